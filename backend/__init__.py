@@ -1,0 +1,1 @@
+"""The Django project: the only place that wires everything. Nothing imports it."""
