@@ -1,0 +1,58 @@
+"""Everything the queue raises on purpose. One tree, so that a caller can catch all of it by `QueueError`."""
+
+from __future__ import annotations
+
+
+class QueueError(Exception):
+    """The root of the queue's own errors."""
+
+
+class InvalidMessage(QueueError, ValueError):
+    """A message was refused where it was written: nothing was stored.
+
+    `field` names the part, `expected` says what would be accepted, `got` is the refused value (shortened).
+    """
+
+    def __init__(self, *, field: str, expected: str, got: object) -> None:
+        self.field = field
+        self.expected = expected
+        self.got = got
+        super().__init__(f"{field}: expected {expected}, got: {_shorten(got)}")
+
+
+class PayloadNotJSON(InvalidMessage):
+    """A payload or a result holds what JSON cannot: a datetime, a set, NaN, NUL in a string."""
+
+
+class PayloadTooLarge(InvalidMessage):
+    """A payload or a result is larger than the configured bound, in bytes of UTF-8 JSON."""
+
+
+class UnknownTask(QueueError, LookupError):
+    """No registered task has this name, so nothing may be enqueued or run under it."""
+
+    def __init__(self, name: str, known: tuple[str, ...] = ()) -> None:
+        self.name = name
+        hint = f"; did you mean {', '.join(known)}?" if known else ""
+        super().__init__(f"task: expected the name of a registered task, got: {name!r}{hint}")
+
+
+class ClaimLost(QueueError):
+    """A claim's token no longer holds the message: its lease ran out and it was taken back."""
+
+
+class Configuration(QueueError):
+    """A setting is wrong. The message says which key, what was expected and what was got."""
+
+
+class LeadershipLost(QueueError):
+    """The session no longer holds the lead: nothing of the current transaction may be committed."""
+
+
+class DirectConnectionRequired(QueueError):
+    """The connection goes through a transaction-pooling proxy, where session locks and LISTEN cannot work."""
+
+
+def _shorten(value: object, limit: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,187 @@
+"""The queue's tables. Their rows are the engine's: written by `pg_queue.storage`, read by anyone.
+
+A message row exists while there is work to do. Settling deletes it and leaves a result; a last failure leaves a dead
+letter beside the result, which keeps everything that a replay needs. So the hot table stays as small as the backlog.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.db.models import Func, Q, Value
+from django.db.models.functions import Now
+
+from pg_queue.domain import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY, TERMINAL_STATES, MessageState
+
+NEXT_SEQUENCE = Func(Value("pg_queue_message_sequence"), function="nextval", output_field=models.BigIntegerField())
+NEW_ID = Func(function="pg_queue_uuid7", output_field=models.UUIDField())
+
+
+class Message(models.Model):
+    """Work to do: waiting while it has no claim token, running while it has one."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=NEW_ID, editable=False)
+    sequence = models.BigIntegerField(db_default=NEXT_SEQUENCE, editable=False)
+    """First in, first out among messages that become due at one instant."""
+    queue = models.CharField(max_length=128, db_default="default")
+    priority = models.SmallIntegerField(db_default=DEFAULT_PRIORITY)
+    run_after = models.DateTimeField(db_default=Now())
+    """Not claimed before this instant; moved on by each retry."""
+    task = models.CharField(max_length=255)
+    args = models.JSONField(default=list)
+    kwargs = models.JSONField(default=dict)
+    headers = models.JSONField(default=dict)
+    organization_id = models.CharField(max_length=64, blank=True, db_default="")
+    report_to = models.CharField(max_length=32, null=True, blank=True)
+    """Consumer of its outcome; see `QueueStore.take_outcomes`."""
+    attempts = models.SmallIntegerField(db_default=0)
+    max_attempts = models.SmallIntegerField()
+    enqueued_at = models.DateTimeField(db_default=Now())
+    claim_token = models.UUIDField(null=True, blank=True)
+    claimed_by = models.CharField(max_length=255, null=True, blank=True)
+    lease_until = models.DateTimeField(null=True, blank=True)
+    started_at = models.DateTimeField(null=True, blank=True)
+    last_error = models.JSONField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["queue", "priority", "run_after", "sequence"],
+                name="pg_queue_message_ready",
+                condition=Q(claim_token__isnull=True),
+            ),
+            models.Index(
+                fields=["lease_until"], name="pg_queue_message_claimed", condition=Q(claim_token__isnull=False)
+            ),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="pg_queue_message_priority_range", condition=Q(priority__range=(MIN_PRIORITY, MAX_PRIORITY))
+            ),
+            models.CheckConstraint(
+                name="pg_queue_message_attempts_range", condition=Q(attempts__gte=0, max_attempts__gte=1)
+            ),
+            models.CheckConstraint(
+                name="pg_queue_message_claim_whole",
+                condition=Q(claim_token__isnull=True, claimed_by__isnull=True, lease_until__isnull=True)
+                | Q(claim_token__isnull=False, claimed_by__isnull=False, lease_until__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.id}"
+
+
+class Result(models.Model):
+    """What became of a message: one row per settled message, kept until `expires_at` (null: for ever)."""
+
+    message_id = models.UUIDField(primary_key=True, editable=False)
+    state = models.CharField(max_length=16, choices=[(s.value, s.value) for s in MessageState])
+    task = models.CharField(max_length=255)
+    queue = models.CharField(max_length=128)
+    priority = models.SmallIntegerField()
+    organization_id = models.CharField(max_length=64, blank=True)
+    headers = models.JSONField(default=dict)
+    report_to = models.CharField(max_length=32, null=True, blank=True)
+    """Emptied when the consumer has taken the outcome."""
+    value = models.JSONField(null=True, blank=True)
+    error = models.JSONField(null=True, blank=True)
+    attempts = models.SmallIntegerField()
+    max_attempts = models.SmallIntegerField()
+    worker = models.CharField(max_length=255, null=True, blank=True)
+    run_after = models.DateTimeField()
+    enqueued_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["report_to", "finished_at"],
+                name="pg_queue_result_unreported",
+                condition=Q(report_to__isnull=False),
+            ),
+            models.Index(fields=["expires_at"], name="pg_queue_result_expiring", condition=Q(expires_at__isnull=False)),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="pg_queue_result_state_terminal",
+                condition=Q(state__in=sorted(s.value for s in TERMINAL_STATES)),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.message_id} {self.state}"
+
+
+class DeadLetter(models.Model):
+    """A message whose attempts are used up, with everything that a replay needs, and why and when it died."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    queue = models.CharField(max_length=128)
+    priority = models.SmallIntegerField()
+    task = models.CharField(max_length=255)
+    args = models.JSONField(default=list)
+    kwargs = models.JSONField(default=dict)
+    headers = models.JSONField(default=dict)
+    organization_id = models.CharField(max_length=64, blank=True)
+    report_to = models.CharField(max_length=32, null=True, blank=True)
+    attempts = models.SmallIntegerField()
+    max_attempts = models.SmallIntegerField()
+    enqueued_at = models.DateTimeField()
+    died_at = models.DateTimeField(db_default=Now())
+    error = models.JSONField()
+
+    class Meta:
+        indexes = [models.Index(fields=["died_at", "id"], name="pg_queue_deadletter_died")]
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.id}"
+
+
+class Worker(models.Model):
+    """A worker process that has said that it is alive. `stopped_at` set: it ended in good order."""
+
+    id = models.CharField(primary_key=True, max_length=255)
+    """host:pid:start, unique for ever."""
+    host = models.CharField(max_length=255)
+    process_id = models.IntegerField()
+    queues = models.JSONField(default=list)
+    concurrency = models.SmallIntegerField()
+    started_at = models.DateTimeField(db_default=Now())
+    heartbeat_at = models.DateTimeField(db_default=Now())
+    stopped_at = models.DateTimeField(null=True, blank=True)
+    running = models.IntegerField(db_default=0)
+    finished = models.BigIntegerField(db_default=0)
+    failed = models.BigIntegerField(db_default=0)
+
+    class Meta:
+        indexes = [models.Index(fields=["heartbeat_at"], name="pg_queue_worker_heartbeat")]
+
+    def __str__(self) -> str:
+        return self.id
+
+
+class Leader(models.Model):
+    """Who leads, by name of the election: one row each, rewritten at every term. See `pg_queue.leader`."""
+
+    name = models.CharField(primary_key=True, max_length=64)
+    term = models.BigIntegerField(default=0)
+    pid = models.IntegerField(null=True, blank=True)
+    """Process id of the PostgreSQL backend that holds the lock."""
+    backend_start = models.DateTimeField(null=True, blank=True)
+    """Start of that backend: with `pid` it names one session for ever."""
+    host = models.CharField(max_length=255, blank=True)
+    process_id = models.IntegerField(null=True, blank=True)
+    """Process id of the leader itself, on `host`."""
+    since = models.DateTimeField(null=True, blank=True)
+    heartbeat_at = models.DateTimeField(null=True, blank=True)
+    previous_heartbeat_at = models.DateTimeField(null=True, blank=True)
+    """The last stamp of the term before: from then until `since` nobody led."""
+    resigned_at = models.DateTimeField(null=True, blank=True)
+    """Set by a clean stop, emptied by the next term."""
+
+    def __str__(self) -> str:
+        return f"{self.name} term {self.term}"

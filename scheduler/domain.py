@@ -1,0 +1,68 @@
+"""The scheduler's words as types. No Django, no I/O."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ScheduleKind(StrEnum):
+    """What an expression is written in."""
+
+    CRONTAB = "crontab"
+    """Five fields or a macro; see `scheduler.recurrence`."""
+    INTERVAL = "interval"
+    """An ISO 8601 duration such as `PT5S`: elapsed time, indifferent to clock changes."""
+
+
+class CronDialect(StrEnum):
+    """Whose grammar and day rule a crontab expression follows."""
+
+    UNIX = "unix"
+    """ISC cron: day-of-month or day-of-week when both are restricted; 0 and 7 are Sunday."""
+    CELERY = "celery"
+    """Celery's `crontab`: both days must match; wrap-around ranges; 7 is refused."""
+
+
+class Firer(StrEnum):
+    """Who turns a schedule's occurrences into work."""
+
+    BEAT = "beat"
+    PG = "pg"
+
+
+class RunState(StrEnum):
+    """What became of an occurrence. The first four are a fired run's life; the rest are reasons for not firing."""
+
+    FIRED = "fired"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+    COALESCED = "coalesced"
+    """Missed, and stood in for by the latest missed occurrence, which was fired."""
+    SKIPPED = "skipped"
+    """The previous run was still going and the schedule's overlap policy says skip."""
+    EXPIRED = "expired"
+    """Found due only after its catch-up window had ended, although a leader was ticking."""
+    PAUSED = "paused"
+    """The schedule was paused at that instant."""
+    OTHER_FIRER = "other_firer"
+    """Celery Beat owned it."""
+    NO_LEADER = "no_leader"
+    """Its catch-up window ended while no scheduler process held the lead."""
+
+    @property
+    def is_fired(self) -> bool:
+        """Whether a message was enqueued for it."""
+        return self in FIRED_STATES
+
+
+FIRED_STATES = frozenset({RunState.FIRED, RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED})
+
+
+class RunOrigin(StrEnum):
+    """Where a run came from. Only `schedule` runs are bound by the one-per-occurrence key."""
+
+    SCHEDULE = "schedule"
+    MANUAL = "manual"
+    SHADOW = "shadow"

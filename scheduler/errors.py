@@ -1,0 +1,32 @@
+"""Everything the scheduler raises on purpose. One tree, so that a caller can catch all of it by `SchedulerError`."""
+
+from __future__ import annotations
+
+
+class SchedulerError(Exception):
+    """The root of the scheduler's own errors."""
+
+
+class InvalidInput(SchedulerError, ValueError):
+    """A value was refused where it was written: nothing was stored.
+
+    `field` names the argument or column, `expected` says what would be accepted, `got` is the refused value.
+    """
+
+    def __init__(self, *, field: str, expected: str, got: object) -> None:
+        self.field = field
+        self.expected = expected
+        self.got = got
+        super().__init__(f"{field}: expected {expected}, got: {got!r}")
+
+
+class ScheduleNotFound(SchedulerError, LookupError):
+    """No schedule has this id."""
+
+    def __init__(self, schedule_id: object) -> None:
+        self.schedule_id = schedule_id
+        super().__init__(f"schedule: expected the id of an existing schedule, got: {str(schedule_id)!r}")
+
+
+class BeatUnavailable(SchedulerError):
+    """A schedule was to be fired by Celery Beat, and django-celery-beat is not installed in this project."""

@@ -1,0 +1,88 @@
+"""`SCHEDULER` of the project's settings, validated once. The only reader of `django.conf` in this app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+
+from scheduler.domain import Firer
+from scheduler.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerSettings:
+    """Every key of `SCHEDULER`, with its default. Durations are in seconds."""
+
+    database: str = "default"
+    """Alias of the Django database that holds schedules and ledger: the queue's own."""
+    default_firer: str = "pg"
+    """Who fires a new schedule that does not say: `pg` or `beat`."""
+    grace_seconds: int = 3600
+    """How late an occurrence may still be fired; beyond it the ledger says `expired`."""
+    tick_batch: int = 5000
+    """Most schedules that one transaction fires."""
+    ledger_retention_days: int = 90
+    """How long runs are kept. Longer than any catch-up window."""
+    mirror_failure_retention_days: int = 30
+    writeback_seconds: float = 1.0
+    """How often outcomes are carried from the queue into the ledger."""
+    writeback_batch: int = 1000
+
+    def __post_init__(self) -> None:
+        _check_numbers(self)
+        if self.default_firer not in set(Firer):
+            raise _wrong("default_firer", "'pg' or 'beat'", self.default_firer)
+        if self.ledger_retention_days * 86400 <= self.grace_seconds:
+            raise _wrong(
+                "ledger_retention_days",
+                f"longer than the catch-up window GRACE_SECONDS ({self.grace_seconds})",
+                self.ledger_retention_days,
+            )
+
+
+def _check_numbers(conf: SchedulerSettings) -> None:
+    for field in fields(SchedulerSettings):
+        value = getattr(conf, field.name)
+        if not _is_acceptable(str(field.type), value):
+            expected = "a string" if field.type == "str" else f"a positive {field.type}"
+            raise _wrong(field.name, expected, value)
+
+
+def _is_acceptable(kind: str, value: object) -> bool:
+    if kind == "str":
+        return isinstance(value, str)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value > 0 and (kind == "float" or isinstance(value, int))
+
+
+def _wrong(key: str, expected: str, got: object) -> InvalidInput:
+    return InvalidInput(field=f"SCHEDULER[{key.upper()!r}]", expected=expected, got=got)
+
+
+def parse(raw: Mapping[str, Any]) -> SchedulerSettings:
+    """Validate `raw` (keys in upper case). Raises `InvalidInput`, also for a key that does not exist."""
+    known = {field.name.upper(): field.name for field in fields(SchedulerSettings)}
+    for key in raw:
+        if key not in known:
+            raise InvalidInput(field="SCHEDULER", expected=f"keys among {', '.join(sorted(known))}", got=key)
+    return SchedulerSettings(**{known[key]: value for key, value in raw.items()})
+
+
+@cache
+def scheduler_settings() -> SchedulerSettings:
+    """The project's settings, read once. Raises `InvalidInput`."""
+    return parse(getattr(django_settings, "SCHEDULER", {}))
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "SCHEDULER":
+        scheduler_settings.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="scheduler.settings")
