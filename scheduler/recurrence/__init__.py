@@ -1,0 +1,36 @@
+"""When schedules occur: the pure evaluator. Everything else in the scheduler asks it.
+
+No Django, no I/O but the time zone database. In here:
+
+- `cadence`: the questions: next occurrences, the neighbours of an instant, validation;
+- `fields`, `unix_grammar`, `celery_grammar`: crontab texts; the only importer of croniter;
+- `walltime`: what a crontab names on the wall clock;
+- `zones`, `occurrences`: time lines, and the wall clock placed on them;
+- `intervals`: ISO 8601 durations;
+- `description`: a schedule in words.
+
+The rules are in `docs/reference/cron.md`.
+"""
+
+from scheduler.recurrence.cadence import (
+    Cadence,
+    Neighbours,
+    count_between,
+    evaluate,
+    next_occurrences,
+    normalise,
+    validate,
+)
+from scheduler.recurrence.intervals import interval_seconds, period
+
+__all__ = [
+    "Cadence",
+    "Neighbours",
+    "count_between",
+    "evaluate",
+    "interval_seconds",
+    "next_occurrences",
+    "normalise",
+    "period",
+    "validate",
+]
