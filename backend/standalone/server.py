@@ -1,0 +1,54 @@
+"""The processes of one PostgreSQL cluster, found by their titles: each carries the cluster's name.
+
+Titles can be read across accounts everywhere; working directories and executables cannot (a container's root has no
+CAP_SYS_PTRACE).
+"""
+
+from __future__ import annotations
+
+import signal
+from contextlib import suppress
+
+import psutil
+
+from backend.standalone.placement import Cluster
+
+
+def server_processes(cluster: Cluster) -> list[psutil.Process]:
+    """All processes of the cluster's server, postmaster first; only those of the account that owns the data."""
+    if not cluster.data.exists():
+        return []
+    uid, found = cluster.data.stat().st_uid, []
+    for process in psutil.process_iter(["name", "cmdline", "uids"]):
+        if process.info["name"] == "postgres" and process.info["uids"] and process.info["uids"].real == uid:
+            title = " ".join(process.info["cmdline"] or ())
+            if _is_postmaster(cluster, title) or title.startswith(f"postgres: {cluster.name}: "):
+                found.append((not _is_postmaster(cluster, title), process))
+    return [process for _, process in sorted(found, key=lambda pair: pair[0])]
+
+
+def postmaster(cluster: Cluster) -> psutil.Process | None:
+    """The cluster's postmaster; None when it is gone or a zombie, whatever became of its children."""
+    for process in server_processes(cluster):
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE and _is_postmaster(cluster, " ".join(process.cmdline())):
+                return process
+    return None
+
+
+def _is_postmaster(cluster: Cluster, title: str) -> bool:
+    return f"--cluster_name={cluster.name}" in title
+
+
+def signal_process(process: psutil.Process, number: signal.Signals) -> None:
+    """Send a signal, and wake the process in case it is frozen: a stopped process handles nothing but SIGKILL."""
+    try:
+        process.send_signal(number)
+        process.send_signal(signal.SIGCONT)
+    except psutil.NoSuchProcess:
+        pass
+
+
+def has_ended(process: psutil.Process, seconds: float) -> bool:
+    _gone, left = psutil.wait_procs([process], timeout=seconds)
+    return not left

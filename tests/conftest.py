@@ -1,0 +1,74 @@
+"""What every test can use: services by marker, real databases and processes by fixture."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from backend.standalone.postgres import EmbeddedPostgres
+from tests import services
+from tests.processes import Manage, OwnPostgresFactory, ProcessDatabase, copied_database, template_database
+
+_numbers = itertools.count(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose server is absent, naming it; fail it where all servers are required."""
+    names = [name for marker in item.iter_markers("services") for name in marker.args]
+    if unknown := set(names) - services.NAMES:
+        raise pytest.UsageError(f"{item.nodeid}: unknown services {sorted(unknown)}, known: {sorted(services.NAMES)}")
+    absent = [name for name in names if not services.is_present(name)]
+    if absent and os.environ.get("REQUIRE_SERVICES") == "1":
+        pytest.fail(f"REQUIRE_SERVICES=1, but absent: {', '.join(absent)}", pytrace=False)
+    if absent:
+        pytest.skip(f"absent: {', '.join(absent)}")
+
+
+@pytest.fixture(scope="session")
+def process_template() -> Iterator[str]:
+    """The name of a migrated database on the run's server, made once, to copy from."""
+    with template_database(os.environ["DATABASE_URL"]) as name:
+        yield name
+
+
+@pytest.fixture
+def process_database(process_template: str) -> Iterator[ProcessDatabase]:
+    """A fresh, migrated, empty database for real processes; its rows are committed, and it goes with the test."""
+    with copied_database(os.environ["DATABASE_URL"], process_template, str(next(_numbers))) as database:
+        yield database
+
+
+@pytest.fixture
+def manage(process_database: ProcessDatabase) -> Iterator[Manage]:
+    """Starts `manage.py` commands on `process_database`; no process outlives the test."""
+    launcher = Manage(process_database.url)
+    try:
+        yield launcher
+    finally:
+        launcher.clean_up()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[OwnPostgresFactory]:
+    """A factory of PostgreSQL servers of the test's own: `server = own_postgres(max_connections=20)`.
+
+    Each has `url` (stable over restarts), `admin_url`, `port`, `pid`, `processes()`, `stop(mode)` and `start()`. It is
+    empty: `tests.processes.migrate(server.url)` makes the tables.
+    """
+    servers: list[EmbeddedPostgres] = []
+
+    def start(**settings: str | int) -> EmbeddedPostgres:
+        server = EmbeddedPostgres.ephemeral(settings={name: str(value) for name, value in settings.items()})
+        servers.append(server)
+        server.start()
+        return server
+
+    try:
+        yield start
+    finally:
+        for server in servers:
+            server.discard()

@@ -1,0 +1,41 @@
+"""A pytest plugin (`-p tests.session_server`): one PostgreSQL for the run, where `DATABASE_URL` is unset.
+
+A plugin and not a fixture, because pytest-django reads Django's settings, and with them `DATABASE_URL`, before it loads
+any conftest.py. The server is ephemeral: what a killed run leaves is removed by the next run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from backend.standalone.postgres import EmbeddedPostgres
+
+_server: EmbeddedPostgres | None = None
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests() -> Iterator[None]:
+    """Start the server; as a wrapper, before pytest-django's own implementation."""
+    global _server  # pytest gives a plugin no other place before its configuration exists
+    if not os.environ.get("DATABASE_URL"):
+        _server = EmbeddedPostgres.ephemeral()
+        os.environ["DATABASE_URL"] = _server.start()
+    return (yield)
+
+
+def pytest_report_header() -> str:
+    """Say which PostgreSQL the run is on."""
+    return "postgresql: embedded, for this run" if _server else "postgresql: the one of DATABASE_URL"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """Stop the server, whatever ended the run."""
+    global _server
+    if _server is not None:
+        _server.discard()
+        _server = None
+        os.environ.pop("DATABASE_URL", None)
