@@ -8,3 +8,7 @@ class BackendConfig(AppConfig):
 
     name = "backend"
     verbose_name = "Downbeat"
+
+    def ready(self) -> None:
+        """Register the project's system checks."""
+        from backend import checks  # noqa: F401

@@ -28,6 +28,8 @@ from backend.standalone.provider import PostgresProvider
 HOME_VARIABLE = "DOWNBEAT_POSTGRES_HOME"
 RECORD = "postgres.json"
 OWNER = "owner.json"
+# Of every `cluster_name`: who is connected can tell by it that the server is an embedded one.
+CLUSTER_PREFIX = "downbeat-embedded-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ class Cluster:
 
 def new_cluster(home: Path, *, ephemeral: bool) -> Cluster:
     """A cluster that nothing exists of yet, with passwords of its own."""
-    name = f"downbeat-{secrets.token_hex(6)}"
+    name = f"{CLUSTER_PREFIX}{secrets.token_hex(6)}"
     folder = home if ephemeral else home / "postgres"
     if is_root() and not ephemeral:
         folder = server_home() / "clusters" / name
