@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 MINUTE = timedelta(minutes=1)
@@ -41,7 +42,7 @@ def wall_clock(zone: str, start: datetime, minutes: int) -> list[tuple[datetime,
     shown = [(start + step * MINUTE).astimezone(tz) for step in range(-1, minutes)]
     return [
         (start + step * MINUTE, now.replace(tzinfo=None), before.replace(tzinfo=None, fold=0))
-        for step, (before, now) in enumerate(zip(shown, shown[1:], strict=False))
+        for step, (before, now) in enumerate(pairwise(shown))
     ]
 
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: expressions drawn together with the sets they mean, and windows of time around clock changes."""
+"""Hypothesis strategies: expressions drawn with the sets they mean, and windows of time around clock changes."""
 
 from __future__ import annotations
 
