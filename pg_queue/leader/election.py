@@ -1,0 +1,196 @@
+"""Standing for election, and leading. The protocol is in the package's docstring."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import namedtuple_row
+
+from pg_queue.errors import LeadershipLost
+from pg_queue.leader.session import Session, direct_connection
+from pg_queue.sql import statements
+
+_SQL = statements("leader")
+
+STALE_SECONDS = 10.0
+"""A stamp older than this is that of a leader which the server's own timeouts failed to end."""
+STAMP_SECONDS = 2.0
+"""How often a leader stamps at least."""
+_WAIT_MILLISECONDS = 500
+_TIMEOUT = "5s"
+
+SESSION_SETTINGS = {
+    "idle_session_timeout": _TIMEOUT,
+    "idle_in_transaction_session_timeout": _TIMEOUT,
+    "statement_timeout": _TIMEOUT,
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": _TIMEOUT,
+    "lock_timeout": f"{_WAIT_MILLISECONDS}ms",
+    "TimeZone": "UTC",
+}
+"""What ends the session of a leader that no longer speaks, from the server's side and without superuser."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What a standby last read of the leader: all None before the first election."""
+
+    term: int | None
+    host: str | None
+    process_id: int | None
+    stamp_age_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leadership:
+    """One term of one process, on `session`. Not safe between threads."""
+
+    name: str
+    session: Session
+    """Holds the lock. Raw psycopg, autocommit; whatever only the leader may do is done in `transaction()` on it."""
+    term: int
+    since: datetime
+    previous_heartbeat_at: datetime | None
+    """The last sign of the leader before; from then until `since` nobody led. None: there was none."""
+
+    def stamp(self) -> datetime:
+        """Say that this term goes on; the database's clock. Joins the session's transaction, else commits.
+
+        Raises:
+            LeadershipLost: the term is not this session's any more: nothing of the transaction may be committed.
+            psycopg.Error: the session is gone.
+        """
+        row = self.session.execute(_SQL["stamp"], {"name": self.name, "term": self.term}).fetchone()
+        if row is None:
+            raise LeadershipLost(f"{self.name}: expected to lead in term {self.term}, got: another term or session")
+        stamped_at: datetime = row[0]
+        return stamped_at
+
+    @contextmanager
+    def transaction(self) -> Iterator[datetime]:
+        """A transaction that commits only while this term lasts; yields the database's clock at its beginning."""
+        with self.session.transaction():
+            yield self.stamp()
+
+    def resign(self) -> None:
+        """End the term in good order and close the session. A session already gone is no error: so is the term."""
+        with suppress(psycopg.Error):
+            self.session.execute(_SQL["resign"], {"name": self.name, "term": self.term})
+            self.session.execute(_SQL["unlock"], {"key": lock_key(self.name)})
+        self.close()
+
+    def close(self) -> None:
+        """Abandon the term: the server rolls back and unlocks."""
+        self.session.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Resign after a good end; after any error the session is in doubt, and is closed."""
+        self.resign() if error is None else self.close()
+
+
+@dataclass(slots=True, kw_only=True)
+class Election:
+    """A process's candidacy for the lead called `name`. Use from one thread; close it, or use it in a `with`."""
+
+    name: str
+    connect: Callable[[], Session] | None = None
+    """Opens the session that waits and then leads; None: `direct_connection`."""
+    stale_seconds: float = STALE_SECONDS
+    standing: Standing | None = None
+    """What the last round read, for `/readyz`."""
+    _session: Session | None = field(default=None, init=False)
+
+    def stand(self) -> Leadership | None:
+        """Wait for the lead, at most about half a second; None: another process has it, call again.
+
+        The session is kept from one round to the next, so that its place in the lock's queue is soon taken again, and
+        is handed to the `Leadership` that is won. After any error it is closed, and the next round opens another.
+
+        Raises:
+            DirectConnectionRequired, Configuration: see `direct_connection`.
+            psycopg.Error: the database cannot be reached, or ended the session.
+        """
+        try:
+            session = self._open()
+            session.execute(sql.SQL(_SQL["wait_for_lock"]).format(key=sql.Literal(lock_key(self.name))), prepare=False)
+            return self._begin_term(session) if self._read_standing(session) else self._stay(session)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give up waiting. Does nothing to a lead already won."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> Session:
+        if self._session is None:
+            self._session = (self.connect or self._connect_directly)()
+            for name, value in SESSION_SETTINGS.items():
+                self._session.execute("SELECT set_config(%s, %s, false)", [name, value])
+        return self._session
+
+    def _connect_directly(self) -> Session:
+        return direct_connection(f"downbeat leader {self.name}")
+
+    def _read_standing(self, session: Session) -> bool:
+        with session.cursor(row_factory=namedtuple_row) as cursor:
+            row = cursor.execute(_SQL["read_standing"], self._parameters()).fetchone()
+        assert row is not None
+        self.standing = Standing(
+            term=row.term, host=row.host, process_id=row.process_id, stamp_age_seconds=row.stamp_age_seconds
+        )
+        return bool(row.is_holder)
+
+    def _stay(self, session: Session) -> None:
+        age = self.standing.stamp_age_seconds if self.standing else None
+        if age is not None and age > self.stale_seconds:
+            session.execute(_SQL["terminate_stale"], self._parameters())
+
+    def _begin_term(self, session: Session) -> Leadership:
+        session.execute("SELECT set_config('lock_timeout', '0', false)")
+        row = session.execute(_SQL["take_over"], self._parameters()).fetchone()
+        assert row is not None
+        self._session = None
+        return Leadership(name=self.name, session=session, term=row[0], since=row[1], previous_heartbeat_at=row[2])
+
+    def _parameters(self) -> dict[str, Any]:
+        key = lock_key(self.name) & (2**64 - 1)
+        return {
+            "name": self.name,
+            "host": socket.gethostname(),
+            "process_id": os.getpid(),
+            "key_high": key >> 32,
+            "key_low": key & (2**32 - 1),
+            "stale_seconds": self.stale_seconds,
+        }
+
+
+def lock_key(name: str) -> int:
+    """The advisory lock's key of an election: 64 bits, signed, the same in every process."""
+    digest = hashlib.sha256(f"pg_queue.leader:{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
