@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
-from scheduler.recurrence import next_occurrences
+from scheduler.recurrence import Cadence, count_between, evaluate, next_occurrences
 
 NEW_YORK, LORD_HOWE, SAO_PAULO = "America/New_York", "Australia/Lord_Howe", "America/Sao_Paulo"
 TROLL, APIA, LONDON = "Antarctica/Troll", "Pacific/Apia", "Europe/London"
@@ -67,6 +68,22 @@ def test_a_clock_change_places_occurrences_by_the_rules(
         count=len(expected),
     )
     assert [one.strftime("%Y-%m-%dT%H:%M") for one in found] == expected
+
+
+@pytest.mark.parametrize(("expression", "zone", "after", "expected"), GAPS + FOLDS)
+def test_neighbours_and_counts_follow_the_same_rules(
+    expression: str, zone: str, after: str, expected: list[str]
+) -> None:
+    cadence = Cadence("crontab", expression, zone)
+    start, *occurrences = (datetime.fromisoformat(one).replace(tzinfo=UTC) for one in [after, *expected])
+    for earlier, later in pairwise(occurrences):
+        found = evaluate(cadence, later)
+        assert (found.before_latest, found.latest) == (earlier, later)
+        just_before = evaluate(cadence, later - timedelta(microseconds=1))
+        assert (just_before.latest, just_before.next) == (earlier, later)
+    just_after = start + timedelta(seconds=1)
+    assert count_between(cadence, just_after, occurrences[-1], 10) == len(expected) - 1
+    assert count_between(cadence, just_after, occurrences[-1] + timedelta(seconds=1), 10) == len(expected)
 
 
 def test_occurrences_are_utc_and_strictly_after() -> None:
