@@ -37,8 +37,19 @@ class UnknownTask(QueueError, LookupError):
         super().__init__(f"task: expected the name of a registered task, got: {name!r}{hint}")
 
 
-class ClaimLost(QueueError):
-    """A claim's token no longer holds the message: its lease ran out and it was taken back."""
+class RetryLater(QueueError):
+    """Raised by a task to be run again after `delay_seconds` (None: its backoff), as long as attempts are left.
+
+    Raise it `from` the cause: the cause is what the message's error then names.
+    """
+
+    def __init__(self, reason: str = "", *, delay_seconds: float | None = None) -> None:
+        self.delay_seconds = delay_seconds
+        super().__init__(reason or "the task asked to be run again")
+
+
+class GiveUp(QueueError):
+    """Raised by a task that must not be run again: the message becomes a dead letter at once."""
 
 
 class Configuration(QueueError):

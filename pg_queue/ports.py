@@ -42,7 +42,8 @@ class QueueStore(Protocol):
     def renew(self, claims: Sequence[tuple[uuid.UUID, uuid.UUID]], *, lease: timedelta) -> set[uuid.UUID]:
         """Extend the leases of `(message id, token)` pairs to now + `lease`; return the ids still held.
 
-        An id that is missing from the answer was lost: its execution must not be settled and should be stopped.
+        A lease that has run out still holds until `expire_claims` takes the message back. An id that is missing from
+        the answer was lost: its execution must not be settled and should be stopped.
         """
         ...
 
@@ -79,14 +80,24 @@ class QueueStore(Protocol):
         ...
 
     def retain(self, *, limit: int) -> int:
-        """Delete at most `limit` outcomes and dead letters that have outlived their time to live; return how many."""
+        """Delete at most `limit` outcomes, and as many dead letters, past their time to live; return how many.
+
+        An outcome that its consumer has not taken yet is kept.
+        """
         ...
 
     def replay(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
-        """Turn dead letters back into waiting messages with their attempts reset; return the ids replayed."""
+        """Turn dead letters back into waiting messages with their attempts reset; return the ids replayed.
+
+        Joins the caller's transaction. The failed results go, so a consumer of outcomes gets the next outcome too.
+        """
         ...
 
-    def depths(self) -> list[QueueDepth]:
+    def next_due_seconds(self, queues: Sequence[str]) -> float | None:
+        """Seconds until the next unclaimed message of these queues is due, 0 when one is; None when there is none."""
+        ...
+
+    def depths(self) -> Sequence[QueueDepth]:
         """Per queue: waiting, delayed, running, dead, and the age of the oldest due message."""
         ...
 
@@ -94,13 +105,29 @@ class QueueStore(Protocol):
 class QueueDepth(Protocol):
     """One queue's figures at one instant. Counts are exact."""
 
-    queue: str
-    waiting: int
-    delayed: int
-    running: int
-    dead: int
-    oldest_due_seconds: float
-    """Age of the oldest message that is due and unclaimed; 0 where there is none."""
+    @property
+    def queue(self) -> str:
+        """The queue's name."""
+
+    @property
+    def waiting(self) -> int:
+        """Due and unclaimed."""
+
+    @property
+    def delayed(self) -> int:
+        """Unclaimed, due later."""
+
+    @property
+    def running(self) -> int:
+        """Claimed."""
+
+    @property
+    def dead(self) -> int:
+        """Dead letters."""
+
+    @property
+    def oldest_due_seconds(self) -> float:
+        """Age of the oldest message that is due and unclaimed; 0 where there is none."""
 
 
 class Clock(Protocol):

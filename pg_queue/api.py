@@ -1,0 +1,229 @@
+"""The queue's public surface: everything another app may import is here.
+
+Enqueue joins the transaction that the caller has open on the queue's database: no commit, no message.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from psycopg import sql as _sql
+
+from pg_queue.domain import (
+    DEFAULT_PRIORITY,
+    MAX_PRIORITY,
+    MIN_PRIORITY,
+    TERMINAL_STATES,
+    Failure,
+    Json,
+    Message,
+    MessageState,
+    NewMessage,
+)
+from pg_queue.errors import (
+    Configuration,
+    DirectConnectionRequired,
+    GiveUp,
+    InvalidMessage,
+    LeadershipLost,
+    PayloadNotJSON,
+    PayloadTooLarge,
+    QueueError,
+    RetryLater,
+    UnknownTask,
+)
+from pg_queue.leader import Election, Leadership, direct_connection
+from pg_queue.payload import check_payload
+from pg_queue.ports import QueueDepth
+from pg_queue.settings import direct_alias, queue_settings
+from pg_queue.sql import named_statements as load_sql
+from pg_queue.sql import statements as _statements
+from pg_queue.storage import store
+from pg_queue.tasks import TaskInfo, current_message, get_task, task, tasks
+
+__all__ = [
+    "DEFAULT_PRIORITY",
+    "MAX_PRIORITY",
+    "MIN_PRIORITY",
+    "NEW_ID_SQL",
+    "TERMINAL_STATES",
+    "WAKE_SQL",
+    "Configuration",
+    "DirectConnectionRequired",
+    "Election",
+    "Failure",
+    "GiveUp",
+    "InvalidMessage",
+    "Leadership",
+    "LeadershipLost",
+    "Message",
+    "MessageState",
+    "NewMessage",
+    "PayloadNotJSON",
+    "PayloadTooLarge",
+    "QueueDepth",
+    "QueueError",
+    "RetryLater",
+    "TaskInfo",
+    "UnknownTask",
+    "check_queue",
+    "current_message",
+    "depths",
+    "direct_alias",
+    "direct_connection",
+    "enqueue",
+    "enqueue_many",
+    "enqueue_sql",
+    "get_messages",
+    "get_task",
+    "load_sql",
+    "queue_settings",
+    "replay",
+    "store",
+    "take_outcomes",
+    "task",
+    "tasks",
+    "validate_payload",
+]
+
+NEW_ID_SQL = "pg_queue_uuid7()"
+"""SQL expression: a fresh, time-ordered id for a message."""
+
+WAKE_SQL = _statements("messages")["wake"]
+"""Statement with one parameter, `%(queues)s` (text[]): wakes the workers that wait for these queues, on commit."""
+
+MAX_QUEUE_LENGTH, MAX_ORGANIZATION_LENGTH, MAX_REPORT_TO_LENGTH, MOST_ATTEMPTS = 128, 64, 32, 32767
+
+
+def enqueue(
+    task: str,
+    args: Sequence[Json] = (),
+    kwargs: Mapping[str, Json] | None = None,
+    *,
+    queue: str = "default",
+    priority: int = DEFAULT_PRIORITY,
+    run_after: datetime | None = None,
+    max_attempts: int | None = None,
+    headers: Mapping[str, Json] | None = None,
+    organization_id: str = "",
+    report_to: str | None = None,
+    id: uuid.UUID | None = None,
+) -> uuid.UUID:
+    """Store one message and return its id. Joins the caller's transaction. See `NewMessage` for the parameters.
+
+    Raises: UnknownTask; InvalidMessage (also as PayloadNotJSON, PayloadTooLarge) naming the field.
+    """
+    message = NewMessage(
+        task=task,
+        args=args,
+        kwargs={} if kwargs is None else kwargs,
+        queue=queue,
+        priority=priority,
+        run_after=run_after,
+        max_attempts=max_attempts,
+        headers={} if headers is None else headers,
+        organization_id=organization_id,
+        report_to=report_to,
+        id=id,
+    )
+    return enqueue_many([message])[0]
+
+
+def enqueue_many(messages: Sequence[NewMessage]) -> list[uuid.UUID]:
+    """Store messages, all or none, and return their ids in the same order. Joins the caller's transaction.
+
+    First in is first out within one queue and priority. Raises: as `enqueue`, before anything is stored.
+    """
+    max_bytes = queue_settings().max_payload_bytes
+    return store().enqueue([_checked(message, max_bytes) for message in messages])
+
+
+def enqueue_sql(source: str) -> str:
+    """SQL that stores a message for each row of `source`: for the caller's own statement, in its own transaction.
+
+    An `INSERT` without RETURNING, to be used as a data-modifying CTE or alone, on a session of the queue's database.
+    `source` is the name of a CTE or relation with the columns id (uuid), queue, priority, task, args, kwargs, headers
+    (jsonb), organization_id, report_to, max_attempts (null: the task's own policy, else the setting), in any order;
+    extra columns do no harm. Every message is due at once. The caller answers for the values (`validate_payload`,
+    `get_task`, `check_queue`), and wakes the workers with `WAKE_SQL`. Tasks' policies are read when this is called.
+    """
+    policies = {info.name: info.max_attempts for info in tasks() if info.max_attempts}
+    attempts = _sql.SQL("COALESCE(max_attempts, ({} ->> task)::smallint, {})").format(
+        _sql.SQL("{}::jsonb").format(_sql.Literal(json.dumps(policies).replace("%", "%%"))),
+        _sql.Literal(queue_settings().max_attempts),
+    )
+    return f"""
+        INSERT INTO pg_queue_message (
+            id, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts, run_after
+        )
+        SELECT
+            id, queue, priority, task, args, kwargs, headers, organization_id, report_to,
+            {attempts.as_string(None)}, now()
+        FROM {source}"""
+
+
+def validate_payload(args: Sequence[Json], kwargs: Mapping[str, Json]) -> None:
+    """Refuse arguments that no message may hold. Raises: PayloadNotJSON, PayloadTooLarge (field `args` or `kwargs`)."""
+    check_payload(args, kwargs, max_bytes=queue_settings().max_payload_bytes)
+
+
+def check_queue(queue: str, priority: int = DEFAULT_PRIORITY) -> None:
+    """Refuse a queue's name or a priority that no message may have. Raises: InvalidMessage."""
+    _check_text("queue", queue, MAX_QUEUE_LENGTH, may_be_empty=False)
+    _check_range("priority", priority, MIN_PRIORITY, MAX_PRIORITY)
+
+
+def get_messages(ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Message]:
+    """The messages of these ids, whatever state they are in; unknown and expired ones are left out."""
+    return store().get(ids)
+
+
+def take_outcomes(report_to: str, *, limit: int) -> list[Message]:
+    """Take at most `limit` outcomes meant for `report_to`, oldest first. Joins the caller's transaction.
+
+    Each is handed over exactly once among committed transactions; a replayed dead letter has an outcome again.
+    """
+    return store().take_outcomes(report_to, limit=limit)
+
+
+def depths() -> Sequence[QueueDepth]:
+    """Each queue's exact figures: waiting, delayed, running, dead, age of the oldest. Reads the whole table."""
+    return store().depths()
+
+
+def replay(ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Let dead letters run again with all their attempts; returns those that were there. Joins the transaction."""
+    return store().replay(ids)
+
+
+def _checked(message: NewMessage, max_bytes: int) -> NewMessage:
+    info = get_task(message.task)
+    check_payload(message.args, message.kwargs, max_bytes=max_bytes)
+    if message.headers:
+        check_payload([], message.headers, max_bytes=max_bytes)
+    check_queue(message.queue, message.priority)
+    _check_text("organization_id", message.organization_id, MAX_ORGANIZATION_LENGTH)
+    _check_text("report_to", message.report_to or "", MAX_REPORT_TO_LENGTH)
+    if message.run_after is not None and message.run_after.utcoffset() is None:
+        raise InvalidMessage(field="run_after", expected="an aware datetime (with a timezone)", got=message.run_after)
+    if message.max_attempts is not None:
+        _check_range("max_attempts", message.max_attempts, 1, MOST_ATTEMPTS)
+    elif info.max_attempts is not None:
+        return replace(message, max_attempts=info.max_attempts)
+    return message
+
+
+def _check_text(field: str, value: str, most: int, *, may_be_empty: bool = True) -> None:
+    if not isinstance(value, str) or len(value) > most or "\x00" in value or not (value or may_be_empty):
+        raise InvalidMessage(
+            field=field, expected=f"a text of {0 if may_be_empty else 1} to {most} characters", got=value
+        )
+
+
+def _check_range(field: str, value: int, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InvalidMessage(field=field, expected=f"an integer from {least} to {most}", got=value)

@@ -1,0 +1,81 @@
+"""What a message and a result may hold: JSON that PostgreSQL can keep, of a bounded size."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pg_queue.domain import Json
+from pg_queue.errors import PayloadNotJSON, PayloadTooLarge
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""The escape of NUL in JSON text, and not a backslash that is followed by `u0000`."""
+
+_PLAIN = (str, int, float, type(None))
+
+
+def encoded_size(value: Json, *, field: str) -> int:
+    """Bytes of `value` as UTF-8 JSON.
+
+    Raises: PayloadNotJSON for what JSON or `jsonb` cannot hold: other types, NaN and infinity, a cycle, NUL or half a
+    surrogate pair in a string. (PostgreSQL, "JSON Types": `jsonb` rejects `\\u0000` and unpaired surrogates.)
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        size = len(text) if text.isascii() else len(text.encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PayloadNotJSON(field=field, expected=f"what JSON can hold ({error})", got=value) from None
+    if "\\u0000" in text and _NUL.search(text):
+        raise PayloadNotJSON(field=field, expected="strings without NUL (U+0000), which PostgreSQL refuses", got=value)
+    return size
+
+
+def check_payload(args: Sequence[Json], kwargs: Mapping[str, Json], *, max_bytes: int) -> None:
+    """Refuse arguments that would come back changed or not at all.
+
+    Raises: PayloadNotJSON (field `args` or `kwargs`), also for a key that is not a string; PayloadTooLarge above
+    `max_bytes` together.
+    """
+    if not isinstance(args, list | tuple):
+        raise PayloadNotJSON(field="args", expected="a list or tuple of arguments", got=args)
+    if not isinstance(kwargs, Mapping):
+        raise PayloadNotJSON(field="kwargs", expected="a mapping of names to arguments", got=kwargs)
+    kwargs = dict(kwargs)
+    size = _checked_size(list(args), "args") + _checked_size(kwargs, "kwargs")
+    if size > max_bytes:
+        larger = "args" if not kwargs or len(repr(args)) > len(repr(kwargs)) else "kwargs"
+        raise PayloadTooLarge(
+            field=larger, expected=f"args and kwargs of at most {max_bytes} bytes as JSON (MAX_PAYLOAD_BYTES)", got=size
+        )
+
+
+def check_result(value: Json, *, max_bytes: int) -> None:
+    """Refuse a result that cannot be kept. Keys that are not strings become strings, as `json.dumps` has it.
+
+    Raises: PayloadNotJSON, PayloadTooLarge (field `result`).
+    """
+    size = encoded_size(value, field="result")
+    if size > max_bytes:
+        raise PayloadTooLarge(
+            field="result", expected=f"a result of at most {max_bytes} bytes as JSON (MAX_PAYLOAD_BYTES)", got=size
+        )
+
+
+def _checked_size(value: Any, field: str) -> int:
+    size = encoded_size(value, field=field)
+    _check_keys(value, field)
+    return size
+
+
+def _check_keys(value: Any, field: str) -> None:
+    """`json.dumps` turns the key 1 into "1" in silence; the task would get other arguments than were given."""
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise PayloadNotJSON(field=field, expected="keys that are strings", got=key)
+        value = value.values()
+    for part in value:
+        if not isinstance(part, _PLAIN):
+            _check_keys(part, field)

@@ -1,0 +1,180 @@
+-- name: enqueue
+-- Store messages given as one JSON array of arrays, and wake the workers that wait for these queues.
+-- One text parameter instead of ten arrays: psycopg's array dumper costs more than the server's JSON parser.
+-- The array is read in order, so `sequence` keeps it. A message cannot become due before it is there: GREATEST.
+WITH stored AS (
+    INSERT INTO pg_queue_message (
+        id, queue, priority, run_after, task, args, kwargs, headers, organization_id, report_to, max_attempts
+    )
+    SELECT
+        (m ->> 0)::uuid, m ->> 1, (m ->> 2)::smallint, GREATEST((m ->> 3)::timestamptz, now()),
+        m ->> 4, m -> 5, m -> 6, m -> 7, m ->> 8, m ->> 9, (m ->> 10)::smallint
+    FROM jsonb_array_elements(%(messages)s::jsonb) AS m
+)
+SELECT pg_notify('pg_queue', queue) FROM unnest(%(queues)s::text[]) AS queue
+
+-- name: wake
+-- Wake the workers that wait for these queues, when the transaction commits.
+SELECT pg_notify('pg_queue', queue) FROM unnest(%(queues)s::text[]) AS queue
+
+-- name: claim
+-- Hold the next due messages: queues as given, then the higher priority, then the order in which they became due.
+-- Each slot (queue, priority) is a range of the ready index that ends at now(), so delayed messages are never walked.
+-- The rows are pulled one by one through the outer LIMIT: no more of them are locked than are claimed. OFFSET 0 keeps
+-- the slots a sorted relation of their own, which the lateral join can then only read in that order.
+-- id = ANY(array): an index scan whatever the planner thinks of a CTE's size.
+WITH slot AS (
+    SELECT q.name, q.rank, p.priority
+    FROM unnest(%(queues)s::text[]) WITH ORDINALITY AS q (name, rank)
+    CROSS JOIN generate_series(10, 1, -1) AS p (priority)
+    ORDER BY q.rank, p.priority DESC
+    OFFSET 0
+),
+candidate AS (
+    SELECT due.id
+    FROM slot
+    CROSS JOIN LATERAL (
+        SELECT m.id
+        FROM pg_queue_message AS m
+        WHERE m.queue = slot.name AND m.priority = slot.priority AND m.claim_token IS NULL AND m.run_after <= now()
+        ORDER BY m.run_after, m.sequence
+        LIMIT %(limit)s
+        FOR UPDATE SKIP LOCKED
+    ) AS due
+    LIMIT %(limit)s
+),
+claimed AS (
+    UPDATE pg_queue_message
+    SET claim_token = gen_random_uuid(),
+        claimed_by = %(worker)s,
+        lease_until = now() + make_interval(secs => %(lease)s),
+        started_at = now(),
+        attempts = attempts + 1
+    WHERE id = ANY (ARRAY(SELECT id FROM candidate))
+    RETURNING *
+)
+SELECT
+    id, task, args, kwargs, queue, priority, 'running' AS state, attempts, max_attempts, run_after, enqueued_at,
+    started_at, NULL::timestamptz AS finished_at, headers, organization_id, report_to, claimed_by AS worker,
+    NULL::jsonb AS result, last_error AS error, claim_token, lease_until
+FROM claimed
+ORDER BY array_position(%(queues)s::text[], queue::text), priority DESC, run_after, sequence
+
+-- name: renew
+-- Extend the leases that these tokens still hold.
+UPDATE pg_queue_message AS m
+SET lease_until = now() + make_interval(secs => %(lease)s)
+FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS held (id, token)
+WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = held.id AND m.claim_token = held.token
+RETURNING m.id
+
+-- name: release
+-- Give back claims whose execution never began; they keep their place and the attempt is not counted.
+WITH given_back AS (
+    UPDATE pg_queue_message AS m
+    SET claim_token = NULL, claimed_by = NULL, lease_until = NULL, started_at = NULL, attempts = m.attempts - 1
+    FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS held (id, token)
+    WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = held.id AND m.claim_token = held.token
+    RETURNING m.id, m.queue
+),
+woken AS (
+    SELECT pg_notify('pg_queue', queue) FROM (SELECT DISTINCT queue FROM given_back) AS q
+)
+SELECT id FROM given_back WHERE (SELECT count(*) FROM woken) >= 0
+
+-- name: expire
+-- Take back claims whose lease has run out. Those with attempts left wait again where they stood; the others die.
+WITH expired AS (
+    SELECT id, attempts < max_attempts AS has_attempts
+    FROM pg_queue_message
+    WHERE claim_token IS NOT NULL AND lease_until <= now()
+    ORDER BY lease_until
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+),
+returned AS (
+    UPDATE pg_queue_message AS m
+    SET claim_token = NULL, claimed_by = NULL, lease_until = NULL,
+        last_error = jsonb_build_object('type', 'worker.vanished', 'message',
+            format('attempt %%s: the lease of worker %%s ran out', m.attempts, m.claimed_by), 'traceback', '')
+    WHERE m.id = ANY (ARRAY(SELECT id FROM expired WHERE has_attempts))
+    RETURNING m.queue
+),
+gone AS (
+    DELETE FROM pg_queue_message AS m
+    WHERE m.id = ANY (ARRAY(SELECT id FROM expired WHERE NOT has_attempts))
+    RETURNING m.*, jsonb_build_object('type', 'worker.vanished', 'message',
+        format('attempt %%s of %%s: the lease of worker %%s ran out', m.attempts, m.max_attempts, m.claimed_by),
+        'traceback', '') AS failure
+),
+buried AS (
+    INSERT INTO pg_queue_deadletter (
+        id, queue, priority, task, args, kwargs, headers, organization_id, report_to, attempts, max_attempts,
+        enqueued_at, died_at, error
+    )
+    SELECT
+        id, queue, priority, task, args, kwargs, headers, organization_id, report_to, attempts, max_attempts,
+        enqueued_at, now(), failure
+    FROM gone
+    ON CONFLICT (id) DO UPDATE
+        SET attempts = EXCLUDED.attempts, died_at = EXCLUDED.died_at, error = EXCLUDED.error
+),
+recorded AS (
+    INSERT INTO pg_queue_result (
+        message_id, state, task, queue, priority, organization_id, headers, report_to, error, attempts, max_attempts,
+        worker, run_after, enqueued_at, started_at, finished_at, expires_at
+    )
+    SELECT
+        id, 'failed', task, queue, priority, organization_id, headers, report_to, failure, attempts, max_attempts,
+        claimed_by, run_after, enqueued_at, started_at, now(),
+        now() + make_interval(secs => NULLIF(%(ttl)s::double precision, 0))
+    FROM gone
+    ON CONFLICT (message_id) DO UPDATE
+        SET state = EXCLUDED.state, report_to = EXCLUDED.report_to, value = NULL, error = EXCLUDED.error,
+            attempts = EXCLUDED.attempts, worker = EXCLUDED.worker, started_at = EXCLUDED.started_at,
+            finished_at = EXCLUDED.finished_at, expires_at = EXCLUDED.expires_at
+),
+woken AS (
+    SELECT pg_notify('pg_queue', queue) FROM (SELECT DISTINCT queue FROM returned) AS q
+)
+SELECT
+    (SELECT count(*) FROM returned) AS returned,
+    (SELECT count(*) FROM gone) AS died,
+    (SELECT count(*) FROM woken) AS woken
+
+-- name: depths
+-- Exact figures per queue; reads the whole table, for a scrape or a person.
+SELECT
+    queue,
+    sum(waiting)::bigint AS waiting, sum(delayed)::bigint AS delayed, sum(running)::bigint AS running,
+    sum(dead)::bigint AS dead, max(oldest)::double precision AS oldest_due_seconds
+FROM (
+    SELECT
+        queue,
+        count(*) FILTER (WHERE claim_token IS NULL AND run_after <= now()) AS waiting,
+        count(*) FILTER (WHERE claim_token IS NULL AND run_after > now()) AS delayed,
+        count(*) FILTER (WHERE claim_token IS NOT NULL) AS running,
+        0 AS dead,
+        coalesce(
+            extract(epoch FROM now() - min(run_after) FILTER (WHERE claim_token IS NULL AND run_after <= now())), 0
+        ) AS oldest
+    FROM pg_queue_message
+    GROUP BY queue
+    UNION ALL
+    SELECT queue, 0, 0, 0, count(*), 0 FROM pg_queue_deadletter GROUP BY queue
+) AS part
+GROUP BY queue
+ORDER BY queue
+
+-- name: next_due
+-- Seconds until the next unclaimed message of these queues is due; null without one.
+SELECT extract(epoch FROM min(due.run_after) - now())::double precision AS seconds
+FROM unnest(%(queues)s::text[]) AS q (name)
+CROSS JOIN generate_series(1, 10) AS p (priority)
+CROSS JOIN LATERAL (
+    SELECT m.run_after
+    FROM pg_queue_message AS m
+    WHERE m.queue = q.name AND m.priority = p.priority AND m.claim_token IS NULL
+    ORDER BY m.run_after, m.sequence
+    LIMIT 1
+) AS due

@@ -1,0 +1,164 @@
+-- name: succeed
+-- Delete held messages and leave their results, in one statement.
+-- m.id = ANY(ids) besides the join: an index scan whatever the planner thinks of the parameter's size.
+WITH outcome AS (
+    SELECT (o ->> 0)::uuid AS id, (o ->> 1)::uuid AS token, o -> 2 AS value, (o ->> 3)::double precision AS ttl
+    FROM jsonb_array_elements(%(outcomes)s::jsonb) AS o
+),
+gone AS (
+    DELETE FROM pg_queue_message AS m
+    USING outcome
+    WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = outcome.id AND m.claim_token = outcome.token
+    RETURNING m.*, outcome.value, outcome.ttl
+)
+INSERT INTO pg_queue_result (
+    message_id, state, task, queue, priority, organization_id, headers, report_to, value, attempts, max_attempts,
+    worker, run_after, enqueued_at, started_at, finished_at, expires_at
+)
+SELECT
+    id, 'succeeded', task, queue, priority, organization_id, headers, report_to, NULLIF(value, 'null'::jsonb), attempts,
+    max_attempts, claimed_by, run_after, enqueued_at, started_at, clock_timestamp(),
+    clock_timestamp() + make_interval(secs => NULLIF(ttl, 0))
+FROM gone
+ON CONFLICT (message_id) DO UPDATE
+    SET state = EXCLUDED.state, report_to = EXCLUDED.report_to, value = EXCLUDED.value, error = NULL,
+        attempts = EXCLUDED.attempts, worker = EXCLUDED.worker, started_at = EXCLUDED.started_at,
+        finished_at = EXCLUDED.finished_at, expires_at = EXCLUDED.expires_at
+RETURNING message_id
+
+-- name: retry
+-- Let held messages with attempts left wait again, each after its delay.
+WITH outcome AS (
+    SELECT (o ->> 0)::uuid AS id, (o ->> 1)::uuid AS token, o -> 2 AS failure, (o ->> 3)::double precision AS delay
+    FROM jsonb_array_elements(%(outcomes)s::jsonb) AS o
+)
+UPDATE pg_queue_message AS m
+SET claim_token = NULL, claimed_by = NULL, lease_until = NULL, last_error = outcome.failure,
+    run_after = clock_timestamp() + make_interval(secs => outcome.delay)
+FROM outcome
+WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = outcome.id AND m.claim_token = outcome.token
+    AND m.attempts < m.max_attempts
+RETURNING m.id
+
+-- name: bury
+-- Turn held messages into dead letters and failed results, in one statement.
+WITH outcome AS (
+    SELECT (o ->> 0)::uuid AS id, (o ->> 1)::uuid AS token, o -> 2 AS failure, (o ->> 3)::double precision AS ttl
+    FROM jsonb_array_elements(%(outcomes)s::jsonb) AS o
+),
+gone AS (
+    DELETE FROM pg_queue_message AS m
+    USING outcome
+    WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = outcome.id AND m.claim_token = outcome.token
+    RETURNING m.*, outcome.failure, outcome.ttl
+),
+buried AS (
+    INSERT INTO pg_queue_deadletter (
+        id, queue, priority, task, args, kwargs, headers, organization_id, report_to, attempts, max_attempts,
+        enqueued_at, died_at, error
+    )
+    SELECT
+        id, queue, priority, task, args, kwargs, headers, organization_id, report_to, attempts, max_attempts,
+        enqueued_at, clock_timestamp(), failure
+    FROM gone
+    ON CONFLICT (id) DO UPDATE
+        SET attempts = EXCLUDED.attempts, died_at = EXCLUDED.died_at, error = EXCLUDED.error
+)
+INSERT INTO pg_queue_result (
+    message_id, state, task, queue, priority, organization_id, headers, report_to, error, attempts, max_attempts,
+    worker, run_after, enqueued_at, started_at, finished_at, expires_at
+)
+SELECT
+    id, 'failed', task, queue, priority, organization_id, headers, report_to, failure, attempts, max_attempts,
+    claimed_by, run_after, enqueued_at, started_at, clock_timestamp(),
+    clock_timestamp() + make_interval(secs => NULLIF(ttl, 0))
+FROM gone
+ON CONFLICT (message_id) DO UPDATE
+    SET state = EXCLUDED.state, report_to = EXCLUDED.report_to, value = NULL, error = EXCLUDED.error,
+        attempts = EXCLUDED.attempts, worker = EXCLUDED.worker, started_at = EXCLUDED.started_at,
+        finished_at = EXCLUDED.finished_at, expires_at = EXCLUDED.expires_at
+RETURNING message_id
+
+-- name: get
+-- Messages by id, as they wait or run, else as their result remembers them.
+SELECT
+    id, task, args, kwargs, queue, priority, CASE WHEN claim_token IS NULL THEN 'waiting' ELSE 'running' END AS state,
+    attempts, max_attempts, run_after, enqueued_at, started_at, NULL::timestamptz AS finished_at, headers,
+    organization_id, report_to, claimed_by AS worker, NULL::jsonb AS result, last_error AS error
+FROM pg_queue_message
+WHERE id = ANY (%(ids)s::uuid[])
+UNION ALL
+SELECT
+    message_id, task, '[]'::jsonb, '{}'::jsonb, queue, priority, state, attempts, max_attempts, run_after, enqueued_at,
+    started_at, finished_at, headers, organization_id, report_to, worker, value, error
+FROM pg_queue_result
+WHERE message_id = ANY (%(ids)s::uuid[])
+
+-- name: take_outcomes
+-- Hand the oldest unreported outcomes of one consumer over; whoever holds a row's lock has it.
+WITH taken AS (
+    SELECT message_id
+    FROM pg_queue_result
+    WHERE report_to = %(report_to)s
+    ORDER BY finished_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+),
+handed_over AS (
+    UPDATE pg_queue_result
+    SET report_to = NULL
+    WHERE message_id = ANY (ARRAY(SELECT message_id FROM taken))
+    RETURNING *
+)
+SELECT
+    message_id AS id, task, '[]'::jsonb AS args, '{}'::jsonb AS kwargs, queue, priority, state, attempts, max_attempts,
+    run_after, enqueued_at, started_at, finished_at, headers, organization_id, %(report_to)s::text AS report_to, worker,
+    value AS result, error
+FROM handed_over
+ORDER BY finished_at, message_id
+
+-- name: replay
+-- Turn dead letters back into waiting messages; their failed results go, so that the next outcome is reported again.
+WITH risen AS (
+    DELETE FROM pg_queue_deadletter WHERE id = ANY (%(ids)s::uuid[]) RETURNING *
+),
+forgotten AS (
+    DELETE FROM pg_queue_result WHERE message_id = ANY (ARRAY(SELECT id FROM risen)) AND state = 'failed'
+),
+stored AS (
+    INSERT INTO pg_queue_message (
+        id, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts, run_after,
+        enqueued_at, last_error
+    )
+    SELECT
+        id, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts, now(), enqueued_at,
+        error
+    FROM risen
+    RETURNING id, queue
+),
+woken AS (
+    SELECT pg_notify('pg_queue', queue) FROM (SELECT DISTINCT queue FROM stored) AS q
+)
+SELECT id FROM stored WHERE (SELECT count(*) FROM woken) >= 0
+
+-- name: retain_results
+-- Delete results past their time to live. One that its consumer has not taken yet is kept.
+DELETE FROM pg_queue_result
+WHERE message_id = ANY (ARRAY(
+    SELECT message_id FROM pg_queue_result
+    WHERE expires_at <= now() AND report_to IS NULL
+    ORDER BY expires_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+))
+
+-- name: retain_dead_letters
+-- Delete dead letters past their time to live.
+DELETE FROM pg_queue_deadletter
+WHERE id = ANY (ARRAY(
+    SELECT id FROM pg_queue_deadletter
+    WHERE died_at <= now() - make_interval(secs => %(ttl)s)
+    ORDER BY died_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+))

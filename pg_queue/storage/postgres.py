@@ -1,0 +1,190 @@
+"""The queue in PostgreSQL, on the Django connection of `PG_QUEUE["DATABASE"]`.
+
+The statements are in `sql/postgres/`. They run on a psycopg cursor of Django's own session rather than on Django's
+cursor: results travel in binary and come back as Python values whatever adapters the project set up, and the statement
+still belongs to the transaction that the caller has open there.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from django.db import connections, transaction
+
+from pg_queue.domain import Claim, Death, Message, NewMessage, Retry, Settled, Settlement, Success
+from pg_queue.settings import QueueSettings
+from pg_queue.sql import statements
+from pg_queue.storage.rows import Row, decode_claim, decode_message, encode_messages, encode_outcomes
+
+ENQUEUE_CHUNK = 2000
+"""Most messages in one statement: bounds the memory that one of them takes on both sides."""
+
+Pair = tuple[uuid.UUID, uuid.UUID]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """See `pg_queue.ports.QueueDepth`."""
+
+    queue: str
+    waiting: int
+    delayed: int
+    running: int
+    dead: int
+    oldest_due_seconds: float
+
+
+class PostgresStore:
+    """Implements `pg_queue.ports.QueueStore`.
+
+    A lease that has run out still holds until `expire_claims` takes the message back: a worker that comes late, and
+    before anyone else got the message, may still settle or renew it.
+    """
+
+    def __init__(self, conf: QueueSettings) -> None:
+        self.alias = conf.database
+        self._conf = conf
+        self._messages = statements("messages")
+        self._outcomes = statements("outcomes")
+
+    def enqueue(self, messages: Sequence[NewMessage]) -> list[uuid.UUID]:
+        """See the port."""
+        if len(messages) <= ENQUEUE_CHUNK:
+            return self._enqueue_chunk(messages)
+        with transaction.atomic(using=self.alias, savepoint=False):
+            chunks = (messages[at : at + ENQUEUE_CHUNK] for at in range(0, len(messages), ENQUEUE_CHUNK))
+            return [message_id for chunk in chunks for message_id in self._enqueue_chunk(chunk)]
+
+    def claim(self, *, queues: Sequence[str], limit: int, lease: timedelta, worker: str) -> list[Claim]:
+        """See the port."""
+        parameters = {"queues": list(queues), "limit": limit, "lease": lease.total_seconds(), "worker": worker}
+        return [decode_claim(row) for row in self._fetch(self._messages["claim"], parameters)]
+
+    def renew(self, claims: Sequence[Pair], *, lease: timedelta) -> set[uuid.UUID]:
+        """See the port."""
+        return self._touch(self._messages["renew"], claims, lease=lease.total_seconds())
+
+    def release(self, claims: Sequence[Pair]) -> set[uuid.UUID]:
+        """See the port."""
+        return self._touch(self._messages["release"], claims)
+
+    def settle(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
+        """See the port. The whole batch is one transaction; successes alone are one statement."""
+        if not any(isinstance(s.outcome, Retry | Death) for s in settlements):
+            return self._lost(settlements) | self._succeed(settlements)
+        with transaction.atomic(using=self.alias):
+            retrying = self._retry(settlements)
+            return self._lost(settlements) | self._succeed(settlements) | retrying | self._bury(settlements, retrying)
+
+    def expire_claims(self, *, limit: int) -> int:
+        """See the port."""
+        ttl = self._conf.result_ttl_seconds
+        ((returned, died, _),) = self._fetch(self._messages["expire"], {"limit": limit, "ttl": ttl})
+        return int(returned) + int(died)
+
+    def get(self, message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Message]:
+        """See the port. What an outcome does not keep is empty: its args and kwargs."""
+        rows = self._fetch(self._outcomes["get"], {"ids": list(message_ids)})
+        return {row[0]: decode_message(row) for row in rows}
+
+    def take_outcomes(self, report_to: str, *, limit: int) -> list[Message]:
+        """See the port."""
+        rows = self._fetch(self._outcomes["take_outcomes"], {"report_to": report_to, "limit": limit})
+        return [decode_message(row) for row in rows]
+
+    def retain(self, *, limit: int) -> int:
+        """See the port."""
+        results = self._count(self._outcomes["retain_results"], {"limit": limit})
+        if not self._conf.dead_letter_ttl_seconds:
+            return results
+        parameters = {"limit": limit, "ttl": self._conf.dead_letter_ttl_seconds}
+        return results + self._count(self._outcomes["retain_dead_letters"], parameters)
+
+    def replay(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+        """See the port. Joins the caller's transaction."""
+        return {row[0] for row in self._fetch(self._outcomes["replay"], {"ids": list(message_ids)})}
+
+    def depths(self) -> list[Depth]:
+        """See the port."""
+        return [
+            Depth(queue=row[0], waiting=row[1], delayed=row[2], running=row[3], dead=row[4], oldest_due_seconds=row[5])
+            for row in self._fetch(self._messages["depths"], {})
+        ]
+
+    def next_due_seconds(self, queues: Sequence[str]) -> float | None:
+        """See the port."""
+        ((seconds,),) = self._fetch(self._messages["next_due"], {"queues": list(queues)})
+        return None if seconds is None else max(0.0, float(seconds))
+
+    def _enqueue_chunk(self, messages: Sequence[NewMessage]) -> list[uuid.UUID]:
+        ids, rows = encode_messages(messages, self._conf.max_attempts)
+        queues = sorted({message.queue for message in messages if message.run_after is None})
+        self._fetch(self._messages["enqueue"], {"messages": rows, "queues": queues})
+        return ids
+
+    def _lost(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
+        return {settlement.message_id: Settled.LOST for settlement in settlements}
+
+    def _succeed(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
+        outcomes = [
+            (s, s.outcome.value, self._ttl_seconds(s.outcome.ttl))
+            for s in settlements
+            if isinstance(s.outcome, Success)
+        ]
+        return dict.fromkeys(self._settle("succeed", outcomes), Settled.DONE)
+
+    def _retry(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
+        outcomes = [
+            (s, s.outcome.failure.as_json(), s.outcome.delay.total_seconds())
+            for s in settlements
+            if isinstance(s.outcome, Retry)
+        ]
+        return dict.fromkeys(self._settle("retry", outcomes), Settled.RETRYING)
+
+    def _bury(
+        self, settlements: Sequence[Settlement], retrying: Mapping[uuid.UUID, Settled]
+    ) -> dict[uuid.UUID, Settled]:
+        outcomes = [
+            (s, s.outcome.failure.as_json(), self._ttl_seconds(s.outcome.ttl if isinstance(s.outcome, Death) else None))
+            for s in settlements
+            if isinstance(s.outcome, Retry | Death) and s.message_id not in retrying
+        ]
+        return dict.fromkeys(self._settle("bury", outcomes), Settled.DEAD)
+
+    def _settle(self, name: str, outcomes: list[tuple[Settlement, Any, float]]) -> list[uuid.UUID]:
+        if not outcomes:
+            return []
+        parameters = {"ids": [s.message_id for s, _, _ in outcomes], "outcomes": encode_outcomes(outcomes)}
+        return [row[0] for row in self._fetch(self._outcomes[name], parameters)]
+
+    def _ttl_seconds(self, ttl: timedelta | None) -> float:
+        return self._conf.result_ttl_seconds if ttl is None else ttl.total_seconds()
+
+    def _touch(self, statement: str, claims: Sequence[Pair], **parameters: Any) -> set[uuid.UUID]:
+        if not claims:
+            return set()
+        ids, tokens = zip(*claims, strict=True)
+        return {row[0] for row in self._fetch(statement, {"ids": list(ids), "tokens": list(tokens), **parameters})}
+
+    def _fetch(self, statement: str, parameters: Mapping[str, Any]) -> list[Row]:
+        with self._cursor() as cursor:
+            return cursor.execute(statement, parameters, binary=True).fetchall()
+
+    def _count(self, statement: str, parameters: Mapping[str, Any]) -> int:
+        with self._cursor() as cursor:
+            return cursor.execute(statement, parameters).rowcount
+
+    @contextmanager
+    def _cursor(self) -> Iterator[psycopg.Cursor[Row]]:
+        """A cursor with server-side parameters on Django's session; its errors are Django's database errors."""
+        connection = connections[self.alias]
+        connection.ensure_connection()
+        connection.validate_no_broken_transaction()
+        with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+            yield cursor

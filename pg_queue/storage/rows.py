@@ -1,0 +1,85 @@
+"""Between the store's rows and the queue's words: what goes in as JSON text, what comes out as dataclasses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from pg_queue.domain import Claim, Failure, Message, MessageState, NewMessage, Settlement
+from pg_queue.uuid7 import uuid7
+
+Row = Sequence[Any]
+"""The columns of `claim`, `get` and `take_outcomes`, in the order in which their statements list them."""
+
+
+def encode_messages(messages: Sequence[NewMessage], default_max_attempts: int) -> tuple[list[UUID], str]:
+    """Each message's id, and all of them as the JSON array of arrays that the statement `enqueue` reads."""
+    ids = [message.id or uuid7() for message in messages]
+    rows = [
+        (
+            str(message_id),
+            m.queue,
+            m.priority,
+            m.run_after.isoformat() if m.run_after else None,
+            m.task,
+            list(m.args),
+            m.kwargs,
+            m.headers,
+            m.organization_id,
+            m.report_to,
+            m.max_attempts or default_max_attempts,
+        )
+        for message_id, m in zip(ids, messages, strict=True)
+    ]
+    return ids, json.dumps(rows, default=dict)
+
+
+def encode_outcomes(outcomes: Iterable[tuple[Settlement, Any, float]]) -> str:
+    """Settlements with what each keeps (a value or a failure) and its seconds, as the settling statements read them."""
+    return json.dumps([(str(s.message_id), str(s.token), kept, seconds) for s, kept, seconds in outcomes])
+
+
+def decode_message(row: Row) -> Message:
+    """The message in the first nineteen columns."""
+    return Message(
+        id=row[0],
+        task=row[1],
+        args=row[2],
+        kwargs=row[3],
+        queue=row[4],
+        priority=row[5],
+        state=MessageState(row[6]),
+        attempts=row[7],
+        max_attempts=row[8],
+        run_after=row[9].astimezone(UTC),
+        enqueued_at=row[10].astimezone(UTC),
+        started_at=_instant(row[11]),
+        finished_at=_instant(row[12]),
+        headers=row[13],
+        organization_id=row[14],
+        report_to=row[15],
+        worker=row[16],
+        result=row[17],
+        error=None if row[18] is None else decode_failure(row[18]),
+    )
+
+
+def decode_claim(row: Row) -> Claim:
+    """The claim in all columns of the statement `claim`."""
+    return Claim(message=decode_message(row), token=row[19], lease_until=row[20].astimezone(UTC))
+
+
+def decode_failure(stored: dict[str, Any]) -> Failure:
+    """The failure in its stored form; see `Failure.as_json`."""
+    return Failure(
+        type=str(stored.get("type", "")),
+        message=str(stored.get("message", "")),
+        traceback=str(stored.get("traceback", "")),
+    )
+
+
+def _instant(value: datetime | None) -> datetime | None:
+    return None if value is None else value.astimezone(UTC)
