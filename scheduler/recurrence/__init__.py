@@ -21,12 +21,14 @@ from scheduler.recurrence.cadence import (
     normalise,
     validate,
 )
+from scheduler.recurrence.description import describe
 from scheduler.recurrence.intervals import interval_seconds, period
 
 __all__ = [
     "Cadence",
     "Neighbours",
     "count_between",
+    "describe",
     "evaluate",
     "interval_seconds",
     "next_occurrences",

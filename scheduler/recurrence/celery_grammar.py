@@ -1,7 +1,7 @@
 """The `celery` dialect: the fields of `celery.schedules.crontab`, accepted and refused exactly as Celery does.
 
 Celery itself is not needed here. What looks odd below is Celery's (read from 5.7): a name counts by its first three
-letters and in any field (`mon` is 1 in the minute field too), a month's before a weekday's (`mar` is 3), and what follows
+letters and in any field (`mon` is 1 in the minute field too), a month before a weekday (`mar` is 3), and what follows
 a complete range or step is ignored (`1-5/2-3` is `1-5/2`). A row that came from Beat keeps its meaning.
 """
 
