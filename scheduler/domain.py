@@ -30,6 +30,19 @@ class Firer(StrEnum):
     PG = "pg"
 
 
+class ScheduleState(StrEnum):
+    """What holds for a schedule right now; one word for lists and filters."""
+
+    ACTIVE = "active"
+    """It has an occurrence ahead (or due) that nothing holds back."""
+    PAUSED = "paused"
+    """A person has paused it."""
+    QUARANTINED = "quarantined"
+    """The tick cannot evaluate it; its error says why."""
+    ENDED = "ended"
+    """No occurrence is left, or its end has passed."""
+
+
 class RunState(StrEnum):
     """What became of an occurrence. The first four are a fired run's life; the rest are reasons for not firing."""
 

@@ -8,7 +8,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from scheduler.domain import FIRED_STATES, CronDialect, Firer, RunOrigin, RunState, ScheduleKind
+from scheduler.domain import FIRED_STATES, CronDialect, Firer, RunOrigin, RunState, ScheduleKind, ScheduleState
+from scheduler.querysets import MirrorFailureQuerySet, ScheduleQuerySet, ScheduleRunQuerySet
 
 
 class PgPeriodicSchedule(models.Model):
@@ -24,7 +25,7 @@ class PgPeriodicSchedule(models.Model):
     workflow_id = models.CharField(max_length=255, null=True, blank=True)
     pipeline_name = models.CharField(max_length=255)
     kind = models.CharField(max_length=16, choices=[(k.value, k.value) for k in ScheduleKind])
-    cron_string = models.CharField("expression", max_length=255)
+    cron_string = models.CharField("expression", max_length=1000)
     """The expression: five fields or a macro (crontab), an ISO 8601 duration (interval)."""
     timezone = models.CharField(max_length=64, db_default="UTC")
     dialect = models.CharField(
@@ -58,6 +59,8 @@ class PgPeriodicSchedule(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
+    objects = ScheduleQuerySet.as_manager()
+
     class Meta:
         verbose_name = "schedule"
         indexes = [
@@ -88,6 +91,15 @@ class PgPeriodicSchedule(models.Model):
 
     def __str__(self) -> str:
         return self.pipeline_name
+
+    @property
+    def state(self) -> ScheduleState:
+        """The same word that `ScheduleQuerySet.in_state` filters by."""
+        if self.quarantined_at is not None:
+            return ScheduleState.QUARANTINED
+        if not self.enabled:
+            return ScheduleState.PAUSED
+        return ScheduleState.ENDED if self.next_run_at is None else ScheduleState.ACTIVE
 
 
 class ScheduleRun(models.Model):
@@ -125,6 +137,8 @@ class ScheduleRun(models.Model):
     error = models.JSONField(null=True, blank=True)
     recorded_at = models.DateTimeField(db_default=Now())
 
+    objects = ScheduleRunQuerySet.as_manager()
+
     class Meta:
         verbose_name = "run"
         indexes = [
@@ -156,11 +170,20 @@ class MirrorFailure(models.Model):
     path = models.CharField(max_length=16)
     """create, update, pause, resume or delete."""
     error = models.TextField()
+    intended = models.JSONField(null=True, blank=True)
+    """The mirror row as it should have been written (Django's serialised form); null: it should be gone."""
     failed_at = models.DateTimeField(db_default=Now())
     repaired_at = models.DateTimeField(null=True, blank=True)
 
+    objects = MirrorFailureQuerySet.as_manager()
+
     class Meta:
-        indexes = [models.Index(fields=["-failed_at"], name="scheduler_mirrorfailure_recent")]
+        indexes = [
+            models.Index(fields=["-failed_at"], name="scheduler_mirrorfailure_recent"),
+            models.Index(
+                fields=["schedule_id"], name="scheduler_mirrorfailure_open", condition=Q(repaired_at__isnull=True)
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.path} {self.beat_name}"

@@ -1,0 +1,46 @@
+"""The scheduler's public surface. Import from here; everything else may change."""
+
+from scheduler.domain import CronDialect, Firer, RunOrigin, RunState, ScheduleKind, ScheduleState
+from scheduler.errors import BeatUnavailable, InvalidInput, ScheduleNotFound, SchedulerError
+from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleRun
+from scheduler.recurrence import next_occurrences
+from scheduler.runs import RunView, runs_with_live_state
+from scheduler.schedules import (
+    create_schedule,
+    delete_schedule,
+    get_schedule,
+    mirror_failures,
+    pause_schedule,
+    resume_schedule,
+    run_schedule,
+    upcoming,
+    update_schedule,
+)
+
+__all__ = [
+    "BeatUnavailable",
+    "CronDialect",
+    "Firer",
+    "InvalidInput",
+    "MirrorFailure",
+    "PgPeriodicSchedule",
+    "RunOrigin",
+    "RunState",
+    "RunView",
+    "ScheduleKind",
+    "ScheduleNotFound",
+    "ScheduleRun",
+    "ScheduleState",
+    "SchedulerError",
+    "create_schedule",
+    "delete_schedule",
+    "get_schedule",
+    "mirror_failures",
+    "next_occurrences",
+    "pause_schedule",
+    "resume_schedule",
+    "run_schedule",
+    "runs_with_live_state",
+    "upcoming",
+    "update_schedule",
+]

@@ -1,0 +1,116 @@
+"""How Celery Beat spells a schedule's expression; None where it cannot say the same.
+
+A crontab is compared by what it names, not by its text: where Celery reads our text and names the same, the text is
+kept; otherwise each field is written out as a list of numbers. What Beat cannot hold:
+
+- day-of-month and day-of-week both restricted in the `unix` dialect, where either is enough (Celery wants both);
+- the last day of a month (`L`), a weekday by its place in the month (`2#2`, `L5`);
+- an interval of fractions of a second over 35 minutes (its column counts microseconds in 32 bits).
+
+At a clock change Beat follows its own rules whatever the text: see `docs/reference/cron.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from scheduler.domain import CronDialect
+from scheduler.errors import InvalidInput
+from scheduler.recurrence import celery_grammar, fields, period, unix_grammar
+from scheduler.recurrence.walltime import DayRule, WallPattern
+
+_EVERY_MONTH_DAY = sum(1 << day for day in range(1, 32))
+_EVERY_WEEKDAY = (1 << 7) - 1
+_WIDTHS = (240, 96, 124, 64, 64)
+"""Characters of dcb's five columns."""
+_LARGEST_INTEGER = 2**31 - 1
+_UNITS = (("days", 86_400_000_000), ("hours", 3_600_000_000), ("minutes", 60_000_000), ("seconds", 1_000_000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeatCrontab:
+    """The columns of dcb's `CrontabSchedule`, without the timezone."""
+
+    minute: str
+    hour: str
+    day_of_month: str
+    month_of_year: str
+    day_of_week: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeatInterval:
+    """The columns of dcb's `IntervalSchedule`."""
+
+    every: int
+    period: str
+    """`days`, `hours`, `minutes`, `seconds` or `microseconds`."""
+
+
+def beat_crontab(expression: str, dialect: str) -> BeatCrontab | None:
+    """The crontab as Beat can hold it with the same meaning; None: it cannot.
+
+    Raises:
+        InvalidInput: the expression means nothing in its dialect.
+    """
+    folded = fields.fold(expression)
+    is_celery = dialect == CronDialect.CELERY
+    pattern = celery_grammar.parse(folded) if is_celery else unix_grammar.parse(folded)
+    days = _both_days(pattern.days)
+    if days is None:
+        return None
+    texts = fields.split(folded)
+    if not _is_read_alike(folded, pattern, days) or not _fits(texts):
+        texts = _spell(pattern, days)
+    return BeatCrontab(
+        minute=texts[0], hour=texts[1], day_of_month=texts[2], month_of_year=texts[3], day_of_week=texts[4]
+    )
+
+
+def beat_interval(expression: str) -> BeatInterval | None:
+    """The interval in the largest unit that divides it; None: Beat's column cannot hold it."""
+    microseconds = period(expression) // timedelta(microseconds=1)
+    for unit, size in _UNITS:
+        if microseconds % size == 0:
+            return BeatInterval(every=microseconds // size, period=unit)
+    return BeatInterval(every=microseconds, period="microseconds") if microseconds <= _LARGEST_INTEGER else None
+
+
+def _both_days(days: DayRule) -> tuple[int, int] | None:
+    """Masks of the days of the month and of the week that must both match; None where no two masks say the same."""
+    if days.is_last_day_named or days.weekdays_of_month:
+        return None
+    if days.is_both_required:
+        return days.month_days, days.weekdays
+    if days.month_days == _EVERY_MONTH_DAY or days.weekdays == _EVERY_WEEKDAY:
+        return _EVERY_MONTH_DAY, _EVERY_WEEKDAY  # either is enough, and one of them is always true
+    return None
+
+
+def _is_read_alike(folded: str, pattern: WallPattern, days: tuple[int, int]) -> bool:
+    try:
+        theirs = celery_grammar.parse(folded)
+    except InvalidInput:
+        return False
+    ours = (pattern.minutes, pattern.hours, pattern.days.months, *days)
+    return ours == (theirs.minutes, theirs.hours, theirs.days.months, theirs.days.month_days, theirs.days.weekdays)
+
+
+def _fits(texts: list[str]) -> bool:
+    return all(len(text) <= width for text, width in zip(texts, _WIDTHS, strict=True))
+
+
+def _spell(pattern: WallPattern, days: tuple[int, int]) -> list[str]:
+    masks = (pattern.minutes, pattern.hours, days[0], pattern.days.months, days[1])
+    return [_list(mask, cron_field) for mask, cron_field in zip(masks, fields.FIELDS, strict=True)]
+
+
+def _list(mask: int, cron_field: fields.CronField) -> str:
+    numbers = list(_numbers(mask))
+    return "*" if numbers == list(cron_field.values) else ",".join(map(str, numbers))
+
+
+def _numbers(mask: int) -> Iterator[int]:
+    return (number for number in range(mask.bit_length()) if mask >> number & 1)

@@ -1,0 +1,187 @@
+"""The mirror: our row of a schedule that Beat fires, written best effort beside Beat's own.
+
+Beat's row is the primary one (invariant 7). A failure here is logged with the schedule's id, counted, kept as a
+`MirrorFailure`, and never raised. It does not undo Beat's row, whether the caller has a transaction of its own or not:
+
+- it happens in a savepoint of the transaction that wrote Beat's row, so that both are seen together, and two changes
+  of one schedule are mirrored in the order in which they hold Beat's row;
+- waiting is bounded, for locks and for each statement;
+- what the table would check only at commit is checked inside the savepoint;
+- under SERIALIZABLE the savepoint could still doom the commit, so there the mirror is written after it.
+
+What remains is a connection that breaks: then the caller's transaction is gone with Beat's row in it, and the caller
+hears of it. The next change that is mirrored marks the failures before it as repaired.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.core import serializers
+from django.db import connections, transaction
+from django.db.models.functions import Now
+from prometheus_client import Counter
+from psycopg import sql
+
+from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleRun
+from scheduler.settings import scheduler_settings
+from scheduler.statements import statements
+
+EVENT_MIRROR_FAILED = "mirror.failed"
+EVENT_FAILURE_LOST = "mirror.failure_not_recorded"
+WAIT_SECONDS = 2
+"""How long a mirror write waits for a lock, and at most takes per statement."""
+
+FAILURES = Counter("downbeat_mirror_failures_total", "Writes of a mirror row that failed beside a Beat row.", ["path"])
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Which schedule a write is about, known also where its mirror row is not."""
+
+    schedule_id: UUID
+    beat_name: str
+    path: str
+    """create, update, pause, resume or delete."""
+
+
+def write(
+    subject: Subject, row: PgPeriodicSchedule, left_out: ScheduleRun | None, seen: Exception | None = None
+) -> None:
+    """Write the mirror row whole, new or not, with the ledger row of what the change left out. Never raises.
+
+    `seen` is the error with which the mirror could not even be read: it is recorded and nothing is tried. A row whose
+    organization is not known (rebuilt from Beat's) is not written: a failure says so.
+    """
+    _attempt(subject, row, lambda: _write(row, left_out), seen)
+
+
+def erase(subject: Subject, seen: Exception | None = None) -> None:
+    """Delete the mirror row. Never raises. `seen` as in `write`."""
+    _attempt(subject, None, lambda: _erase(subject.schedule_id), seen)
+
+
+def read(query: Callable[[], PgPeriodicSchedule | None]) -> tuple[PgPeriodicSchedule | None, Exception | None]:
+    """What `query` answers, or the error that kept it from answering within the bounds; in a savepoint of its own."""
+    try:
+        with _bounded():
+            return query(), None
+    except Exception as error:  # noqa: BLE001  the mirror may be locked, renamed or gone: Beat's row decides then
+        return None, error
+
+
+def record(subject: Subject, row: PgPeriodicSchedule | None, error: Exception) -> None:
+    """Log, count and keep a failure; `row` is the mirror row as it should be, None: gone. Never raises."""
+    FAILURES.labels(path=subject.path).inc()
+    details = (EVENT_MIRROR_FAILED, subject.schedule_id, subject.path, error)
+    _logger.error("%s schedule_id=%s path=%s error=%s", *details, exc_info=error)
+    try:
+        with _bounded():
+            _keep(subject, row, error)
+    except Exception:  # the failure of a failure: the log has both
+        _logger.exception("%s schedule_id=%s path=%s", EVENT_FAILURE_LOST, subject.schedule_id, subject.path)
+
+
+def intended(schedule_id: UUID) -> PgPeriodicSchedule | None:
+    """The mirror row that was to be written last and is missing since; None: no failure remembers one."""
+    failures = MirrorFailure.objects.using(_alias()).of_schedule(schedule_id).unrepaired()
+    kept = failures.values_list("intended", flat=True).first()
+    if not kept:
+        return None
+    restored = next(iter(serializers.deserialize("python", [kept]))).object
+    return restored if isinstance(restored, PgPeriodicSchedule) else None
+
+
+def _attempt(
+    subject: Subject, row: PgPeriodicSchedule | None, action: Callable[[], None], seen: Exception | None
+) -> None:
+    if seen is not None:
+        record(subject, row, seen)
+    elif _is_serializable():
+        transaction.on_commit(lambda: _try(subject, row, action), using=_alias(), robust=True)
+    else:
+        _try(subject, row, action)
+
+
+def _try(subject: Subject, row: PgPeriodicSchedule | None, action: Callable[[], None]) -> None:
+    try:
+        with _bounded():
+            action()
+            _check_deferred()
+    except Exception as error:  # noqa: BLE001  best effort: nothing that happens here may reach Beat's write
+        record(subject, row, error)
+
+
+def _write(row: PgPeriodicSchedule, left_out: ScheduleRun | None) -> None:
+    if not row.organization_id:
+        raise LookupError("the mirror row is missing, and its organization is not known")
+    row.save(using=_alias())
+    if left_out is not None:
+        ScheduleRun.objects.using(_alias()).bulk_create([left_out], ignore_conflicts=True)
+    _mark_repaired(row.pipeline_id)
+
+
+def _erase(schedule_id: UUID) -> None:
+    PgPeriodicSchedule.objects.using(_alias()).filter(pk=schedule_id).delete()
+    _mark_repaired(schedule_id)
+
+
+def _mark_repaired(schedule_id: UUID) -> None:
+    MirrorFailure.objects.using(_alias()).of_schedule(schedule_id).unrepaired().update(repaired_at=Now())
+
+
+def _keep(subject: Subject, row: PgPeriodicSchedule | None, error: Exception) -> None:
+    kept = row if row is not None and row.organization_id else None
+    MirrorFailure.objects.using(_alias()).create(
+        schedule_id=subject.schedule_id,
+        beat_name=subject.beat_name,
+        path=subject.path,
+        error=f"{type(error).__name__}: {error}",
+        intended=None if kept is None else json.loads(serializers.serialize("json", [kept]))[0],
+    )
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """A savepoint (or transaction) whose statements neither wait nor run for long; the caller's bounds return after."""
+    with transaction.atomic(using=_alias()):
+        before = _set_bounds(f"{WAIT_SECONDS}s", f"{WAIT_SECONDS}s")
+        yield
+        _set_bounds(*before)
+
+
+def _set_bounds(lock_timeout: str, statement_timeout: str) -> tuple[str, str]:
+    parameters = {"lock_timeout": lock_timeout, "statement_timeout": statement_timeout}
+    held = _query(statements("schedules")["set_bounds"], parameters)[0]
+    return held[0], held[1]
+
+
+def _check_deferred() -> None:
+    relation = PgPeriodicSchedule._meta.db_table
+    found = _query(statements("schedules")["deferrable_constraints"], {"relation": relation})
+    if found:
+        names = sql.SQL(", ").join(sql.Identifier(name) for (name,) in found)
+        with connections[_alias()].cursor() as cursor:
+            cursor.execute(sql.SQL("SET CONSTRAINTS {} IMMEDIATE").format(names))
+
+
+def _is_serializable() -> bool:
+    return bool(_query("SELECT current_setting('transaction_isolation') = 'serializable'", {})[0][0])
+
+
+def _query(statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    with connections[_alias()].cursor() as cursor:
+        cursor.execute(statement, parameters)
+        return list(cursor.fetchall())
+
+
+def _alias() -> str:
+    return scheduler_settings().database

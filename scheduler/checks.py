@@ -1,0 +1,87 @@
+"""System checks: what is wrong with the project's configuration, with an id and what to do.
+
+| id | level | what |
+|---|---|---|
+| scheduler.E001 | error | `SCHEDULER` is not valid |
+| scheduler.E002 | error | `SCHEDULER["DATABASE"]` is not PostgreSQL, or no database |
+| scheduler.E003 | error | new schedules are to be fired by Beat, and django-celery-beat is not installed |
+| scheduler.W004 | warning | Beat's table is not guarded by the trigger (`check --database`) |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import DatabaseError, connections
+
+from scheduler import beat
+from scheduler.beat import trigger
+from scheduler.domain import Firer
+from scheduler.errors import InvalidInput
+from scheduler.settings import SchedulerSettings, scheduler_settings
+
+
+@register("scheduler")
+def check_settings(**_: Any) -> list[CheckMessage]:
+    """E001, E002 and E003."""
+    try:
+        conf = scheduler_settings()
+    except InvalidInput as error:
+        return [Error(str(error), hint="Correct SCHEDULER in the project's settings.", id="scheduler.E001")]
+    return [*_check_database(conf), *_check_beat(conf)]
+
+
+@register(Tags.database)
+def check_guard(*, databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W004."""
+    try:
+        alias = scheduler_settings().database
+    except InvalidInput:
+        return []  # E001 says so
+    if alias not in (databases or ()) or connections[alias].vendor != "postgresql":
+        return []
+    try:
+        tables = trigger.find_tables(alias)
+    except DatabaseError:
+        return []  # an unreachable database is not this check's to report
+    if tables.beat is None or tables.schema is None or tables.is_guarded:
+        return []
+    return [
+        Warning(
+            "Nothing keeps Celery Beat's rows disabled while PG fires their schedules: the trigger "
+            "'scheduler_guard_beat' is missing on 'django_celery_beat_periodictask'.",
+            hint="Run `manage.py migrate`: it installs the trigger.",
+            id="scheduler.W004",
+        )
+    ]
+
+
+def _check_database(conf: SchedulerSettings) -> list[CheckMessage]:
+    if conf.database not in connections.settings:
+        expected = f"one of the aliases of DATABASES ({', '.join(connections.settings)})"
+        message = f"SCHEDULER['DATABASE']: expected {expected}, got: {conf.database!r}"
+        return [Error(message, hint="Name the alias of the queue's own database.", id="scheduler.E002")]
+    vendor = connections[conf.database].vendor
+    if vendor == "postgresql":
+        return []
+    return [
+        Error(
+            f"DATABASES[{conf.database!r}]: expected PostgreSQL, where schedules are kept, got: {vendor!r}",
+            hint="Set its ENGINE to 'django.db.backends.postgresql', or SCHEDULER['DATABASE'] to an alias that has it.",
+            id="scheduler.E002",
+        )
+    ]
+
+
+def _check_beat(conf: SchedulerSettings) -> list[CheckMessage]:
+    if conf.default_firer != Firer.BEAT or beat.is_installed():
+        return []
+    return [
+        Error(
+            "SCHEDULER['DEFAULT_FIRER']: expected 'pg', because django-celery-beat is not installed, got: 'beat'",
+            hint="Add 'django_celery_beat' to INSTALLED_APPS, or set DEFAULT_FIRER to 'pg'.",
+            id="scheduler.E003",
+        )
+    ]

@@ -1,0 +1,96 @@
+"""The words in which schedules, runs and mirror failures are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import TYPE_CHECKING, Self
+
+from django.db import models
+from django.db.models import Q
+
+from scheduler.domain import FIRED_STATES, Firer, RunOrigin, ScheduleState
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from scheduler import models as tables  # noqa: F401  named in the strings below
+
+_QUARANTINED = Q(quarantined_at__isnull=False)
+_PAUSED = Q(enabled=False, quarantined_at__isnull=True)
+_ENDED = Q(enabled=True, quarantined_at__isnull=True, next_run_at__isnull=True)
+_ACTIVE = Q(enabled=True, quarantined_at__isnull=True, next_run_at__isnull=False)
+_BY_STATE = {
+    ScheduleState.QUARANTINED: _QUARANTINED,
+    ScheduleState.PAUSED: _PAUSED,
+    ScheduleState.ENDED: _ENDED,
+    ScheduleState.ACTIVE: _ACTIVE,
+}
+
+
+class ScheduleQuerySet(models.QuerySet["tables.PgPeriodicSchedule"]):
+    """Schedules."""
+
+    def for_organizations(self, organization_ids: Iterable[str]) -> Self:
+        """Those of these organizations only; of none when the iterable is empty."""
+        return self.filter(organization_id__in=list(organization_ids))
+
+    def in_state(self, state: ScheduleState | str) -> Self:
+        """Those that `PgPeriodicSchedule.state` would name so. Raises ValueError for a word that is no state."""
+        return self.filter(_BY_STATE[ScheduleState(state)])
+
+    def active(self) -> Self:
+        """Those with an occurrence ahead that nothing holds back."""
+        return self.filter(_ACTIVE)
+
+    def paused(self) -> Self:
+        """Those that a person has paused."""
+        return self.filter(_PAUSED)
+
+    def quarantined(self) -> Self:
+        """Those that the tick cannot evaluate."""
+        return self.filter(_QUARANTINED)
+
+    def fired_by(self, firer: Firer) -> Self:
+        """Those whose occurrences `firer` turns into work."""
+        return self.filter(firer=firer.value)
+
+    def due(self, at: datetime) -> Self:
+        """Those that the tick would fire at `at`, the longest due first."""
+        return self.fired_by(Firer.PG).active().filter(next_run_at__lte=at).order_by("next_run_at", "pipeline_id")
+
+
+class ScheduleRunQuerySet(models.QuerySet["tables.ScheduleRun"]):
+    """Runs: the rows of the ledger."""
+
+    def for_organizations(self, organization_ids: Iterable[str]) -> Self:
+        """Those of these organizations only; of none when the iterable is empty."""
+        return self.filter(organization_id__in=list(organization_ids))
+
+    def of_schedule(self, schedule_id: UUID | str) -> Self:
+        """One schedule's, also after it was deleted."""
+        return self.filter(schedule_id=schedule_id)
+
+    def fired(self) -> Self:
+        """Those that became a message, whatever became of it."""
+        return self.filter(state__in=sorted(state.value for state in FIRED_STATES))
+
+    def manual(self) -> Self:
+        """Those that a person started."""
+        return self.filter(origin=RunOrigin.MANUAL.value)
+
+    def latest_first(self) -> Self:
+        """By occurrence, the latest first; the order of `scheduler_run_recent`."""
+        return self.order_by("-scheduled_for", "id")
+
+
+class MirrorFailureQuerySet(models.QuerySet["tables.MirrorFailure"]):
+    """Writes of mirror rows that failed."""
+
+    def unrepaired(self) -> Self:
+        """Those whose mirror row has not been written since, the latest first."""
+        return self.filter(repaired_at__isnull=True).order_by("-failed_at", "-id")
+
+    def of_schedule(self, schedule_id: UUID) -> Self:
+        """One schedule's."""
+        return self.filter(schedule_id=schedule_id)

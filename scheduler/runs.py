@@ -1,0 +1,95 @@
+"""Runs as people see them: the ledger's rows, with what the queue knows of those that are not finished there yet.
+
+A run's end is written into the ledger in batches, a little after it happened; until then its message tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pg_queue import api as queue
+from scheduler.domain import Firer, RunOrigin, RunState
+from scheduler.models import ScheduleRun
+
+_OUTCOMES = {
+    queue.MessageState.SUCCEEDED: RunState.SUCCEEDED,
+    queue.MessageState.FAILED: RunState.FAILED,
+    queue.MessageState.CANCELLED: RunState.FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """One run, or one stretch of occurrences that were not fired, at this instant."""
+
+    id: UUID
+    schedule_id: UUID
+    organization_id: str
+    scheduled_for: datetime
+    """The occurrence; for a stretch, its first; for a manual run, when it was started."""
+    span_end: datetime | None
+    """A stretch's last occurrence; None for a single one."""
+    occurrences: int | None
+    """How many occurrences it stands for; None: not known."""
+    origin: RunOrigin
+    firer: Firer
+    state: RunState
+    fired_at: datetime | None
+    started_at: datetime | None
+    """When its last execution began."""
+    finished_at: datetime | None
+    result: Any
+    error: Any
+    """An object with `type`, `message` and `traceback`; also of a run that is being tried again. None: no error."""
+
+
+def runs_with_live_state(runs: Iterable[ScheduleRun]) -> list[RunView]:
+    """The runs in the same order; those not finished in the ledger with the queue's state, by one query for all."""
+    views = [_view(run) for run in runs]
+    messages = queue.get_messages([view.id for view in views if _is_open(view)])
+    return [_merge(view, messages.get(view.id)) for view in views]
+
+
+def _is_open(view: RunView) -> bool:
+    return view.state in (RunState.FIRED, RunState.RUNNING)
+
+
+def _view(run: ScheduleRun) -> RunView:
+    return RunView(
+        id=run.id,
+        schedule_id=run.schedule_id,
+        organization_id=run.organization_id,
+        scheduled_for=run.scheduled_for,
+        span_end=run.span_end,
+        occurrences=run.occurrences,
+        origin=RunOrigin(run.origin),
+        firer=Firer(run.firer),
+        state=RunState(run.state),
+        fired_at=run.fired_at,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        result=run.result,
+        error=run.error,
+    )
+
+
+def _merge(view: RunView, message: queue.Message | None) -> RunView:
+    if message is None or not _is_open(view):
+        return view
+    error = message.error.as_json() if message.error is not None else None
+    if message.state is queue.MessageState.WAITING:
+        return replace(view, state=RunState.FIRED, started_at=message.started_at, error=error)
+    if message.state is queue.MessageState.RUNNING:
+        return replace(view, state=RunState.RUNNING, started_at=message.started_at, error=error)
+    return replace(
+        view,
+        state=_OUTCOMES[message.state],
+        started_at=message.started_at,
+        finished_at=message.finished_at,
+        result=message.result,
+        error=error,
+    )

@@ -1,0 +1,272 @@
+"""The choke points: every schedule is created, changed, run and deleted here, by REST, admin, commands and code alike.
+
+Each validates first, then opens one transaction (or joins the caller's as a savepoint): the primary row is held and
+written, then the other side. While PG fires the schedule, its PG row and Beat's disabled row succeed or fail together.
+While Beat fires it, Beat's row is the primary one and ours is mirrored best effort: a failure there is recorded (see
+`scheduler.beat.mirror`), and the schedule that is returned is what the mirror should hold.
+
+The leader hears of a change when it commits.
+"""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
+
+from django.db import connections, transaction
+
+from pg_queue import api as queue
+from scheduler import beat, clock, grid, ownership, transitions, validation
+from scheduler.beat import mirror, rows
+from scheduler.domain import Firer, RunOrigin, RunState
+from scheduler.errors import InvalidInput, ScheduleNotFound
+from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleRun
+from scheduler.querysets import MirrorFailureQuerySet
+from scheduler.settings import scheduler_settings
+from scheduler.statements import statements
+
+REPORT_TO = "schedule"
+"""The consumer of outcomes under which runs are enqueued."""
+
+Change = Callable[[PgPeriodicSchedule, datetime], ScheduleRun | None]
+
+
+def create_schedule(
+    *,
+    name: str,
+    task: str,
+    expression: str,
+    kind: str = "crontab",
+    timezone: str = "UTC",
+    dialect: str = "unix",
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    queue: str = "default",
+    priority: int = 5,
+    organization_id: str = "default",
+    workflow_id: str | None = None,
+    firer: str | None = None,
+    enabled: bool = True,
+    pause_note: str = "",
+    starts_at: datetime | None = None,
+    ends_at: datetime | None = None,
+    grace_seconds: int | None = None,
+    max_attempts: int | None = None,
+    schedule_id: uuid.UUID | str | None = None,
+) -> PgPeriodicSchedule:
+    """Create a schedule that fires at its first match after now, never at once; an interval one period from now.
+
+    `expression` is five fields or a macro (`kind` crontab) or an ISO 8601 duration (`kind` interval). It occurs at or
+    after `starts_at` and before `ends_at`; an interval with a later start begins with it. `firer` None:
+    `SCHEDULER["DEFAULT_FIRER"]`. `grace_seconds` None: `SCHEDULER["GRACE_SECONDS"]`. `max_attempts` None: the task's
+    own. `priority` from 1 (last) to 10 (first). `schedule_id` None: a new one.
+
+    Raises:
+        InvalidInput: a field is refused, or `schedule_id` is taken; nothing is stored.
+        BeatUnavailable: `firer` is beat, and django-celery-beat is not installed.
+    """
+    values = {field: value for field, value in locals().items() if field != "schedule_id"}
+    row = PgPeriodicSchedule(pipeline_id=uuid.uuid4() if schedule_id is None else validation.schedule_id(schedule_id))
+    row.beat_name = str(row.pipeline_id)
+    validation.fill(row, validation.clean(values))
+    if row.firer == Firer.BEAT:
+        beat.require()
+        rows.require_expressible(row)
+    with _transaction():
+        _refuse_taken(row)
+        now = clock.now(_alias())
+        transitions.begin(row, now)
+        _insert(row, now)
+        _wake(row.pipeline_id)
+    return row
+
+
+def update_schedule(schedule_id: uuid.UUID | str, **changes: Any) -> PgPeriodicSchedule:
+    """Change fields, named as `create_schedule` names them.
+
+    A change of expression, kind, timezone, dialect or start makes it fire next at its first match after now; any other
+    leaves the next occurrence alone, but for an end that cuts it off. `enabled` pauses or resumes. `firer` cannot
+    change. Lifts a quarantine.
+
+    Raises:
+        InvalidInput: a field is unknown or refused; nothing is changed.
+        ScheduleNotFound: no schedule has this id.
+    """
+    cleaned = validation.clean(changes)
+    return _change(schedule_id, "update", lambda row, now: transitions.edit(row, cleaned, now))
+
+
+def pause_schedule(schedule_id: uuid.UUID | str, *, reason: str = "") -> PgPeriodicSchedule:
+    """Fire nothing from now on, until it is resumed. Pausing again changes the reason.
+
+    Raises:
+        InvalidInput: the reason is longer than 500 characters.
+        ScheduleNotFound: no schedule has this id.
+    """
+    note = validation.clean({"pause_note": reason})["pause_note"]
+    return _change(schedule_id, "pause", lambda row, now: transitions.pause(row, note, now))
+
+
+def resume_schedule(schedule_id: uuid.UUID | str) -> PgPeriodicSchedule:
+    """Fire again, at the next match after now; the ledger says what was missed meanwhile. Lifts a quarantine.
+
+    Raises:
+        InvalidInput: it is quarantined and still cannot be evaluated.
+        ScheduleNotFound: no schedule has this id.
+    """
+    return _change(schedule_id, "resume", transitions.resume)
+
+
+def delete_schedule(schedule_id: uuid.UUID | str) -> None:
+    """Delete the schedule and its Beat row. Its runs stay in the ledger, and what was enqueued is still executed.
+
+    Raises:
+        ScheduleNotFound: no schedule has this id.
+    """
+    identity = _identify(schedule_id)
+    with _transaction():
+        held = ownership.hold(identity, is_orphan_enough=True)
+        if held.row.firer == Firer.BEAT:
+            rows.remove(held.row.beat_name)
+            mirror.erase(_subject(held.row, "delete"), held.mirror_error)
+        else:
+            _record(transitions.end(held.row, clock.now(_alias())))
+            rows.remove(held.row.beat_name)
+            PgPeriodicSchedule.objects.using(_alias()).filter(pk=identity).delete()
+        _wake(identity)
+
+
+def run_schedule(schedule_id: uuid.UUID | str) -> ScheduleRun:
+    """Run it once, now, whether it is paused or not: a manual run and its message, in one transaction.
+
+    The schedule's own occurrences are not touched. The message goes to the queue here, whoever fires the schedule.
+
+    Raises:
+        InvalidInput: its task is not registered any more.
+        ScheduleNotFound: no schedule has this id, or its mirror row is missing.
+    """
+    with _transaction():
+        row = get_schedule(schedule_id)
+        now = clock.now(_alias())
+        run = ScheduleRun(
+            id=_enqueue(row, now),
+            schedule_id=row.pipeline_id,
+            organization_id=row.organization_id,
+            scheduled_for=now,
+            occurrences=1,
+            origin=RunOrigin.MANUAL.value,
+            firer=Firer.PG.value,
+            state=RunState.FIRED.value,
+            fired_at=now,
+            recorded_at=now,
+        )
+        run.save(using=_alias(), force_insert=True)
+    return run
+
+
+def get_schedule(schedule_id: uuid.UUID | str) -> PgPeriodicSchedule:
+    """The schedule as stored. Raises `InvalidInput` (no UUID) or `ScheduleNotFound`."""
+    found = PgPeriodicSchedule.objects.using(_alias()).filter(pk=_identify(schedule_id)).first()
+    if found is None:
+        raise ScheduleNotFound(schedule_id)
+    return found
+
+
+def upcoming(schedule: PgPeriodicSchedule, count: int) -> list[datetime]:
+    """At most `count` (1 to 1000) occurrences ahead of now, earliest first.
+
+    Empty while it is paused, quarantined or ended. An interval goes on along its own grid.
+
+    Raises:
+        InvalidInput: field `count`, or the row cannot be evaluated.
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 1000:
+        raise InvalidInput(field="count", expected="a whole number from 1 to 1000", got=count)
+    return grid.upcoming(schedule, count, clock.now(_alias()))
+
+
+def mirror_failures() -> MirrorFailureQuerySet:
+    """The mirror writes that failed and that no later write has made good, the latest first."""
+    return MirrorFailure.objects.using(_alias()).unrepaired()
+
+
+def _change(schedule_id: uuid.UUID | str, path: str, change: Change) -> PgPeriodicSchedule:
+    identity = _identify(schedule_id)
+    with _transaction():
+        held = ownership.hold(identity)
+        row, before = held.row, copy.copy(held.row)
+        now = clock.now(_alias())
+        left_out = change(row, now)
+        row.updated_at = now
+        if row.firer == Firer.BEAT:
+            restarts = row.enabled and not (before.enabled and transitions.is_same_cadence(row, before))
+            rows.write(row, anchor=grid.beat_anchor(row, now) if restarts else None)
+            mirror.write(_subject(row, path), row, left_out, held.mirror_error)
+        else:
+            row.save(using=_alias(), force_update=True)
+            rows.keep_disabled(row)
+            _record(left_out)
+        _wake(identity)
+    return row
+
+
+def _insert(row: PgPeriodicSchedule, now: datetime) -> None:
+    if row.firer == Firer.BEAT:
+        rows.write(row, anchor=grid.beat_anchor(row, now))
+        mirror.write(_subject(row, "create"), row, None)
+    else:
+        row.save(using=_alias(), force_insert=True)
+        rows.keep_disabled(row)
+
+
+def _refuse_taken(row: PgPeriodicSchedule) -> None:
+    existing, _ = mirror.read(PgPeriodicSchedule.objects.using(_alias()).filter(pk=row.pk).first)
+    if existing is not None or (beat.is_installed() and rows.lock(row.beat_name) is not None):
+        raise InvalidInput(field="schedule_id", expected="an id that no schedule has yet", got=str(row.pk))
+
+
+def _enqueue(row: PgPeriodicSchedule, now: datetime) -> uuid.UUID:
+    try:
+        return queue.enqueue(
+            row.task,
+            row.args,
+            row.kwargs,
+            queue=row.queue,
+            priority=row.priority,
+            max_attempts=row.max_attempts,
+            headers={"schedule_id": str(row.pipeline_id), "scheduled_for": now.isoformat()},
+            organization_id=row.organization_id,
+            report_to=REPORT_TO,
+        )
+    except queue.UnknownTask as error:
+        raise InvalidInput(field="task", expected="the name of a registered task", got=row.task) from error
+
+
+def _record(left_out: ScheduleRun | None) -> None:
+    if left_out is not None:
+        ScheduleRun.objects.using(_alias()).bulk_create([left_out], ignore_conflicts=True)
+
+
+def _wake(schedule_id: uuid.UUID) -> None:
+    with connections[_alias()].cursor() as cursor:
+        cursor.execute(statements("schedules")["wake_scheduler"], {"schedule_id": str(schedule_id)})
+
+
+def _subject(row: PgPeriodicSchedule, path: str) -> mirror.Subject:
+    return mirror.Subject(schedule_id=row.pipeline_id, beat_name=row.beat_name, path=path)
+
+
+def _identify(schedule_id: uuid.UUID | str) -> uuid.UUID:
+    return validation.schedule_id(schedule_id)
+
+
+def _transaction() -> AbstractContextManager[None]:
+    return transaction.atomic(using=_alias())
+
+
+def _alias() -> str:
+    return scheduler_settings().database

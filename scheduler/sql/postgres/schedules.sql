@@ -1,0 +1,17 @@
+-- name: wake_scheduler
+-- Tells the leader that a schedule changed; delivered when this transaction commits.
+SELECT pg_notify('downbeat_schedules', %(schedule_id)s::text)
+
+-- name: deferrable_constraints
+-- Constraints of a table that could fail only at the caller's commit.
+SELECT conname FROM pg_constraint WHERE conrelid = to_regclass(%(relation)s::text) AND condeferrable
+
+-- name: set_bounds
+-- Bounds the statements that follow in this transaction; answers what held before.
+WITH held AS MATERIALIZED (
+    SELECT current_setting('lock_timeout') AS lock_timeout, current_setting('statement_timeout') AS statement_timeout
+)
+SELECT lock_timeout, statement_timeout,
+       set_config('lock_timeout', %(lock_timeout)s, true),
+       set_config('statement_timeout', %(statement_timeout)s, true)
+FROM held

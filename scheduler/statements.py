@@ -1,0 +1,16 @@
+"""Named SQL of this app: the sections of `sql/postgres/*.sql`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pg_queue.api import load_sql
+
+
+def statements(source: str) -> Mapping[str, str]:
+    """The statements of `sql/postgres/<source>.sql` by name, read once.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    return load_sql("scheduler", f"sql/postgres/{source}.sql")
