@@ -36,9 +36,12 @@ from pg_queue.errors import (
     RetryLater,
     UnknownTask,
 )
+from pg_queue.health import METRICS, HealthServer, Pulse
 from pg_queue.leader import Election, Leadership, direct_connection
 from pg_queue.payload import check_payload
 from pg_queue.ports import QueueDepth
+from pg_queue.process import ExitCode, ServiceCommand, StopSignals
+from pg_queue.reaper import Duty, DutyRounds, Reaper, Round, queue_duties
 from pg_queue.settings import direct_alias, queue_settings
 from pg_queue.sql import named_statements as load_sql
 from pg_queue.sql import statements as _statements
@@ -48,15 +51,20 @@ from pg_queue.tasks import TaskInfo, current_message, get_task, task, tasks
 __all__ = [
     "DEFAULT_PRIORITY",
     "MAX_PRIORITY",
+    "METRICS",
     "MIN_PRIORITY",
     "NEW_ID_SQL",
     "TERMINAL_STATES",
     "WAKE_SQL",
     "Configuration",
     "DirectConnectionRequired",
+    "Duty",
+    "DutyRounds",
     "Election",
+    "ExitCode",
     "Failure",
     "GiveUp",
+    "HealthServer",
     "InvalidMessage",
     "Leadership",
     "LeadershipLost",
@@ -65,9 +73,14 @@ __all__ = [
     "NewMessage",
     "PayloadNotJSON",
     "PayloadTooLarge",
+    "Pulse",
     "QueueDepth",
     "QueueError",
+    "Reaper",
     "RetryLater",
+    "Round",
+    "ServiceCommand",
+    "StopSignals",
     "TaskInfo",
     "UnknownTask",
     "check_queue",
@@ -81,6 +94,7 @@ __all__ = [
     "get_messages",
     "get_task",
     "load_sql",
+    "queue_duties",
     "queue_settings",
     "replay",
     "store",
@@ -217,13 +231,13 @@ def _checked(message: NewMessage, max_bytes: int) -> NewMessage:
     return message
 
 
-def _check_text(field: str, value: str, most: int, *, may_be_empty: bool = True) -> None:
+def _check_text(field: str, value: object, most: int, *, may_be_empty: bool = True) -> None:
     if not isinstance(value, str) or len(value) > most or "\x00" in value or not (value or may_be_empty):
         raise InvalidMessage(
             field=field, expected=f"a text of {0 if may_be_empty else 1} to {most} characters", got=value
         )
 
 
-def _check_range(field: str, value: int, least: int, most: int) -> None:
+def _check_range(field: str, value: object, least: int, most: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise InvalidMessage(field=field, expected=f"an integer from {least} to {most}", got=value)

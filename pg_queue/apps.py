@@ -1,4 +1,4 @@
-"""App configuration: names, and the checks and tasks that load with it."""
+"""App configuration: names, and the checks that load with it."""
 
 from django.apps import AppConfig
 
@@ -9,3 +9,7 @@ class PgQueueConfig(AppConfig):
     name = "pg_queue"
     verbose_name = "Queue"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the system checks. Tasks are not looked for here: other apps may not be ready yet."""
+        from pg_queue import checks  # noqa: F401 - importing it registers them

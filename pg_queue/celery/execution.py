@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from celery import Task, signals
-from celery._state import _task_stack
+from celery._state import _task_stack  # type: ignore[attr-defined]
 from celery.exceptions import Ignore, Reject
 from celery.utils.imports import qualname
 
@@ -33,7 +33,7 @@ def run(task: Task[..., Any], message: Message) -> Any:
         except Ignore:
             return None
         except Reject as rejected:
-            raise GiveUp(str(rejected.reason)) from rejected
+            raise GiveUp(str(rejected)) from rejected
         finally:
             signals.task_postrun.send(sender=task, retval=returned, state=None, **sent)
         return returned

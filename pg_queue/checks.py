@@ -1,0 +1,48 @@
+"""System checks: what can be known to be wrong before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, register
+from django.db import connections
+from django.utils.connection import ConnectionDoesNotExist
+
+from pg_queue.errors import Configuration
+from pg_queue.settings import QueueSettings, queue_settings
+
+
+@register
+def check_queue_settings(app_configs: object = None, **_: Any) -> list[CheckMessage]:
+    """E001: `PG_QUEUE` is wrong. E002: an alias is unknown. E003: its database is not PostgreSQL."""
+    try:
+        conf = queue_settings()
+    except Configuration as error:
+        return [Error(str(error), hint="docs/reference/queue.md lists every key.", id="pg_queue.E001")]
+    return list(_check_aliases(conf))
+
+
+def _check_aliases(conf: QueueSettings) -> Iterable[CheckMessage]:
+    for key, alias in (("DATABASE", conf.database), ("DIRECT_DATABASE", conf.direct_database)):
+        if alias is not None:
+            yield from _check_alias(key, alias)
+
+
+def _check_alias(key: str, alias: str) -> Iterable[CheckMessage]:
+    try:
+        vendor = connections[alias].vendor
+    except ConnectionDoesNotExist:
+        known = ", ".join(sorted(connections.settings))
+        yield Error(
+            f"PG_QUEUE[{key!r}]: expected an alias of DATABASES ({known}), got: {alias!r}",
+            hint=f"Add DATABASES[{alias!r}], or name another alias.",
+            id="pg_queue.E002",
+        )
+        return
+    if vendor != "postgresql":
+        yield Error(
+            f"PG_QUEUE[{key!r}]: expected a PostgreSQL database, got: {alias!r}, whose engine is {vendor}",
+            hint="The queue needs SKIP LOCKED, NOTIFY and jsonb: use django.db.backends.postgresql.",
+            id="pg_queue.E003",
+        )

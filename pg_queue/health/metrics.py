@@ -1,0 +1,68 @@
+"""The queue's metrics. Counters are this process's own; depths are read from the database at each scrape."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from django.db import DatabaseError, InterfaceError
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from pg_queue.storage import store
+
+logger = logging.getLogger(__name__)
+
+METRICS = CollectorRegistry()
+"""The queue's own registry; `/metrics` shows it together with prometheus_client's default one."""
+
+TASKS = Counter(
+    "downbeat_tasks", "Executions by what became of them: done, retrying, dead, lost.", ["outcome"], registry=METRICS
+)
+RUNNING = Gauge("downbeat_worker_running", "Claims that this worker holds.", registry=METRICS)
+CHILD_EXITS = Counter(
+    "downbeat_worker_child_exits", "Child processes that ended unasked or were killed.", ["why"], registry=METRICS
+)
+CLAIM_SECONDS = Histogram("downbeat_claim_seconds", "Duration of one claim of a batch.", registry=METRICS)
+SETTLE_SECONDS = Histogram("downbeat_settle_seconds", "Duration of settling one batch.", registry=METRICS)
+DATABASE_ERRORS = Counter(
+    "downbeat_worker_database_errors", "Failed statements of the worker itself.", ["doing"], registry=METRICS
+)
+REAPED = Counter("downbeat_reaper_rows", "Rows that a duty of the reaper dealt with.", ["duty"], registry=METRICS)
+REAPER_FAILURES = Counter("downbeat_reaper_failures", "Rounds of a duty that failed.", ["duty"], registry=METRICS)
+CLAIMS_EXPIRED = Counter("downbeat_claims_expired", "Claims taken back because their lease ran out.", registry=METRICS)
+
+
+class QueueCollector(Collector):
+    """Messages by queue and state, and the age of the oldest due one, read when asked.
+
+    A database that does not answer leaves them out: the process's own counters are still worth a scrape.
+    """
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The families `downbeat_queue_messages` and `downbeat_queue_oldest_due_seconds`."""
+        messages = GaugeMetricFamily(
+            "downbeat_queue_messages", "Messages by queue and state.", labels=["queue", "state"]
+        )
+        oldest = GaugeMetricFamily(
+            "downbeat_queue_oldest_due_seconds", "Age of the oldest due message.", labels=["queue"]
+        )
+        try:
+            depths = store().depths()
+        except (DatabaseError, InterfaceError):
+            logger.warning("metrics.depths_failed", exc_info=True)
+            return
+        for depth in depths:
+            for state in ("waiting", "delayed", "running", "dead"):
+                messages.add_metric([depth.queue, state], getattr(depth, state))
+            oldest.add_metric([depth.queue], depth.oldest_due_seconds)
+        yield messages
+        yield oldest
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing: registering must not query the database."""
+        return []
+
+
+METRICS.register(QueueCollector())

@@ -1,0 +1,169 @@
+"""What every long-running command shares: exit codes, signals, the checks before the start, its lines on stdout."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from types import FrameType, TracebackType
+from typing import Any, Literal
+
+from django.core.checks.registry import registry
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import InterfaceError, OperationalError, connections
+
+from pg_queue.errors import Configuration, DirectConnectionRequired, QueueError
+from pg_queue.health.readiness import missing_migrations
+from pg_queue.settings import queue_settings
+
+
+class ExitCode(IntEnum):
+    """How a command ended, for its supervisor. docs/reference/commands.md lists them."""
+
+    DONE = 0
+    ERROR = 1
+    USAGE = 2
+    DATABASE = 3
+    NOT_MIGRATED = 4
+
+
+EXIT_CODES_HELP = (
+    "Exit codes: 0 done or stopped in good order; 1 unexpected error; 2 wrong usage or configuration; "
+    "3 database unreachable; 4 not migrated. SIGTERM and SIGINT stop it in good order."
+)
+
+
+class NotMigrated(QueueError):
+    """The database lacks migrations of the apps that a process needs."""
+
+    def __init__(self, missing: Sequence[str]) -> None:
+        super().__init__(f"the database lacks {', '.join(missing)}: run `python manage.py migrate` first")
+
+
+class StopSignals:
+    """SIGTERM and SIGINT as something to wait for, while the block lasts. Main thread only."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """How many have arrived: 1 means stop in good order, more mean at once."""
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+
+    def __enter__(self) -> StopSignals:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.close(self._read)
+        os.close(self._write)
+
+    def fileno(self) -> int:
+        """Readable once a signal has arrived, until `drain`."""
+        return self._read
+
+    def drain(self) -> None:
+        """Forget that the descriptor was readable; `count` stays."""
+        try:
+            os.read(self._read, 64)
+        except BlockingIOError:
+            return
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long; True when a stop was asked for, before or meanwhile."""
+        if not self.count:
+            select.select([self], [], [], seconds)
+        return self.count > 0
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        try:
+            os.write(self._write, b"!")
+        except BlockingIOError:
+            return  # the pipe is full: it is readable already
+
+
+def check_ready(app_labels: Sequence[str]) -> None:
+    """Make sure that the queue's database answers and has the migrations of these apps.
+
+    Raises: NotMigrated; Django's `OperationalError` when it cannot be reached.
+    """
+    if missing := missing_migrations(queue_settings().database, app_labels):
+        raise NotMigrated(missing)
+
+
+def database_label() -> str:
+    """The queue's database as a log may show it: `name at host:port`, without user and password."""
+    parts = connections[queue_settings().database].settings_dict
+    return f"{parts['NAME']} at {parts['HOST'] or 'local socket'}:{parts['PORT'] or 5432}"
+
+
+class ServiceCommand(BaseCommand):
+    """A command that stays until it is told to stop, or does one pass with `--once`.
+
+    A subclass implements `serve`; what it raises becomes the exit code. System checks run first, so that wrong settings
+    exit with 2 and a sentence, not with a traceback.
+    """
+
+    requires_system_checks: list[str] | tuple[str, ...] | Literal["__all__"] = ()
+    app_labels: tuple[str, ...] = ("pg_queue",)
+    """The apps whose migrations it needs."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The options that all services have."""
+        parser.epilog = EXIT_CODES_HELP
+        parser.add_argument("--health-port", type=int, metavar="N", help="serve /healthz, /readyz, /metrics; 0: any")
+        parser.add_argument("--health-host", default="127.0.0.1", metavar="ADDRESS", help="default: %(default)s")
+        parser.add_argument("--once", action="store_true", help="do what is due now, then exit")
+        parser.add_argument("--json", action="store_true", help="one JSON object per line on stdout")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Check, serve, and turn what was raised into an exit code."""
+        self._as_json = bool(options["json"])
+        try:
+            self._check()
+            check_ready(self.app_labels)
+            self.serve(**options)
+        except (Configuration, DirectConnectionRequired) as error:
+            raise CommandError(str(error), returncode=ExitCode.USAGE) from error
+        except NotMigrated as error:
+            raise CommandError(str(error), returncode=ExitCode.NOT_MIGRATED) from error
+        except (OperationalError, InterfaceError) as error:
+            message = f"database {database_label()}: {str(error).strip()}"
+            raise CommandError(message, returncode=ExitCode.DATABASE) from error
+
+    def serve(self, **options: Any) -> None:
+        """Do the work. To be overridden."""
+        raise NotImplementedError
+
+    def say(self, event: str, **fields: Any) -> None:
+        """One line on stdout, at once: `event key=value …`, or a JSON object with `event` under `--json`."""
+        if self._as_json:
+            line = json.dumps({"event": event, **fields}, default=str)
+        else:
+            line = " ".join([event, *(f"{key}={value}" for key, value in fields.items())])
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    def say_started(self, **fields: Any) -> None:
+        """The first line: who this is and on which database."""
+        name = type(self).__module__.rpartition(".")[2]
+        self.say("started", command=name, pid=os.getpid(), database=database_label(), **fields)
+
+    def _check(self) -> None:
+        """Only the apps' own checks: a worker has no business with the project's URLs and templates."""
+        own = [check for check in registry.get_checks() if check.__module__.partition(".")[0] in self.app_labels]
+        errors = [message for check in own for message in check(app_configs=None, databases=None) if message.is_serious()]
+        if errors:
+            raise Configuration("; ".join(_as_sentence(error) for error in errors))
+
+
+def _as_sentence(message: Any) -> str:
+    parts: Mapping[str, Any] = vars(message)
+    return " ".join(str(part) for part in (f"({parts['id']})", parts["msg"], parts["hint"]) if part)

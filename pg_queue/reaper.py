@@ -1,0 +1,136 @@
+"""The reaper: duties done again and again, each isolated from the others, in bounded batches.
+
+Any number of processes may reap at once: each batch skips the rows that another one holds.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import close_old_connections, connections
+
+from pg_queue.health.metrics import CLAIMS_EXPIRED, REAPED, REAPER_FAILURES
+from pg_queue.settings import queue_settings
+from pg_queue.storage import store, workers
+
+logger = logging.getLogger(__name__)
+
+ROUND_SECONDS = 5.0
+"""Longest time that one duty may take of a round; what is left waits for the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duty:
+    """Something to be done again and again."""
+
+    name: str
+    every_seconds: float
+    run: Callable[[], int]
+    """Does one bounded batch in a transaction of its own and returns how many rows it dealt with. May raise."""
+    batch: int = 1
+    """`run` is called again at once while it returns at least this many."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What one duty did in one round."""
+
+    duty: str
+    rows: int
+    error: str | None = None
+    """What it raised, after `rows` rows; None: nothing."""
+
+
+class DutyRounds:
+    """Does duties when they are due. One thread's own."""
+
+    def __init__(self, duties: Sequence[Duty], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._due_at = {duty.name: clock() for duty in duties}
+        self._duties = tuple(duties)
+
+    def run_due(self) -> list[Round]:
+        """Do each duty that is due; a failing one is logged and counted, and stops no other."""
+        return [self._do(duty) for duty in self._duties if self._due_at[duty.name] <= self._clock()]
+
+    def seconds_until_due(self) -> float:
+        """Seconds until the next duty is due, 0 when one is."""
+        return max(0.0, min(self._due_at.values(), default=0.0) - self._clock())
+
+    def _do(self, duty: Duty) -> Round:
+        rows, error, stop_at = 0, None, self._clock() + ROUND_SECONDS
+        try:
+            while True:
+                done = duty.run()
+                rows += done
+                REAPED.labels(duty.name).inc(done)
+                if done < duty.batch or self._clock() >= stop_at:
+                    break
+        except Exception as raised:
+            error = f"{type(raised).__name__}: {raised}"
+            REAPER_FAILURES.labels(duty.name).inc()
+            logger.exception("reaper.duty_failed duty=%s", duty.name)
+            close_old_connections()
+        self._due_at[duty.name] = self._clock() + duty.every_seconds
+        if rows:
+            logger.info("reaper.duty_done duty=%s rows=%s", duty.name, rows)
+        return Round(duty=duty.name, rows=rows, error=error)
+
+
+class Reaper:
+    """Makes the rounds in a thread of its own, on connections of its own, from `start` to `stop`."""
+
+    def __init__(self, duties: Sequence[Duty]) -> None:
+        self._rounds = DutyRounds(duties)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
+
+    def start(self) -> None:
+        """Make the first round now, and go on."""
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 10.0) -> None:
+        """Finish the batch in hand and end; waits for it at most `timeout_seconds`."""
+        self._stopping.set()
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self._rounds.run_due()
+                self._stopping.wait(self._rounds.seconds_until_due())
+        finally:
+            connections.close_all()
+
+
+def queue_duties() -> list[Duty]:
+    """The queue's own duties: expired claims, outcomes and dead letters past their time, rows of workers long gone."""
+    conf = queue_settings()
+    return [
+        Duty(name="expire_claims", every_seconds=conf.reap_seconds, run=expire_claims, batch=conf.reap_batch),
+        Duty(name="retain_outcomes", every_seconds=conf.reap_seconds, run=retain_outcomes, batch=conf.reap_batch),
+        Duty(name="forget_workers", every_seconds=conf.reap_seconds, run=forget_workers, batch=conf.reap_batch),
+    ]
+
+
+def expire_claims() -> int:
+    """Take back one batch of claims whose lease ran out."""
+    expired = store().expire_claims(limit=queue_settings().reap_batch)
+    CLAIMS_EXPIRED.inc(expired)
+    return expired
+
+
+def retain_outcomes() -> int:
+    """Delete one batch of outcomes and dead letters past their time to live."""
+    return store().retain(limit=queue_settings().reap_batch)
+
+
+def forget_workers() -> int:
+    """Delete one batch of rows of workers that are long gone."""
+    conf = queue_settings()
+    return workers.forget(older_than=timedelta(seconds=conf.worker_ttl_seconds), limit=conf.reap_batch)
