@@ -1,7 +1,6 @@
 """Cadences: when a schedule occurs, as a value, and the questions asked of it.
 
-Crontabs are parsed once per distinct text and kept in a bounded cache, zones likewise; see `docs/reference/cron.md` for
-what an evaluation costs.
+Crontabs are parsed once per distinct text and kept in a bounded cache, zones likewise.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ a complete range or step is ignored (`1-5/2-3` is `1-5/2`). A row that came from
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
+from scheduler.errors import InvalidInput
 from scheduler.recurrence.fields import (
     FIELDS,
     MONTH_NAMES,
@@ -18,7 +20,7 @@ from scheduler.recurrence.fields import (
     refuse,
     split,
 )
-from scheduler.recurrence.walltime import DayRule, WallPattern, mask_of
+from scheduler.recurrence.walltime import DayRule, WallPattern, build_pattern, mask_of
 
 _RANGE = re.compile(r"(?P<first>\w+?)-(?P<last>\w+)(?P<slash>/)?(?P<step>(?<=/)\w+)?")
 _STARS = re.compile(r"\*/(?P<step>\w+)?")
@@ -34,9 +36,10 @@ def parse(folded: str) -> WallPattern:
         InvalidInput: field `expression`, saying which field is wrong and what it may hold.
     """
     texts = split(folded)
-    minutes, hours, month_days, months, weekdays = (
-        _parse_field(text, cron_field, folded) for text, cron_field in zip(texts, FIELDS, strict=True)
-    )
+    try:
+        minutes, hours, month_days, months, weekdays = map(_parse_field, texts, range(5))
+    except InvalidInput as error:
+        raise refuse(error.expected, folded) from error
     days = DayRule(
         months=months,
         month_days=month_days,
@@ -45,23 +48,19 @@ def parse(folded: str) -> WallPattern:
         weekdays_of_month=frozenset(),
         is_both_required=True,
     )
-    return WallPattern(
-        minutes=minutes,
-        hours=hours,
-        days=days,
-        is_every_day=days.is_every_day,
-        is_wild=texts[0].startswith("*") or texts[1].startswith("*"),
-    )
+    return build_pattern(texts=texts, minutes=minutes, hours=hours, days=days)
 
 
-def _parse_field(text: str, cron_field: CronField, folded: str) -> int:
+@lru_cache(maxsize=4096)
+def _parse_field(text: str, position: int) -> int:
+    cron_field = FIELDS[position]
     try:
         return mask_of(value for item in text.split(",") for value in _parse_item(item, cron_field))
     except ValueError as error:
         names = f" or names ({cron_field.names[0][:3]})" if cron_field.names else ""
         sunday = ", Sunday as 0" if cron_field is WEEKDAY else ""
         forms = f"numbers {cron_field.low}-{cron_field.high}{names}{sunday}, '*', ranges, and steps on '*' or a range"
-        raise refuse(f"{cron_field.name} as Celery reads it: {forms}", folded) from error
+        raise refuse(f"{cron_field.name} as Celery reads it: {forms}", text) from error
 
 
 def _parse_item(item: str, cron_field: CronField) -> list[int]:

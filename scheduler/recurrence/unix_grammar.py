@@ -10,11 +10,14 @@ What croniter has beyond five plain fields is refused by name (hashed and random
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import lru_cache
 
 from croniter import CroniterError, croniter
 
+from scheduler.errors import InvalidInput
 from scheduler.recurrence.fields import FIELDS, MONTH_DAY, WEEKDAY, CronField, refuse, split
-from scheduler.recurrence.walltime import LAST_WEEK, DayRule, WallPattern, WeekdayOfMonth, mask_of
+from scheduler.recurrence.walltime import LAST_WEEK, DayRule, WallPattern, WeekdayOfMonth, build_pattern, mask_of
 
 _VALUE = r"(?:[0-9]+|[a-z]+)"
 _PLAIN = rf"(?:\*|{_VALUE}(?:-{_VALUE})?)(?:/[0-9]+)?"
@@ -29,7 +32,15 @@ _HASHED = re.compile(r"[hr](?![a-z])")
 _NEAREST_WEEKDAY = re.compile(r"[0-9]+w|w[0-9]+")
 _FORMS = "numbers {low}-{high}{names}, '*', ranges, steps and lists of them"
 
-Expanded = tuple[list[list[int | str]], dict[int, set[int | str]]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedField:
+    """What one field names."""
+
+    values: int
+    """Mask."""
+    is_last_day_named: bool
+    nth: frozenset[WeekdayOfMonth]
 
 
 def parse(folded: str) -> WallPattern:
@@ -39,67 +50,60 @@ def parse(folded: str) -> WallPattern:
         InvalidInput: field `expression`, saying which field is wrong and what it may hold.
     """
     texts = split(folded)
-    rewritten = [_rewrite(text, cron_field, folded) for text, cron_field in zip(texts, FIELDS, strict=True)]
-    values, nth = _expand(rewritten, folded)
+    try:
+        minutes, hours, month_days, months, weekdays = map(_parse_field, texts, range(5))
+    except InvalidInput as error:
+        raise refuse(error.expected, folded) from error
     is_both_required = any(text.startswith(("*", "?")) for text in (texts[2], texts[4]))
-    if nth and not is_both_required:
+    if weekdays.nth and not is_both_required:
         raise refuse("'*' as day-of-month where day-of-week holds '#' or 'L'", folded)
     days = DayRule(
-        months=_mask(values[3], FIELDS[3]),
-        month_days=_mask(values[2], MONTH_DAY),
-        is_last_day_named="l" in values[2],
-        weekdays=_mask(values[4], WEEKDAY),
-        weekdays_of_month=_weekdays_of_month(nth),
+        months=months.values,
+        month_days=month_days.values,
+        is_last_day_named=month_days.is_last_day_named,
+        weekdays=weekdays.values,
+        weekdays_of_month=weekdays.nth,
         is_both_required=is_both_required,
     )
-    return WallPattern(
-        minutes=_mask(values[0], FIELDS[0]),
-        hours=_mask(values[1], FIELDS[1]),
-        days=days,
-        is_every_day=days.is_every_day,
-        is_wild=texts[0].startswith("*") or texts[1].startswith("*"),
+    return build_pattern(texts=texts, minutes=minutes.values, hours=hours.values, days=days)
+
+
+@lru_cache(maxsize=4096)
+def _parse_field(text: str, position: int) -> ParsedField:
+    """One field, through croniter, which takes 100 µs and more: few distinct fields make up many expressions."""
+    cron_field = FIELDS[position]
+    alone = ["*"] * 5
+    alone[position] = _rewrite(text, cron_field)
+    try:
+        expanded, nth = croniter.expand(" ".join(alone))
+    except CroniterError as error:
+        raise _refuse_field(cron_field, text) from error
+    return ParsedField(
+        values=_mask(expanded[position], cron_field),
+        is_last_day_named="l" in expanded[position],
+        nth=_weekdays_of_month(nth),
     )
 
 
-def _expand(texts: list[str], folded: str) -> Expanded:
-    try:
-        expanded: Expanded = croniter.expand(" ".join(texts))
-    except CroniterError as error:
-        raise _blame(texts, folded) from error
-    return expanded
-
-
-def _blame(texts: list[str], folded: str) -> Exception:
-    """The error that names the field which croniter refuses alone."""
-    for position, (text, cron_field) in enumerate(zip(texts, FIELDS, strict=True)):
-        alone = ["*"] * 5
-        alone[position] = text
-        try:
-            croniter.expand(" ".join(alone))
-        except CroniterError:
-            return _refuse_field(cron_field, folded)
-    return refuse("five fields that croniter accepts together", folded)
-
-
-def _rewrite(text: str, cron_field: CronField, folded: str) -> str:
+def _rewrite(text: str, cron_field: CronField) -> str:
     """The field with numbers for names and single values for ranges of one, its items checked one by one."""
     items = text.split(",")
-    _refuse_extensions(items, cron_field, folded)
+    _refuse_extensions(items, cron_field, text)
     shape = {MONTH_DAY: _MONTH_DAY_ITEM, WEEKDAY: _WEEKDAY_ITEM}.get(cron_field, _ITEM)
     if not all(shape.fullmatch(item) for item in items):
-        raise _refuse_field(cron_field, folded)
+        raise _refuse_field(cron_field, text)
     numbers = _numbers_by_name(cron_field)
-    return ",".join(_collapse(_WORD.sub(lambda word: _number(word[0], numbers, cron_field, folded), i)) for i in items)
+    return ",".join(_collapse(_WORD.sub(lambda word: _number(word[0], numbers, cron_field), item)) for item in items)
 
 
-def _refuse_extensions(items: list[str], cron_field: CronField, folded: str) -> None:
+def _refuse_extensions(items: list[str], cron_field: CronField, text: str) -> None:
     if any(_HASHED.match(item) for item in items):
-        raise refuse("fixed values (hashed 'H' and random 'R' values are not supported)", folded)
+        raise refuse("fixed values (hashed 'H' and random 'R' values are not supported)", text)
     if cron_field is MONTH_DAY and any(_NEAREST_WEEKDAY.fullmatch(item) for item in items):
-        raise refuse("days of the month (the nearest weekday, 'W', is not supported)", folded)
+        raise refuse("days of the month (the nearest weekday, 'W', is not supported)", text)
     nth_items = [bool(_NTH_ITEM.fullmatch(item)) for item in items]
     if cron_field is WEEKDAY and any(nth_items) and not all(nth_items):
-        raise refuse("a day-of-week of either plain days or days with '#' or 'L', not both", folded)
+        raise refuse("a day-of-week of either plain days or days with '#' or 'L', not both", text)
 
 
 def _numbers_by_name(cron_field: CronField) -> dict[str, str]:
@@ -107,11 +111,11 @@ def _numbers_by_name(cron_field: CronField) -> dict[str, str]:
     return by_name | {name[:3]: number for name, number in by_name.items()}
 
 
-def _number(word: str, numbers: dict[str, str], cron_field: CronField, folded: str) -> str:
+def _number(word: str, numbers: dict[str, str], cron_field: CronField) -> str:
     if word == "l" and cron_field in (MONTH_DAY, WEEKDAY):
         return word
     if word not in numbers:
-        raise _refuse_field(cron_field, folded)
+        raise _refuse_field(cron_field, word)
     return numbers[word]
 
 
@@ -120,10 +124,10 @@ def _collapse(item: str) -> str:
     return equal[1] if equal else item
 
 
-def _refuse_field(cron_field: CronField, folded: str) -> Exception:
+def _refuse_field(cron_field: CronField, text: str) -> Exception:
     high = 7 if cron_field is WEEKDAY else cron_field.high
     names = f" or names ({cron_field.names[0]} or {cron_field.names[0][:3]})" if cron_field.names else ""
-    return refuse(f"{cron_field.name} as {_FORMS.format(low=cron_field.low, high=high, names=names)}", folded)
+    return refuse(f"{cron_field.name} as {_FORMS.format(low=cron_field.low, high=high, names=names)}", text)
 
 
 def _mask(values: list[int | str], cron_field: CronField) -> int:

@@ -10,9 +10,10 @@ A wall minute is an int: minutes since 1970-01-01 00:00 on the wall, as if the w
 from __future__ import annotations
 
 from calendar import monthrange
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from typing import TypeVar
 
 MINUTES_IN_DAY = 1440
@@ -255,3 +256,20 @@ class WallPattern:
         if self.is_every_day:
             return end - start
         return sum(self.days.holds(day) for day in range(start, end))
+
+
+def build_pattern(*, texts: Sequence[str], minutes: int, hours: int, days: DayRule) -> WallPattern:
+    """The pattern of five parsed fields, `texts` being their text. Patterns with the same days share one rule."""
+    shared_days = _share(days)
+    return WallPattern(
+        minutes=minutes,
+        hours=hours,
+        days=shared_days,
+        is_every_day=shared_days.is_every_day,
+        is_wild=texts[0].startswith("*") or texts[1].startswith("*"),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _share(days: DayRule) -> DayRule:
+    return days

@@ -20,7 +20,7 @@ from tests.scheduler.recurrence.strategies import (
 
 SECOND = timedelta(seconds=1)
 bounded = settings(
-    derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow], max_examples=150
+    derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow], max_examples=120
 )
 
 
