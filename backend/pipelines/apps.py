@@ -8,3 +8,9 @@ class PipelinesConfig(AppConfig):
 
     name = "backend.pipelines"
     label = "pipelines"
+    verbose_name = "Pipelines"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the tasks, and let a deleted pipeline take its schedule along."""
+        from backend.pipelines import signals, tasks  # noqa: F401

@@ -1,0 +1,83 @@
+"""Filters of the lists. A parameter that does not exist, or a value that cannot be, is refused with 400."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from django_filters.rest_framework import DjangoFilterBackend
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from backend.api.refusals import message
+from backend.pipelines.domain import ExecutionState
+from scheduler.domain import Firer, RunOrigin, RunState, ScheduleKind
+
+EVERYWHERE = {"cursor", "page_size", "format", "organization"}
+BOOLEANS = {"true": True, "false": False}
+
+
+class StrictFilterBackend(DjangoFilterBackend):
+    """Refuses parameters that no filter knows: a misspelt one would answer with everything."""
+
+    def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
+        """As django-filter's. Raises `ValidationError`."""
+        filterset = self.get_filterset_class(view, queryset)
+        known = EVERYWHERE | set(filterset.base_filters if filterset else ())
+        unknown = sorted(set(request.query_params) - known)
+        if unknown and view.action == "list":
+            expected = f"parameters among {', '.join(sorted(known))}"
+            raise ValidationError({name: [message(expected, name)] for name in unknown})
+        return super().filter_queryset(request, queryset, view)
+
+
+def _boolean(field: str | None = None) -> django_filters.TypedChoiceFilter:
+    return django_filters.TypedChoiceFilter(
+        field_name=field, choices=[(b, b) for b in BOOLEANS], coerce=BOOLEANS.get, help_text="true or false"
+    )
+
+
+class ScheduleFilter(django_filters.FilterSet):
+    """Filters of schedules."""
+
+    name = django_filters.CharFilter(field_name="pipeline_name", lookup_expr="icontains", help_text="Part of the name.")
+    task = django_filters.CharFilter()
+    queue = django_filters.CharFilter()
+    enabled = _boolean("enabled")
+    firer = django_filters.ChoiceFilter(choices=[(f.value, f.value) for f in Firer])
+    kind = django_filters.ChoiceFilter(choices=[(k.value, k.value) for k in ScheduleKind])
+
+
+class RunFilter(django_filters.FilterSet):
+    """Filters of runs."""
+
+    schedule = django_filters.UUIDFilter(field_name="schedule_id")
+    state = django_filters.MultipleChoiceFilter(
+        choices=[(s.value, s.value) for s in RunState],
+        method="by_state",
+        help_text="Repeatable. fired and running find each other: which of the two it is, the queue says when it is read.",
+    )
+    origin = django_filters.ChoiceFilter(choices=[(o.value, o.value) for o in RunOrigin])
+    scheduled_for_after = django_filters.IsoDateTimeFilter(field_name="scheduled_for", lookup_expr="gte")
+    scheduled_for_before = django_filters.IsoDateTimeFilter(field_name="scheduled_for", lookup_expr="lt")
+
+    def by_state(self, runs: QuerySet[Any], name: str, states: list[str]) -> QuerySet[Any]:
+        """Runs whose ledger row may be in one of `states`."""
+        wanted = set(states)
+        if wanted & {RunState.FIRED, RunState.RUNNING}:
+            wanted |= {RunState.FIRED, RunState.RUNNING}
+        return runs.filter(state__in=wanted) if wanted else runs
+
+
+class PipelineFilter(django_filters.FilterSet):
+    """Filters of pipelines."""
+
+    name = django_filters.CharFilter(lookup_expr="icontains", help_text="Part of the name.")
+    active = _boolean("active")
+
+
+class ExecutionFilter(django_filters.FilterSet):
+    """Filters of executions."""
+
+    state = django_filters.ChoiceFilter(choices=[(s.value, s.label) for s in ExecutionState])

@@ -1,0 +1,46 @@
+"""How a refusal reaches the caller: 400 with `{"field": ["expected …, got: …"]}`, whoever refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import IntegrityError
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+from backend.pipelines import services
+from pg_queue import api as queue
+from scheduler.errors import InvalidInput, ScheduleNotFound, SchedulerError
+
+RENAMED = {"organization_id": "organization", "schedule_id": "id", "pipeline_name": "name", "cron_string": "expression"}
+"""A choke point's argument and its name in REST."""
+
+
+def handle(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's exception handler: turns the errors of both apps into answers, and leaves every other as it is."""
+    return exception_handler(translate(error, context), context)
+
+
+def translate(error: Exception, context: dict[str, Any]) -> Exception:
+    """The API's exception for `error`, or `error` itself."""
+    if isinstance(error, IntegrityError):
+        error = services.refusal(error, _name_in(context)) or error
+    if isinstance(error, InvalidInput | queue.InvalidMessage):
+        return exceptions.ValidationError({RENAMED.get(error.field, error.field): [message(error.expected, error.got)]})
+    if isinstance(error, ScheduleNotFound):
+        return exceptions.NotFound()
+    if isinstance(error, SchedulerError):
+        return exceptions.ValidationError({"non_field_errors": [str(error)]})
+    return error
+
+
+def message(expected: str, got: object) -> str:
+    """The one form of a refusal's text; a value that is long is shortened."""
+    text = repr(got)
+    return f"expected {expected}, got: {text if len(text) <= 120 else text[:119] + '…'}"
+
+
+def _name_in(context: dict[str, Any]) -> str:
+    data = getattr(context.get("request"), "data", {})
+    return str(data.get("name", "")) if hasattr(data, "get") else ""

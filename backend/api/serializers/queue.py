@@ -1,0 +1,56 @@
+"""Tasks and messages as REST shows them."""
+
+from __future__ import annotations
+
+from rest_framework import serializers
+
+from pg_queue.api import MessageState
+
+
+class TaskSerializer(serializers.Serializer):
+    """A task that may be scheduled."""
+
+    name = serializers.CharField()
+    signature = serializers.CharField()
+    doc = serializers.CharField(allow_blank=True)
+    source = serializers.ChoiceField(choices=["downbeat", "celery"])
+    max_attempts = serializers.IntegerField(allow_null=True, help_text="Null: the project's setting.")
+    time_limit_seconds = serializers.FloatField(allow_null=True)
+
+
+class TaskPageSerializer(serializers.Serializer):
+    """Every task on one page."""
+
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = TaskSerializer(many=True)
+
+
+class FailureSerializer(serializers.Serializer):
+    """Why an execution failed."""
+
+    type = serializers.CharField()
+    message = serializers.CharField(allow_blank=True)
+    traceback = serializers.CharField(allow_blank=True)
+
+
+class MessageSerializer(serializers.Serializer):
+    """A message in whatever state it is."""
+
+    id = serializers.UUIDField()
+    task = serializers.CharField()
+    args = serializers.ListField()
+    kwargs = serializers.DictField()
+    queue = serializers.CharField()
+    priority = serializers.IntegerField()
+    state = serializers.ChoiceField(choices=[s.value for s in MessageState])
+    attempts = serializers.IntegerField()
+    max_attempts = serializers.IntegerField()
+    organization = serializers.CharField(source="organization_id", allow_blank=True)
+    run_after = serializers.DateTimeField()
+    enqueued_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    worker = serializers.CharField(allow_null=True)
+    result = serializers.JSONField(allow_null=True)
+    error = FailureSerializer(allow_null=True)

@@ -1,0 +1,99 @@
+"""A schedule as REST shows and takes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from backend.api.organizations import meant_by
+from backend.api.refusals import message
+from backend.api.strictness import InstantField, StrictSerializer
+from scheduler import api
+from scheduler.domain import CronDialect, Firer, ScheduleKind
+from scheduler.models import PgPeriodicSchedule
+
+ARGUMENT = {"pipeline_name": "name", "cron_string": "expression"}
+"""A column of the schedule and the choke points' name for it, where they differ."""
+
+
+class ScheduleSerializer(StrictSerializer):
+    """A schedule. What the engine owns is read-only; what is left out of a change stays as it is."""
+
+    id = serializers.UUIDField(source="pipeline_id", read_only=True)
+    name = serializers.CharField(source="pipeline_name", max_length=255)
+    organization = serializers.CharField(
+        source="organization_id", max_length=64, required=False, help_text="Chosen on creation, then fixed."
+    )
+    workflow_id = serializers.CharField(max_length=255, required=False, allow_null=True)
+    task = serializers.CharField(max_length=255, help_text="Registered name; see /api/v1/tasks/.")
+    args = serializers.ListField(required=False)
+    kwargs = serializers.DictField(required=False)
+    kind = serializers.ChoiceField(choices=[k.value for k in ScheduleKind], required=False)
+    expression = serializers.CharField(
+        source="cron_string",
+        max_length=255,
+        help_text="crontab: five fields or a macro; interval: an ISO 8601 duration such as PT5S.",
+    )
+    timezone = serializers.CharField(max_length=64, required=False, help_text="IANA name such as Europe/Berlin.")
+    dialect = serializers.ChoiceField(choices=[d.value for d in CronDialect], required=False)
+    enabled = serializers.BooleanField(required=False)
+    firer = serializers.ChoiceField(
+        choices=[f.value for f in Firer], required=False, help_text="Chosen on creation, then fixed."
+    )
+    queue = serializers.CharField(max_length=128, required=False)
+    priority = serializers.IntegerField(min_value=1, max_value=10, required=False, help_text="10 goes first.")
+    max_attempts = serializers.IntegerField(
+        min_value=1, max_value=32767, required=False, allow_null=True, help_text="Null: the task's own policy."
+    )
+    starts_at = InstantField(required=False, allow_null=True)
+    ends_at = InstantField(required=False, allow_null=True)
+    grace_seconds = serializers.IntegerField(
+        min_value=0,
+        max_value=2147483647,
+        required=False,
+        allow_null=True,
+        help_text="How late an occurrence may still fire; null: the project's setting.",
+    )
+    pause_note = serializers.CharField(max_length=500, required=False, allow_blank=True)
+    paused_at = serializers.DateTimeField(read_only=True, allow_null=True)
+    last_run_at = serializers.DateTimeField(read_only=True, allow_null=True)
+    next_run_at = serializers.DateTimeField(read_only=True, allow_null=True)
+    quarantined_at = serializers.DateTimeField(read_only=True, allow_null=True)
+    quarantine_error = serializers.CharField(read_only=True)
+    created_at = serializers.DateTimeField(read_only=True)
+    updated_at = serializers.DateTimeField(read_only=True)
+
+    def validate_organization(self, slug: str) -> str:
+        """The organization of an existing schedule is fixed."""
+        if self.instance is not None and slug != self.instance.organization_id:
+            raise serializers.ValidationError(message(f"{self.instance.organization_id!r}, which is fixed", slug))
+        return slug
+
+    def create(self, validated_data: dict[str, Any]) -> PgPeriodicSchedule:
+        """Create it through the choke point. Raises `InvalidInput`."""
+        values = {ARGUMENT.get(column, column): value for column, value in validated_data.items()}
+        values["organization_id"] = meant_by(self.context["request"])
+        return api.create_schedule(**values)
+
+    def update(self, instance: PgPeriodicSchedule, validated_data: dict[str, Any]) -> PgPeriodicSchedule:
+        """Change what differs through the choke point. Raises `InvalidInput`."""
+        changes = {
+            ARGUMENT.get(column, column): value
+            for column, value in validated_data.items()
+            if value != getattr(instance, column)
+        }
+        return api.update_schedule(instance.pk, **changes) if changes else instance
+
+
+class PauseSerializer(StrictSerializer):
+    """Why a schedule is paused."""
+
+    reason = serializers.CharField(max_length=500, required=False, allow_blank=True, default="")
+
+
+class UpcomingSerializer(serializers.Serializer):
+    """The next occurrences, earliest first; empty while the schedule is paused, quarantined or over."""
+
+    timezone = serializers.CharField()
+    results = serializers.ListField(child=serializers.DateTimeField())

@@ -1,0 +1,88 @@
+"""Serializers that say what they expected, and accept no field that they do not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from rest_framework import serializers
+
+from backend.api.refusals import message
+
+
+class InstantField(serializers.DateTimeField):
+    """An instant with its offset. A naive one is refused: nobody knows which instant it means."""
+
+    def enforce_timezone(self, value: datetime) -> datetime:
+        """As DRF's, without guessing a time zone."""
+        if value.tzinfo is None:
+            self.fail("invalid")
+        return super().enforce_timezone(value)
+
+
+class StrictSerializer(serializers.Serializer):
+    """Refuses unknown fields by name, and words each refusal as `expected …, got: …`.
+
+    Read-only fields in a body are ignored, so that what was read can be written back.
+    """
+
+    def to_internal_value(self, data: Any) -> Any:
+        """As DRF's. Raises `ValidationError` with one entry per refused field."""
+        if isinstance(data, Mapping):
+            self._refuse_unknown(data)
+        try:
+            return super().to_internal_value(data)
+        except serializers.ValidationError as error:
+            raise serializers.ValidationError(self._worded(error.detail, data)) from error
+
+    def _refuse_unknown(self, data: Mapping[str, Any]) -> None:
+        unknown = sorted(set(data) - set(self.fields))
+        if unknown:
+            expected = f"fields among {', '.join(n for n, f in self.fields.items() if not f.read_only)}"
+            raise serializers.ValidationError({name: [message(expected, name)] for name in unknown})
+
+    def _worded(self, detail: Any, data: Any) -> Any:
+        if not isinstance(detail, Mapping):
+            return detail
+        return {name: self._word(name, errors, data) for name, errors in detail.items()}
+
+    def _word(self, name: str, errors: Any, data: Any) -> Any:
+        field = self.fields.get(name)
+        if (
+            field is None
+            or isinstance(field, serializers.BaseSerializer)
+            and isinstance(data, Mapping)
+            and data.get(name)
+        ):
+            return errors
+        if not isinstance(data, Mapping) or name not in data:
+            return [f"expected {expectation(field)}, got nothing"]
+        return [message(expectation(field), data[name])]
+
+
+def expectation(field: serializers.Field) -> str:
+    """What `field` accepts, in words."""
+    if isinstance(field, serializers.ChoiceField):
+        return f"one of {', '.join(map(str, field.choices))}"
+    if isinstance(field, serializers.IntegerField):
+        return _integer(field)
+    for kind, words in _WORDS.items():
+        if isinstance(field, kind):
+            return words
+    return f"a string of 1 to {field.max_length} characters" if getattr(field, "max_length", None) else "a string"
+
+
+def _integer(field: serializers.IntegerField) -> str:
+    bounds = f" from {field.min_value} to {field.max_value}" if field.max_value is not None else ", 0 or more"
+    return f"a whole number{bounds}"
+
+
+_WORDS: dict[type[serializers.Field], str] = {
+    serializers.DateTimeField: "an ISO 8601 instant with an offset, such as 2030-01-31T06:00:00Z",
+    serializers.BooleanField: "true or false",
+    serializers.ListSerializer: "a list of objects",
+    serializers.ListField: "a list",
+    serializers.DictField: "an object",
+    serializers.BaseSerializer: "an object",
+}

@@ -1,0 +1,55 @@
+"""`/api/v1/pipelines/`: pipelines, their activation and their executions."""
+
+from __future__ import annotations
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import viewsets
+from rest_framework.decorators import action
+from rest_framework.generics import get_object_or_404
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from backend.api.documentation import ORGANIZATION, documented
+from backend.api.filters import ExecutionFilter, PipelineFilter
+from backend.api.organizations import OrganizationScope
+from backend.api.serializers.pipelines import ExecutionSerializer, PipelineSerializer
+from backend.pipelines.models import Pipeline, PipelineExecution
+
+
+@documented("pipeline")
+class PipelineViewSet(OrganizationScope, viewsets.ModelViewSet):
+    """Pipelines: ordered steps on a schedule. The schedule of a pipeline has the pipeline's id."""
+
+    queryset = Pipeline.objects.prefetch_related("steps")
+    serializer_class = PipelineSerializer
+    filterset_class = PipelineFilter
+    keyset = ("-created_at", "id")
+    permission_model = "pipelines.pipeline"
+    extra_permissions = {"executions": ["pipelines.view_pipelineexecution"]}
+
+    @extend_schema(request=None, responses=PipelineSerializer)
+    @action(detail=True, methods=["post"])
+    def activate(self, request: Request, pk: str) -> Response:
+        """Resume the pipeline's schedule."""
+        return self._switch(True)
+
+    @extend_schema(request=None, responses=PipelineSerializer)
+    @action(detail=True, methods=["post"])
+    def deactivate(self, request: Request, pk: str) -> Response:
+        """Pause the pipeline's schedule."""
+        return self._switch(False)
+
+    @extend_schema(parameters=[ORGANIZATION], responses=ExecutionSerializer(many=True))
+    @action(detail=True, filterset_class=ExecutionFilter, keyset=("-started_at", "id"))
+    def executions(self, request: Request, pk: str) -> Response:
+        """The pipeline's executions with their steps, latest first."""
+        pipeline = get_object_or_404(self.get_queryset(), pk=self.kwargs["pk"])
+        rows = PipelineExecution.objects.filter(pipeline=pipeline).prefetch_related("steps")
+        page = self.paginate_queryset(self.filter_queryset(rows))
+        return self.get_paginated_response(ExecutionSerializer(page, many=True).data)
+
+    def _switch(self, active: bool) -> Response:
+        pipeline = self.get_object()
+        pipeline.active = active
+        pipeline.save()
+        return Response(PipelineSerializer(pipeline).data)

@@ -1,0 +1,70 @@
+"""`/api/v1/tasks/` and `/api/v1/messages/`: what the queue can run, and what became of one message."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import viewsets
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from backend.api.serializers.queue import MessageSerializer, TaskPageSerializer, TaskSerializer
+from backend.pipelines.organizations import visible_to
+from pg_queue import api as queue
+
+
+class TaskViewSet(viewsets.ViewSet):
+    """Tasks that may be scheduled: the registry of this project, one page, sorted by name."""
+
+    permission_model = "scheduler.pgperiodicschedule"
+    lookup_field = "name"
+    lookup_value_regex = "[^/]+"
+
+    @extend_schema(operation_id="tasks_list", responses=OpenApiResponse(TaskPageSerializer))
+    def list(self, request: Request) -> Response:
+        """Every task."""
+        tasks = TaskSerializer(queue.tasks(), many=True).data
+        return Response({"next": None, "previous": None, "results": tasks})
+
+    @extend_schema(
+        parameters=[OpenApiParameter("name", OpenApiTypes.STR, OpenApiParameter.PATH)], responses=TaskSerializer
+    )
+    def retrieve(self, request: Request, name: str) -> Response:
+        """One task."""
+        try:
+            return Response(TaskSerializer(queue.get_task(name)).data)
+        except queue.UnknownTask as error:
+            raise NotFound(str(error)) from error
+
+
+class MessageViewSet(viewsets.ViewSet):
+    """Messages of the queue, by id, while they or their results are kept."""
+
+    permission_model = "pg_queue.message"
+    lookup_value_regex = "[0-9a-fA-F-]{36}"
+
+    @extend_schema(
+        parameters=[OpenApiParameter("id", OpenApiTypes.UUID, OpenApiParameter.PATH)], responses=MessageSerializer
+    )
+    def retrieve(self, request: Request, pk: str) -> Response:
+        """One message: waiting, running, succeeded, failed or cancelled."""
+        found = queue.get_messages([_uuid(pk)])
+        visible = [message for message in found.values() if self._is_visible(request, message)]
+        if not visible:
+            raise NotFound
+        return Response(MessageSerializer(visible[0]).data)
+
+    def _is_visible(self, request: Request, message: queue.Message) -> bool:
+        if request.user.is_superuser:
+            return True
+        return visible_to(request.user).filter(slug=message.organization_id).exists()
+
+
+def _uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise NotFound from None

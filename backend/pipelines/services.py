@@ -1,0 +1,135 @@
+"""How a pipeline's schedule follows its pipeline: the only place of the pipelines that calls `scheduler.api`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from django.apps import apps
+from django.db import IntegrityError
+
+from backend.pipelines.domain import RUN_TASK
+from pg_queue import api as queue
+from scheduler import api, recurrence
+from scheduler.domain import ScheduleKind
+from scheduler.errors import InvalidInput, ScheduleNotFound
+
+if TYPE_CHECKING:
+    from backend.pipelines.models import Pipeline
+
+FOLLOWED = {"name": "name", "expression": "expression", "timezone": "timezone", "dialect": "dialect"}
+"""A pipeline's field and the schedule's that follows it."""
+NOT_ACTIVE = "Its pipeline is not active"
+
+
+def lock(pipeline_id: UUID) -> Pipeline | None:
+    """The stored pipeline, locked until the transaction ends; None while there is none.
+
+    The schedule's row is locked first, as every change that starts on the schedule's side does: no deadlock.
+    """
+    list(_schedules().select_for_update().filter(pk=pipeline_id).values_list("pk"))
+    return _pipelines().select_for_update(of=("self",)).filter(pk=pipeline_id).first()
+
+
+def normalise(pipeline: Pipeline) -> None:
+    """Bring name and expression into the form in which the schedule stores them. Raises `InvalidInput`."""
+    pipeline.name = pipeline.name.strip()
+    pipeline.expression = recurrence.normalise(ScheduleKind.CRONTAB, pipeline.expression, pipeline.dialect)
+
+
+def write_schedule(pipeline: Pipeline, before: Pipeline | None) -> None:
+    """Create the schedule of a new pipeline, or carry what changed into it. Joins the caller's transaction.
+
+    A schedule that was deleted on its own is made anew when its pipeline is saved.
+
+    Raises:
+        InvalidInput: what the choke points refuse.
+    """
+    if before is None:
+        return _create(pipeline)
+    try:
+        if changes := _changes(pipeline, before):
+            api.update_schedule(pipeline.pk, **changes)
+    except ScheduleNotFound:
+        _create(pipeline)
+    return None
+
+
+def delete_schedule(pipeline_id: UUID) -> None:
+    """Delete the schedule of a pipeline that is being deleted; one that is gone already is no error."""
+    try:
+        api.delete_schedule(pipeline_id)
+    except ScheduleNotFound:
+        return
+
+
+def _create(pipeline: Pipeline) -> None:
+    api.create_schedule(
+        schedule_id=pipeline.pk,
+        organization_id=pipeline.organization_id,
+        task=RUN_TASK,
+        kwargs={"pipeline_id": str(pipeline.pk)},
+        enabled=pipeline.active,
+        pause_note="" if pipeline.active else NOT_ACTIVE,
+        **{theirs: getattr(pipeline, ours) for ours, theirs in FOLLOWED.items()},
+    )
+
+
+def _changes(pipeline: Pipeline, before: Pipeline) -> dict[str, Any]:
+    changes = {
+        theirs: getattr(pipeline, ours)
+        for ours, theirs in FOLLOWED.items()
+        if getattr(pipeline, ours) != getattr(before, ours)
+    }
+    if pipeline.organization_id != before.organization_id:
+        changes["organization_id"] = pipeline.organization_id
+    if pipeline.active != before.active:
+        changes |= {"enabled": pipeline.active, "pause_note": "" if pipeline.active else NOT_ACTIVE}
+    return changes
+
+
+def check_step(task: str, args: Any, kwargs: Any) -> None:
+    """Raises `InvalidInput` for a task that is not registered, and for arguments that JSON or the bound refuses."""
+    if task == RUN_TASK:
+        raise InvalidInput(field="task", expected="a task other than the one that runs pipelines", got=task)
+    if not isinstance(args, list):
+        raise InvalidInput(field="args", expected="a list", got=args)
+    if not isinstance(kwargs, dict):
+        raise InvalidInput(field="kwargs", expected="an object with string keys", got=kwargs)
+    try:
+        queue.get_task(task)
+        queue.validate_payload(args, kwargs)
+    except queue.UnknownTask as error:
+        raise InvalidInput(field="task", expected=_expected(error, "task"), got=task) from error
+    except queue.InvalidMessage as error:
+        raise InvalidInput(field=error.field, expected=error.expected, got=_short(error.got)) from error
+
+
+def _expected(error: Exception, field: str) -> str:
+    """What `error` expected: its text without the field before it; the value after it is repeated by the caller."""
+    return str(error).removeprefix(f"{field}: expected ").partition(", got: ")[0]
+
+
+def _short(value: object, limit: int = 120) -> object:
+    return value if len(repr(value)) <= limit else f"{repr(value)[:limit]}…"
+
+
+def name_taken(name: str) -> InvalidInput:
+    """The refusal of a name that another pipeline of the organization has."""
+    return InvalidInput(field="name", expected="a name that no other pipeline of the organization has", got=name)
+
+
+def refusal(error: IntegrityError, name: str) -> InvalidInput | None:
+    """The domain error that a violated constraint stands for, told by its name; None for any other."""
+    from backend.pipelines.models import UNIQUE_NAME
+
+    diagnostics = getattr(error.__cause__, "diag", None)
+    return name_taken(name) if diagnostics and diagnostics.constraint_name == UNIQUE_NAME else None
+
+
+def _pipelines() -> Any:
+    return apps.get_model("pipelines", "Pipeline").objects
+
+
+def _schedules() -> Any:
+    return apps.get_model("scheduler", "PgPeriodicSchedule").objects

@@ -1,0 +1,78 @@
+"""The tasks of the reference project. Each can be scheduled, and each can be a pipeline's step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from celery import shared_task
+from django.conf import settings
+from django.db import connection
+
+from backend.pipelines import csv_load, execution, retention
+from backend.pipelines.domain import RUN_TASK
+from pg_queue.api import task
+
+SQL = Path(__file__).parent / "sql"
+
+
+class DemoFailure(Exception):
+    """Raised on purpose."""
+
+
+@task("echo")
+def echo(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Return what it was given."""
+    return {"args": list(args), "kwargs": kwargs}
+
+
+@task("noop")
+def noop() -> None:
+    """Do nothing."""
+
+
+@task("demo.fail", max_attempts=3, retry_backoff_seconds=2)
+def fail(message: str = "this task fails on purpose") -> None:
+    """Raise, always: to see retries and a failed run."""
+    raise DemoFailure(message)
+
+
+@shared_task(name="demo.count_words")
+def count_words(text: str) -> int:
+    """A Celery task like any other: count the words of a text."""
+    return len(text.split())
+
+
+@task(RUN_TASK)
+def run(pipeline_id: str) -> dict[str, Any]:
+    """Run a pipeline's steps in order."""
+    return execution.run_pipeline(pipeline_id)
+
+
+@task("pipelines.load_csv")
+def load_csv(path: str) -> dict[str, Any]:
+    """Load a CSV file of the input folder into the table of time zone changes, by COPY."""
+    return {"path": path, "rows": csv_load.load(path)}
+
+
+@task("pipelines.transform")
+def transform(previous: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Derive region, year and shift of the loaded changes."""
+    with connection.cursor() as cursor:
+        cursor.execute((SQL / "transform.sql").read_text())
+        return {"loaded": (previous or {}).get("rows"), "transformed": cursor.rowcount}
+
+
+@task("pipelines.aggregate")
+def aggregate(since_year: int = 1970, previous: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Write the summary of time zone changes per year and region."""
+    with connection.cursor() as cursor:
+        cursor.execute((SQL / "aggregate.sql").read_text(), {"since_year": since_year})
+        return {**(previous or {}), "since_year": since_year, "summaries": cursor.rowcount}
+
+
+@task("pipelines.clean_up")
+def clean_up(keep_days: int | None = None) -> dict[str, int]:
+    """Delete executions older than `keep_days` (by default the project's setting), and end those whose worker died."""
+    days = settings.PIPELINES_EXECUTION_RETENTION_DAYS if keep_days is None else keep_days
+    return {"deleted": retention.delete_old(days), "ended": retention.end_abandoned()}

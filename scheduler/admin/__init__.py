@@ -1,0 +1,10 @@
+"""Django admin of schedules and runs. Every change goes through `scheduler.api`; runs are read-only.
+
+A project that wants more (an organization picker, rows restricted by user) unregisters these and registers subclasses.
+"""
+
+from scheduler.admin.mirror import MirrorFailureAdmin
+from scheduler.admin.runs import RunAdmin
+from scheduler.admin.schedules import ScheduleAdmin
+
+__all__ = ["MirrorFailureAdmin", "RunAdmin", "ScheduleAdmin"]

@@ -1,0 +1,78 @@
+"""How instants, states and JSON look on every page: time zone always named, colours by stylesheet."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.utils.html import format_html
+from django.utils.safestring import SafeString, mark_safe
+
+from scheduler.domain import RunState, ScheduleState
+
+NOTHING: SafeString = mark_safe('<span class="db-none">–</span>')
+_TONES = {
+    RunState.SUCCEEDED: "good",
+    RunState.FAILED: "bad",
+    RunState.EXPIRED: "bad",
+    RunState.NO_LEADER: "bad",
+    RunState.RUNNING: "busy",
+    RunState.FIRED: "busy",
+    ScheduleState.ACTIVE: "good",
+    ScheduleState.QUARANTINED: "bad",
+}
+_WORDS = {RunState.OTHER_FIRER: "other firer", RunState.NO_LEADER: "no leader"}
+
+
+def instant(value: datetime | None, timezone: str = "UTC") -> str:
+    """`2030-01-31 06:00:00 UTC`; in another zone with its abbreviation or offset. A dash for None."""
+    if value is None:
+        return NOTHING
+    return format_html(
+        '<time datetime="{}" class="db-instant">{}</time>', value.astimezone(UTC).isoformat(), wall(value, timezone)
+    )
+
+
+def wall(value: datetime, timezone: str, *, with_weekday: bool = False) -> str:
+    """`value` on the wall clock of `timezone`, to the second; in UTC when the zone does not exist."""
+    try:
+        local = value.astimezone(ZoneInfo(timezone))
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        local = value.astimezone(UTC)
+    name = local.tzname() or ""
+    weekday = f"{local:%a} " if with_weekday else ""
+    return f"{weekday}{local:%Y-%m-%d %H:%M:%S} {name if name.isalpha() else f'UTC{name}'}"
+
+
+def badge(state: str) -> SafeString:
+    """A state as a coloured word."""
+    words = _WORDS.get(RunState(state), state) if state in set(RunState) else state
+    return format_html('<span class="db-badge db-{}">{}</span>', _TONES.get(state, "calm"), words)  # type: ignore[call-overload]
+
+
+def pretty(value: object) -> SafeString:
+    """JSON, indented; a dash for None."""
+    if value is None:
+        return NOTHING
+    return format_html('<pre class="db-json">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def brief(value: object, limit: int = 80) -> str:
+    """JSON on one line, cut off at `limit` characters; a dash for None."""
+    if value is None:
+        return NOTHING
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def outcome(result: object, error: object) -> str:
+    """A run's result, or what its error says, on one line."""
+    if isinstance(error, dict):
+        return format_html('<span class="db-error">{}</span>', _one_line(error))
+    return brief(result)
+
+
+def _one_line(error: dict[str, object], limit: int = 120) -> str:
+    text = ": ".join(str(error[key]) for key in ("type", "message") if error.get(key))
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,0 +1,183 @@
+"""The pages of a run."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from pg_queue import api as queue
+from scheduler import api
+from scheduler.admin.filters import OrganizationFilter, RecentFilter, ScheduleFilter
+from scheduler.admin.paginator import BoundedPaginator
+from scheduler.admin.presentation import NOTHING, badge, instant, outcome, pretty
+from scheduler.admin.readonly import ReadOnlyAdmin
+from scheduler.models import PgPeriodicSchedule, ScheduleRun
+
+MOST_MATCHES = 1000
+
+
+class RunChangeList(ChangeList):
+    """A page of runs, with the queue's state of those that are not finished and the names of their schedules."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """As Django's; two more queries per page, however many rows."""
+        super().get_results(request)
+        self.result_list = attach(self.result_list)
+
+
+def attach(runs: Any) -> list[ScheduleRun]:
+    """Set `live` and `schedule_name` on each run; the name is empty where the schedule was deleted."""
+    rows = list(runs)
+    names = dict(
+        PgPeriodicSchedule.objects.filter(pk__in={row.schedule_id for row in rows}).values_list("pk", "pipeline_name")
+    )
+    for row, view in zip(rows, api.runs_with_live_state(rows), strict=True):
+        row.live, row.schedule_name = view, names.get(row.schedule_id, "")
+    return rows
+
+
+@admin.register(ScheduleRun)
+class RunAdmin(ReadOnlyAdmin):
+    """Runs: what became of each occurrence. Read-only."""
+
+    list_display = ("due", "what", "state_", "fired", "started", "finished", "outcome_", "origin", "firer")
+    list_filter = (ScheduleFilter, RecentFilter, "state", "origin", OrganizationFilter)
+    search_fields = ("schedule",)
+    search_help_text = "Name of the schedule, or the id of a run or a schedule"
+    ordering = ("-scheduled_for", "id")
+    list_per_page = 50
+    show_full_result_count = False
+    paginator = BoundedPaginator
+    fields = (
+        "what",
+        "state_",
+        "due",
+        "fired",
+        "started",
+        "finished",
+        "span",
+        "origin",
+        "firer",
+        "organization_id",
+        "execution",
+        "result_",
+        "error_",
+        "identity",
+    )
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The one that knows the live states."""
+        return RunChangeList
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """A run with its live state."""
+        row = super().get_object(request, object_id, from_field)
+        return None if row is None else attach([row])[0]
+
+    def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
+        """By id, or by the name of a schedule that exists."""
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        try:
+            found = uuid.UUID(term)
+        except ValueError:
+            named = PgPeriodicSchedule.objects.filter(pipeline_name__icontains=term).order_by("pk")
+            return queryset.filter(schedule_id__in=list(named.values_list("pk", flat=True)[:MOST_MATCHES])), False
+        return queryset.filter(id=found) | queryset.filter(schedule_id=found), False
+
+    @admin.display(description="scheduled for", ordering="scheduled_for")
+    def due(self, row: Any) -> str:
+        """The occurrence, or the first of a stretch."""
+        return instant(row.scheduled_for)
+
+    @admin.display(description="schedule")
+    def what(self, row: Any) -> str:
+        """Name of the schedule, linked; its id when it was deleted."""
+        if not row.schedule_name:
+            return format_html('<span class="db-note">deleted schedule {}</span>', row.schedule_id)
+        url = reverse(f"{self.admin_site.name}:scheduler_pgperiodicschedule_change", args=[quote(row.schedule_id)])
+        return format_html('<a href="{}">{}</a>', url, row.schedule_name)
+
+    @admin.display(description="state")
+    def state_(self, row: Any) -> str:
+        """Its state at this moment; for a stretch, how many occurrences it stands for."""
+        if row.live.span_end is None:
+            return badge(row.live.state)
+        many = "many" if row.live.occurrences is None else row.live.occurrences
+        return format_html("{} × {}", badge(row.live.state), many)
+
+    @admin.display(description="fired")
+    def fired(self, row: Any) -> str:
+        """When its message was enqueued."""
+        return instant(row.live.fired_at)
+
+    @admin.display(description="started")
+    def started(self, row: Any) -> str:
+        """When a worker took it (last)."""
+        return instant(row.live.started_at)
+
+    @admin.display(description="finished")
+    def finished(self, row: Any) -> str:
+        """When it ended."""
+        return instant(row.live.finished_at)
+
+    @admin.display(description="result")
+    def outcome_(self, row: Any) -> str:
+        """Its result or error, on one line."""
+        return outcome(row.live.result, row.live.error)
+
+    @admin.display(description="stretch")
+    def span(self, row: Any) -> str:
+        """The last occurrence of a stretch, and how many there are."""
+        if row.span_end is None:
+            return "a single occurrence"
+        count = "more than were counted" if row.occurrences is None else f"{row.occurrences} occurrences"
+        return format_html("until {} ({})", instant(row.span_end), count)
+
+    @admin.display(description="result")
+    def result_(self, row: Any) -> str:
+        """Its result in full."""
+        return pretty(row.live.result)
+
+    @admin.display(description="error")
+    def error_(self, row: Any) -> SafeString:
+        """Its error in full."""
+        error = row.live.error
+        if not isinstance(error, dict):
+            return pretty(error)
+        text = f"{error.get('type', '')}: {error.get('message', '')}\n\n{error.get('traceback', '')}".strip()
+        return format_html('<pre class="db-json">{}</pre>', text)
+
+    @admin.display(description="execution")
+    def execution(self, row: Any) -> str:
+        """What the queue knows of it, as long as it keeps its message or result."""
+        message = queue.get_messages([row.pk]).get(row.pk)
+        if message is None:
+            return (
+                format_html('<span class="db-note">{}</span>', "The queue keeps nothing of it.")
+                if row.fired_at
+                else NOTHING
+            )
+        return format_html(
+            "{} in queue {}, attempt {} of {}{}",
+            message.task,
+            message.queue,
+            message.attempts,
+            message.max_attempts,
+            f", by {message.worker}" if message.worker else "",
+        )
+
+    @admin.display(description="id")
+    def identity(self, row: Any) -> str:
+        """Id of the run and of its message."""
+        return format_html("<code>{}</code>", row.pk)
