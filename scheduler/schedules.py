@@ -184,9 +184,7 @@ def upcoming(schedule: PgPeriodicSchedule, count: int) -> list[datetime]:
     Raises:
         InvalidInput: field `count`, or the row cannot be evaluated.
     """
-    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 1000:
-        raise InvalidInput(field="count", expected="a whole number from 1 to 1000", got=count)
-    return grid.upcoming(schedule, count, clock.now(_alias()))
+    return grid.upcoming(schedule, validation.occurrence_count(count), clock.now(_alias()))
 
 
 def mirror_failures() -> MirrorFailureQuerySet:

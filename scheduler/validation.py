@@ -183,6 +183,11 @@ def _firer(field: str, value: object) -> str:
     return Firer(chosen).value
 
 
+def occurrence_count(value: object) -> int:
+    """How many occurrences to tell, from 1 to 1000. Raises `InvalidInput`, field `count`."""
+    return _whole(1, lambda: 1000)("count", value)
+
+
 def _longest_grace() -> int:
     return scheduler_settings().ledger_retention_days * 86400 - 1
 

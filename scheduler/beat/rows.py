@@ -78,9 +78,9 @@ def write(row: PgPeriodicSchedule, *, anchor: datetime | None) -> None:
 def keep_disabled(row: PgPeriodicSchedule) -> None:
     """Keep a disabled row in Beat's table for a schedule that PG fires; none where Beat cannot hold the expression.
 
-    Does nothing where dcb is not installed.
+    Does nothing where dcb is not installed, nor for a row in quarantine, whose expression may mean nothing.
     """
-    if not beat.is_installed():
+    if not beat.is_installed() or row.quarantined_at is not None:
         return
     expressed = express(row)
     if expressed is None:

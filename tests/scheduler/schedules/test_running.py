@@ -1,0 +1,109 @@
+"""Running by hand, and what a run shows while the queue still has it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+
+from pg_queue import api as queue
+from scheduler import api
+from scheduler.api import InvalidInput, PgPeriodicSchedule, RunState, ScheduleRun
+from tests.scheduler.schedules.conftest import Hands
+from tests.scheduler.schedules.making import make
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_run_by_hand_is_a_ledger_row_and_its_message() -> None:
+    made = make(args=[1], kwargs={"a": 2}, queue="reports", priority=8, organization_id="acme", max_attempts=2)
+    run = api.run_schedule(made.pk)
+    message = queue.get_messages([run.id])[run.id]
+    assert (message.task, message.args, message.kwargs) == ("tests.count", [1], {"a": 2})
+    assert (message.queue, message.priority, message.max_attempts) == ("reports", 8, 2)
+    assert (message.organization_id, message.report_to) == ("acme", "schedule")
+    assert message.headers == {"schedule_id": str(made.pk), "scheduled_for": run.scheduled_for.isoformat()}
+    stored = ScheduleRun.objects.get(pk=run.id)
+    assert (stored.origin, stored.state, stored.firer, stored.occurrences) == ("manual", "fired", "pg", 1)
+    assert stored.scheduled_for == stored.fired_at == run.scheduled_for
+
+
+def test_a_paused_schedule_can_be_run_by_hand_and_stays_paused() -> None:
+    made = make(enabled=False)
+    api.run_schedule(made.pk)
+    stored = PgPeriodicSchedule.objects.get(pk=made.pk)
+    assert (stored.enabled, stored.next_run_at) == (False, made.next_run_at)
+
+
+def test_a_run_by_hand_beside_an_occurrence_does_not_claim_it(hands: Hands) -> None:
+    made = make()
+    assert made.next_run_at is not None
+    hands.now = made.next_run_at
+    api.run_schedule(made.pk)
+    row = {"schedule_id": made.pk, "organization_id": "default", "scheduled_for": hands.now, "firer": "pg"}
+    ScheduleRun.objects.create(**row, state="fired", fired_at=hands.now)
+    assert ScheduleRun.objects.of_schedule(made.pk).count() == 2
+
+
+def test_a_run_that_is_rolled_back_leaves_neither_row_nor_message() -> None:
+    made = make()
+    with pytest.raises(RuntimeError), transaction.atomic():
+        run = api.run_schedule(made.pk)
+        raise RuntimeError
+    assert queue.get_messages([run.id]) == {}
+    assert not ScheduleRun.objects.exists()
+
+
+def test_a_task_that_is_not_registered_any_more_cannot_be_run() -> None:
+    made = make()
+    PgPeriodicSchedule.objects.update(task="gone.away")
+    with pytest.raises(InvalidInput, match="task: expected the name of a registered task, got: 'gone.away'"):
+        api.run_schedule(made.pk)
+    assert not ScheduleRun.objects.exists()
+
+
+def claim() -> queue.Message:
+    """Hold the next message, as a worker does."""
+    held = queue.store().claim(queues=["default"], limit=1, lease=timedelta(minutes=1), worker="w")
+    assert held
+    return held[0].message
+
+
+def test_a_run_shows_the_queues_state_until_the_ledger_has_its_end() -> None:
+    run = api.run_schedule(make().pk)
+    assert api.runs_with_live_state([run])[0].state is RunState.FIRED
+    message = claim()
+    view = api.runs_with_live_state([run])[0]
+    assert (view.state, view.started_at) == (RunState.RUNNING, message.started_at)
+
+
+def test_runs_keep_their_order_and_are_looked_up_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, asked, real = make(), [], queue.get_messages
+    runs = [api.run_schedule(made.pk) for _ in range(5)]
+    monkeypatch.setattr(queue, "get_messages", lambda ids: asked.append(list(ids)) or real(ids))
+    views = api.runs_with_live_state(reversed(runs))
+    assert [view.id for view in views] == [run.id for run in reversed(runs)]
+    assert [len(ids) for ids in asked] == [5]
+
+
+def test_a_finished_run_is_shown_as_the_ledger_has_it() -> None:
+    run = api.run_schedule(make().pk)
+    run.state, run.result = RunState.SUCCEEDED.value, {"rows": 3}
+    view = api.runs_with_live_state([run])[0]
+    assert (view.state, view.result) == (RunState.SUCCEEDED, {"rows": 3})
+
+
+def test_a_run_whose_message_is_gone_keeps_its_state() -> None:
+    made = make()
+    lost = ScheduleRun(
+        schedule_id=made.pk,
+        organization_id="default",
+        scheduled_for=made.created_at,
+        fired_at=made.created_at,
+        state="fired",
+        firer="pg",
+        origin="schedule",
+        occurrences=1,
+    )
+    assert api.runs_with_live_state([lost])[0].state is RunState.FIRED
