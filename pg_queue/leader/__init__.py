@@ -13,9 +13,9 @@ What happens when the leader
   lock within milliseconds;
 - is killed, or its connection drops: the server ends the session, rolls back and unlocks; the same;
 - is frozen, or cut off from the network: its session runs into `idle_session_timeout`,
-  `idle_in_transaction_session_timeout` or `statement_timeout` (5 s each) and is ended by the server. Should that fail, a
-  standby that reads a stamp older than 10 s terminates it, after checking that this session holds this lock and is the
-  one that wrote the stamp;
+  `idle_in_transaction_session_timeout` or `statement_timeout` (5 s each) and is ended by the server. Should that fail,
+  a standby that reads a stamp older than 10 s terminates it, after checking that this session holds this lock and is
+  the one that wrote the stamp;
 - thaws after that: its next statement fails, so nothing that it had in hand is committed.
 
 And against everything else each transaction of the leader begins by stamping the leader row where the term and the

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import namedtuple_row
+from psycopg.rows import class_row
 
 from pg_queue.errors import LeadershipLost
 from pg_queue.leader.session import Session, direct_connection
@@ -45,8 +45,10 @@ SESSION_SETTINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What a standby last read of the leader: all None before the first election."""
+    """What a standby last read of the leader; None, but for `is_holder`, before the first election."""
 
+    is_holder: bool
+    """This very session holds the lock."""
     term: int | None
     host: str | None
     process_id: int | None
@@ -158,13 +160,9 @@ class Election:
         return direct_connection(f"downbeat leader {self.name}")
 
     def _read_standing(self, session: Session) -> bool:
-        with session.cursor(row_factory=namedtuple_row) as cursor:
-            row = cursor.execute(_SQL["read_standing"], self._parameters()).fetchone()
-        assert row is not None
-        self.standing = Standing(
-            term=row.term, host=row.host, process_id=row.process_id, stamp_age_seconds=row.stamp_age_seconds
-        )
-        return bool(row.is_holder)
+        with session.cursor(row_factory=class_row(Standing)) as cursor:
+            self.standing = cursor.execute(_SQL["read_standing"], self._parameters()).fetchone()
+        return self.standing is not None and self.standing.is_holder
 
     def _stay(self, session: Session) -> None:
         age = self.standing.stamp_age_seconds if self.standing else None

@@ -1,0 +1,227 @@
+"""One pass of the leader: find what is due, fire it, advance it.
+
+A pass is a row of batches, oldest first; each batch is one transaction on the leader's session, opened by its stamp,
+with the same number of statements however many rows it fires. Its one writing statement inserts messages and ledger
+rows from the rows that it has just advanced, so the three cannot disagree. docs/explanation/tick.md tells the races.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row, scalar_row
+
+from pg_queue.api import WAKE_SQL, Leadership, enqueue_sql
+from scheduler.recurrence.intervals import LONGEST, SHORTEST
+from scheduler.settings import scheduler_settings
+from scheduler.statements import statements
+from scheduler.verdicts import Question, Verdicts
+
+logger = logging.getLogger(__name__)
+
+_SQL = statements("tick")
+_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+_FROM_START = ("-infinity", "00000000-0000-0000-0000-000000000000")
+_BATCH_SECONDS = 1.0
+"""Batches are made smaller until they take no longer; the protocol allows 3 s."""
+_ROW_FAULTS = ("22", "23", "P0001")
+"""SQLSTATEs that a row's own values can cause: data exceptions, integrity violations, a trigger's RAISE."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Pass:
+    """What one pass did, in schedules."""
+
+    at: datetime | None = None
+    """The instant that decided what was due; None: the pass did not get that far."""
+    seen: int = 0
+    fired: int = 0
+    coalesced: int = 0
+    """Fired, standing in for occurrences that were missed."""
+    expired: int = 0
+    taken: int = 0
+    """Occurrences that another leader had recorded already."""
+    quarantined: dict[str, str] = field(default_factory=dict)
+    """Errors by schedule id."""
+    batches: int = 0
+    slowest_batch_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """The answer of the statement `fire`."""
+
+    last_at: str | None
+    last_id: str | None
+    seen: int
+    advanced: int
+    fired: int
+    coalesced: int
+    expired: int
+    taken: int
+    queues: list[str] | None
+    quarantined: dict[str, str] | None
+
+
+class Tick:
+    """Makes passes for one leadership. Not safe between threads."""
+
+    def __init__(self, leadership: Leadership, *, batch: int | None = None) -> None:
+        """Prepare the leader's session. `batch` is the most schedules in a transaction; None: `TICK_BATCH`."""
+        self._leadership = leadership
+        self._session = leadership.session
+        self._most = self._limit = batch or scheduler_settings().tick_batch
+        self._session.execute(_SQL["configure"])
+        self._fire = {
+            is_careful: _SQL["fire"].format(
+                is_taken=_SQL["is_taken"] if is_careful else "false", enqueue=enqueue_sql("firing")
+            )
+            for is_careful in (False, True)
+        }
+
+    def run(self, at: datetime | None = None) -> Pass:
+        """Fire everything due at `at`, and return what was done; None: now, by the database's clock.
+
+        Commits batch by batch. A row that cannot be fired is quarantined, and the rest go on.
+
+        Raises:
+            LeadershipLost: the term is over; the batch in hand was rolled back.
+            psycopg.Error: the session or the server is in trouble; likewise.
+        """
+        made = Pass(at=at)
+        verdicts, cursor, is_careful = Verdicts(), _FROM_START, False
+        while True:
+            began, limit = time.perf_counter(), self._limit
+            try:
+                done = self._run_batch(made, verdicts, cursor, limit, is_careful=is_careful)
+            except psycopg.Error as error:
+                if _is_taken(error):
+                    is_careful = True
+                elif not _is_row_fault(error):
+                    raise
+                elif limit > 1:
+                    self._limit = limit // 2
+                else:
+                    cursor = self._quarantine_first(made, cursor)
+                continue
+            self._adapt(made, time.perf_counter() - began)
+            if done.last_at is not None and done.last_id is not None:
+                cursor = (done.last_at, done.last_id)
+            if done.seen < limit:
+                return made
+
+    def _run_batch(
+        self, made: Pass, verdicts: Verdicts, cursor: tuple[str, str], limit: int, *, is_careful: bool
+    ) -> _Batch:
+        with self._leadership.transaction() as now:
+            made.at = made.at or now
+            window = self._window(made.at, cursor, limit)
+            done = self._write(window | verdicts.on(self._survey(window)) | self._circumstances(now), is_careful)
+            if done.queues:
+                self._session.execute(WAKE_SQL, {"queues": done.queues})
+        _add(made, done)
+        return done
+
+    def _survey(self, window: Mapping[str, Any]) -> list[Question]:
+        return [Question(*row) for row in self._session.execute(_SQL["survey"], window).fetchall()]
+
+    def _write(self, parameters: Mapping[str, Any], is_careful: bool) -> _Batch:
+        with self._session.cursor(row_factory=class_row(_Batch)) as cursor:
+            done = cursor.execute(self._fire[is_careful], parameters).fetchone()
+        assert done is not None
+        return done
+
+    def _window(self, at: datetime, cursor: tuple[str, str], limit: int) -> dict[str, Any]:
+        return {"at": at, "after_at": cursor[0], "after_id": cursor[1], "limit": limit, "earliest": _EARLIEST}
+
+    def _circumstances(self, now: datetime) -> dict[str, Any]:
+        led_until = self._leadership.previous_heartbeat_at
+        return {
+            "grace_seconds": scheduler_settings().grace_seconds,
+            "shortest_seconds": SHORTEST.total_seconds() / 1000,
+            "longest_seconds": LONGEST.total_seconds(),
+            "term": self._leadership.term,
+            "led_until": led_until or "-infinity",
+            "leads_since": self._leadership.since,
+            "id_prefix": id_prefix(now),
+            "stretch_id_prefix": id_prefix(now),
+        }
+
+    def _quarantine_first(self, made: Pass, cursor: tuple[str, str]) -> tuple[str, str]:
+        """Try the next row alone, holding it, and set it aside if it fails: the row blamed is the row that failed."""
+        with self._leadership.transaction() as now:
+            window = self._window(made.at or now, cursor, 1)
+            with self._session.cursor(row_factory=scalar_row) as sql:
+                pipeline_id = sql.execute(_SQL["lock_first"], window).fetchone()
+            error = None if pipeline_id is None else self._try_alone(window, now)
+            return cursor if error is None else self._quarantine(made, pipeline_id, error)
+
+    def _try_alone(self, window: dict[str, Any], now: datetime) -> psycopg.Error | None:
+        try:
+            with self._session.transaction(force_rollback=True):
+                self._write(window | Verdicts().on(self._survey(window)) | self._circumstances(now), True)
+        except psycopg.Error as error:
+            if _is_taken(error) or not _is_row_fault(error):
+                raise
+            return error
+        return None
+
+    def _quarantine(self, made: Pass, pipeline_id: Any, error: psycopg.Error) -> tuple[str, str]:
+        text = f"{error.sqlstate}: {error.diag.message_primary or error}"
+        row = self._session.execute(_SQL["quarantine"], {"pipeline_id": pipeline_id, "error": text}).fetchone()
+        assert row is not None
+        _note_quarantined(made, {row[1]: text})
+        return row[0], row[1]
+
+    def _adapt(self, made: Pass, seconds: float) -> None:
+        made.batches += 1
+        made.slowest_batch_seconds = max(made.slowest_batch_seconds, seconds)
+        if seconds > _BATCH_SECONDS:
+            self._limit = max(1, int(self._limit * _BATCH_SECONDS / seconds))
+        elif seconds < _BATCH_SECONDS / 2:
+            self._limit = min(self._most, self._limit * 2)
+
+
+def id_prefix(at: datetime) -> str:
+    """The first 24 hexadecimal digits of version 7 ids (RFC 9562): milliseconds, then 42 random bits.
+
+    The 8 digits that follow count the rows of a batch (section 6.2, a counter of fixed length): ids of one batch are
+    in order, and cost no call of a random source each.
+    """
+    milliseconds = int(at.timestamp() * 1000)
+    return f"{milliseconds:012x}7{secrets.randbits(12):03x}{0x8 | secrets.randbits(2):x}{secrets.randbits(28):07x}"
+
+
+def _add(made: Pass, done: Any) -> None:
+    made.seen += done.seen
+    made.fired += done.fired
+    made.coalesced += done.coalesced
+    made.expired += done.expired
+    made.taken += done.taken
+    _note_quarantined(made, done.quarantined or {})
+
+
+def _note_quarantined(made: Pass, errors: Mapping[str, str]) -> None:
+    made.quarantined.update(errors)
+    for schedule_id, error in errors.items():
+        logger.error("tick.quarantined schedule=%s error=%r", schedule_id, error)
+
+
+def _is_taken(error: psycopg.Error) -> bool:
+    """Another leader has recorded an occurrence of this batch. The constraint bears its partition's name."""
+    return (
+        isinstance(error, psycopg.errors.UniqueViolation)
+        and (error.diag.table_name or "").startswith("scheduler_schedulerun")
+        and not (error.diag.constraint_name or "").endswith("_pkey")
+    )
+
+
+def _is_row_fault(error: psycopg.Error) -> bool:
+    return (error.sqlstate or "").startswith(_ROW_FAULTS)
