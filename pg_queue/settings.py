@@ -29,11 +29,13 @@ class QueueSettings:
     retry_backoff_seconds: float = 5.0
     """Delay before the second attempt; doubled for each one after."""
     retry_backoff_max_seconds: float = 3600.0
+    """Longest delay between two attempts."""
     lease_seconds: float = 60.0
     """How long a claim lives without renewal."""
     renew_seconds: float = 20.0
     """How often a worker renews its claims. At most half the lease."""
     heartbeat_seconds: float = 5.0
+    """How often a worker says that it is alive."""
     drain_seconds: float = 30.0
     """How long a stopping worker lets running tasks finish."""
     task_time_limit_seconds: float | None = None

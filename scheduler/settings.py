@@ -29,9 +29,11 @@ class SchedulerSettings:
     ledger_retention_days: int = 90
     """How long runs are kept. Longer than any catch-up window."""
     mirror_failure_retention_days: int = 30
+    """How long failed mirror writes stay listed."""
     writeback_seconds: float = 1.0
     """How often outcomes are carried from the queue into the ledger."""
     writeback_batch: int = 1000
+    """Most outcomes that one transaction carries."""
 
     def __post_init__(self) -> None:
         _check_numbers(self)

@@ -1,0 +1,28 @@
+"""The settings reference lists every key with its default, and every environment variable that the service reads."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import pytest
+
+from pg_queue.settings import QueueSettings
+from scheduler.settings import SchedulerSettings
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = (ROOT / "docs/reference/settings.md").read_text()
+
+
+@pytest.mark.parametrize("settings", [QueueSettings, SchedulerSettings])
+def test_the_reference_lists_every_key_with_its_default(settings: type) -> None:
+    for field in fields(settings):
+        assert field.default is not MISSING
+        assert f"| `{field.name.upper()}` | `{field.default!r}` | " in REFERENCE
+
+
+def test_the_reference_lists_every_environment_variable_of_the_service() -> None:
+    read = set(re.findall(r"DOWNBEAT_[A-Z_]+[A-Z]", (ROOT / "backend/settings.py").read_text()))
+    assert read
+    assert not {name for name in read if f"`{name}`" not in REFERENCE}
