@@ -56,7 +56,7 @@ class RunFilter(django_filters.FilterSet):
     state = django_filters.MultipleChoiceFilter(
         choices=[(s.value, s.value) for s in RunState],
         method="by_state",
-        help_text="Repeatable. fired and running find each other: which of the two it is, the queue says when it is read.",
+        help_text="Repeatable. fired and running find each other: which of the two it is, the queue says.",
     )
     origin = django_filters.ChoiceFilter(choices=[(o.value, o.value) for o in RunOrigin])
     scheduled_for_after = django_filters.IsoDateTimeFilter(field_name="scheduled_for", lookup_expr="gte")

@@ -49,14 +49,11 @@ class StrictSerializer(serializers.Serializer):
 
     def _word(self, name: str, errors: Any, data: Any) -> Any:
         field = self.fields.get(name)
-        if (
-            field is None
-            or isinstance(field, serializers.BaseSerializer)
-            and isinstance(data, Mapping)
-            and data.get(name)
-        ):
+        if field is None or not isinstance(data, Mapping):
             return errors
-        if not isinstance(data, Mapping) or name not in data:
+        if isinstance(field, serializers.BaseSerializer) and data.get(name):
+            return errors  # they name the fields inside
+        if name not in data:
             return [f"expected {expectation(field)}, got nothing"]
         return [message(expectation(field), data[name])]
 

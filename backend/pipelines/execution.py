@@ -1,10 +1,10 @@
 """One run of a pipeline: its steps in order, in this process, each step's state written as it changes.
 
 Protocol. The execution's id is the message's id, so a second attempt finds the rows of the first. What is to run is
-copied into `StepExecution` rows when the run begins; an edit made meanwhile counts from the next run on. A later attempt
-resumes: a step that has succeeded keeps its result and is not run again, the one that failed (or was cut off) runs anew.
-Each attempt takes the execution over by writing its number, and every later write names that number: an attempt whose
-claim was lost changes nothing any more and stops before its next step.
+copied into `StepExecution` rows when the run begins; an edit made meanwhile counts from the next run on. A later
+attempt resumes: a step that has succeeded keeps its result and is not run again, the one that failed (or was cut off)
+runs anew. Each attempt takes the execution over by writing its number, and every later write names that number: an
+attempt whose claim was lost changes nothing any more and stops before its next step.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ PREVIOUS = "previous"
 def run_pipeline(pipeline_id: str) -> dict[str, Any]:
     """Run every step that has not succeeded yet; return the execution's id, the number of steps and the last result.
 
-    The result of a step is passed to the next as the keyword argument `previous` where its task has a parameter of that
-    name. Opens and commits a transaction of its own for each change of state, so that progress is visible while it runs.
+    The result of a step is passed to the next as the keyword argument `previous` where its task has a parameter of
+    that name. Opens and commits a transaction for each change of state, so that progress is visible while it runs.
 
     Raises:
         PipelineGone: the pipeline was deleted.

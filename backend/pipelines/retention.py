@@ -33,7 +33,7 @@ def delete_old(keep_days: int) -> int:
 
 
 def end_abandoned() -> int:
-    """End the executions that say `running` while their message is settled or gone; return how many, at most `BATCH`."""
+    """End the executions that say `running` while their message is settled or gone; return how many."""
     stale = PipelineExecution.objects.filter(
         state=ExecutionState.RUNNING, started_at__lt=Now() - timedelta(minutes=1)
     ).order_by("started_at")

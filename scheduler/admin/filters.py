@@ -28,7 +28,7 @@ class StateFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Schedules in it."""
         value = self.value()
-        return queryset.in_state(value) if value in set(ScheduleState) else queryset  # type: ignore[attr-defined,no-any-return]
+        return queryset.in_state(value) if value in set(ScheduleState) else queryset  # type: ignore[attr-defined]
 
 
 class QueueFilter(admin.SimpleListFilter):

@@ -51,6 +51,11 @@ def badge(state: str) -> SafeString:
     return format_html('<span class="db-badge db-{}">{}</span>', _TONES.get(state, "calm"), words)  # type: ignore[call-overload]
 
 
+def note(text: str) -> SafeString:
+    """A remark beside something."""
+    return format_html('<span class="db-note">{}</span>', text)
+
+
 def pretty(value: object) -> SafeString:
     """JSON, indented; a dash for None."""
     if value is None:

@@ -18,7 +18,7 @@ from pg_queue import api as queue
 from scheduler import api
 from scheduler.admin.filters import OrganizationFilter, RecentFilter, ScheduleFilter
 from scheduler.admin.paginator import BoundedPaginator
-from scheduler.admin.presentation import NOTHING, badge, instant, outcome, pretty
+from scheduler.admin.presentation import NOTHING, badge, instant, note, outcome, pretty
 from scheduler.admin.readonly import ReadOnlyAdmin
 from scheduler.models import PgPeriodicSchedule, ScheduleRun
 
@@ -104,7 +104,7 @@ class RunAdmin(ReadOnlyAdmin):
     def what(self, row: Any) -> str:
         """Name of the schedule, linked; its id when it was deleted."""
         if not row.schedule_name:
-            return format_html('<span class="db-note">deleted schedule {}</span>', row.schedule_id)
+            return note(f"deleted schedule {row.schedule_id}")
         url = reverse(f"{self.admin_site.name}:scheduler_pgperiodicschedule_change", args=[quote(row.schedule_id)])
         return format_html('<a href="{}">{}</a>', url, row.schedule_name)
 
@@ -163,11 +163,7 @@ class RunAdmin(ReadOnlyAdmin):
         """What the queue knows of it, as long as it keeps its message or result."""
         message = queue.get_messages([row.pk]).get(row.pk)
         if message is None:
-            return (
-                format_html('<span class="db-note">{}</span>', "The queue keeps nothing of it.")
-                if row.fired_at
-                else NOTHING
-            )
+            return note("The queue keeps nothing of it any more.") if row.fired_at else NOTHING
         return format_html(
             "{} in queue {}, attempt {} of {}{}",
             message.task,

@@ -21,7 +21,7 @@ from scheduler.admin import preview
 from scheduler.admin.filters import QueueFilter, StateFilter
 from scheduler.admin.forms import PauseForm, ScheduleForm
 from scheduler.admin.paginator import BoundedPaginator
-from scheduler.admin.presentation import badge, instant, outcome
+from scheduler.admin.presentation import badge, instant, note, outcome
 from scheduler.admin.refusal import RefusalMixin
 from scheduler.domain import ScheduleKind
 from scheduler.errors import InvalidInput, SchedulerError
@@ -100,10 +100,7 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="state")
     def state_(self, row: PgPeriodicSchedule) -> str:
         """Its state, with the reason where something holds it back."""
-        reason = row.quarantine_error if row.quarantined_at else row.pause_note if not row.enabled else ""
-        return (
-            format_html("{} <span class='db-note'>{}</span>", badge(row.state), reason) if reason else badge(row.state)
-        )
+        return format_html("{} {}", badge(row.state), note(_reason(row)))
 
     @admin.display(description="schedule")
     def when(self, row: PgPeriodicSchedule) -> str:
@@ -127,9 +124,7 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         since = row.quarantined_at or row.paused_at
         if since is None or row.state == "active":
             return badge(row.state)
-        return format_html(
-            "{} <span class='db-note'>{}</span> since {}", badge(row.state), _reason(row), instant(since)
-        )
+        return format_html("{} {} since {}", badge(row.state), note(_reason(row)), instant(since))
 
     @admin.display(description="created")
     def created(self, row: PgPeriodicSchedule) -> str:
@@ -308,4 +303,7 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 def _reason(row: PgPeriodicSchedule) -> str:
-    return row.quarantine_error if row.quarantined_at else row.pause_note
+    """What holds it back, in a few words; empty where nothing does."""
+    if row.quarantined_at is not None:
+        return row.quarantine_error
+    return "" if row.enabled else row.pause_note

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
 from pg_queue.api import MessageState
@@ -18,6 +19,7 @@ class TaskSerializer(serializers.Serializer):
     time_limit_seconds = serializers.FloatField(allow_null=True)
 
 
+@extend_schema_serializer(many=False)
 class TaskPageSerializer(serializers.Serializer):
     """Every task on one page."""
 
