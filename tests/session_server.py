@@ -6,6 +6,7 @@ any conftest.py. The server is ephemeral: what a killed run leaves is removed by
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 
@@ -22,6 +23,7 @@ def pytest_load_initial_conftests() -> Iterator[None]:
     global _server  # pytest gives a plugin no other place before its configuration exists
     if not os.environ.get("DATABASE_URL"):
         _server = EmbeddedPostgres.ephemeral()
+        atexit.register(_server.discard)  # for a run that fails before it is configured
         os.environ["DATABASE_URL"] = _server.start()
     return (yield)
 
@@ -37,5 +39,6 @@ def pytest_unconfigure() -> None:
     global _server
     if _server is not None:
         _server.discard()
+        atexit.unregister(_server.discard)
         _server = None
         os.environ.pop("DATABASE_URL", None)

@@ -12,8 +12,17 @@ container) and the database is a PostgreSQL that somebody operates and backs up.
 | `initdb` | create a data directory |
 | `postgres` | start, stop and reclaim one server |
 | `identity` | name a process so that a reused pid is not mistaken for it |
+| `ports` | free ports on the loopback address |
+| `server` | find a server's processes |
+| `database` | the embedded PostgreSQL by hand |
+| `preparation` | migrate, demo data, the user that logs in |
+| `services` | what runs: the commands |
 | `children` | one supervised process: start, prefix its output, restart, stop |
-| `supervisor` | the whole tree |
+| `leash` | ends a process whose supervisor died |
+| `remnants` | what an earlier supervisor left, and the lock |
+| `supervisor` | keeps the tree running, stops it in order |
+| `run` | one run from start to stop |
+| `banner`, `output` | what is printed |
 | `credentials` | the password and token that are printed |
 | `leadership` | who leads now, as the database says |
 """

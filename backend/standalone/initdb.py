@@ -6,11 +6,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from backend.standalone.account import Account, initdb_account, is_root, server_account
 from backend.standalone.errors import PostgresStartFailed
-from backend.standalone.placement import Cluster
+from backend.standalone.placement import Cluster, make_passable, new_cluster
 
 # Loopback TCP with a password is the only way in: no socket file, no `trust`, no `peer`.
 HOST_RULES = """\
@@ -42,6 +43,45 @@ def create_data_directory(cluster: Cluster, programs: Path, *, major: int, sync:
             _hand_over(data, server_account())
         (data / "pg_hba.conf").write_text(HOST_RULES)
         os.rename(data, cluster.data)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def copy_data_directory(cluster: Cluster, programs: Path, template: Path, *, major: int) -> str:
+    """Copy a data directory that was made for this purpose once; the superuser's password that it was made with.
+
+    For clusters that a crash of the machine may destroy: it is some times faster than `initdb`.
+    """
+    password = template / "password"
+    if not password.exists():
+        _make_template(template, programs, major)
+    staging = Path(tempfile.mkdtemp(dir=cluster.folder, prefix=".new-"))
+    try:
+        subprocess.run(["cp", "-a", template / "data", staging / "data"], check=True, capture_output=True, text=True)
+        os.rename(staging / "data", cluster.data)
+    except subprocess.CalledProcessError as error:
+        raise PostgresStartFailed(
+            f"cannot copy {template} to {cluster.data} ({free_space(cluster.folder)}): {error.stderr.strip()}"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return password.read_text()
+
+
+def _make_template(template: Path, programs: Path, major: int) -> None:
+    make_passable(template.parent)
+    staging = Path(tempfile.mkdtemp(dir=template.parent, prefix=".staging-"))
+    staging.chmod(0o711)
+    try:
+        made = replace(new_cluster(staging, ephemeral=True), folder=staging)
+        create_data_directory(made, programs, major=major, sync=False)
+        password = os.open(staging / "password", os.O_WRONLY | os.O_CREAT, 0o600)
+        with open(password, "w") as file:
+            file.write(made.admin_password)
+        os.rename(staging, template)
+    except OSError:  # another process was first
+        if not (template / "password").exists():
+            raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

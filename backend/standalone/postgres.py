@@ -29,7 +29,8 @@ from psycopg import sql
 
 from backend.standalone.account import Account, is_root
 from backend.standalone.errors import PostgresStartFailed, PostgresUnavailable
-from backend.standalone.initdb import ENVIRONMENT, create_data_directory, free_space
+from backend.standalone.identity import ProcessIdentity
+from backend.standalone.initdb import ENVIRONMENT, copy_data_directory, create_data_directory, free_space
 from backend.standalone.placement import (
     RECORD,
     Cluster,
@@ -40,6 +41,7 @@ from backend.standalone.placement import (
     orphaned_homes,
     programs_of,
     read_cluster,
+    server_home,
     write_cluster,
 )
 from backend.standalone.ports import becomes_free, free_port
@@ -57,8 +59,8 @@ START_SECONDS = 60.0
 RECOVERY_SECONDS = 600.0
 STOP_SECONDS = 30.0
 LOG_BYTES = 10 * 2**20
-# A cluster for tests may be lost with the machine, never with a process: that is PostgreSQL's promise without fsync.
-DISPOSABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}
+# Without fsync a crash of the machine may destroy the cluster; a crash of the server loses nothing that was committed.
+DISPOSABLE = {"fsync": "off", "full_page_writes": "off", "max_connections": "200"}
 
 
 class EmbeddedPostgres:
@@ -82,6 +84,7 @@ class EmbeddedPostgres:
         self.is_ephemeral = False
         self._cluster: Cluster | None = None
         self._server: subprocess.Popen[bytes] | None = None
+        self._found: ProcessIdentity | None = None
 
     @classmethod
     def ephemeral(
@@ -141,6 +144,13 @@ class EmbeddedPostgres:
         found = self._postmaster()
         return found.pid if found else None
 
+    @property
+    def is_running(self) -> bool:
+        """True while the server that `start` last found or started lives. Cheap: looks at one process."""
+        if self._server is not None:
+            return self._server.poll() is None
+        return self._found is not None and self._found.process() is not None
+
     def start(self) -> str:
         """Create what is missing, reclaim what an earlier start left, and return `url` of a server that answers.
 
@@ -150,11 +160,12 @@ class EmbeddedPostgres:
         self._cluster = read_cluster(self.home) or new_cluster(self.home, ephemeral=self.is_ephemeral)
         self._prepare_folder()
         try:
-            if not self._is_answering():
+            if self._postmaster() is None or not self._is_answering():
                 self.stop("fast")
                 self._initialize()
                 self._launch()
             self._ensure_database()
+            self._found = ProcessIdentity.of(self.pid) if self.pid else None
         except PermissionError as error:
             raise PostgresUnavailable(
                 f"starting PostgreSQL under an unprivileged account was not permitted ({error}). "
@@ -222,14 +233,22 @@ class EmbeddedPostgres:
     def _initialize(self) -> None:
         version = self.cluster.data / "PG_VERSION"
         if not version.exists():
-            create_data_directory(
-                self.cluster, self._programs(), major=self.provider.major, sync=self.settings.get("fsync") != "off"
-            )
+            self._make_data_directory()
         elif version.read_text().strip() != str(self.provider.major):
             raise PostgresUnavailable(
                 f"{self.cluster.data} is of PostgreSQL {version.read_text().strip()}, the programs are of "
                 f"{self.provider.major}. Dump it with the old programs and load it into a new DATA_DIR."
             )
+
+    def _make_data_directory(self) -> None:
+        programs, major = self._programs(), self.provider.major
+        if not self.is_ephemeral:
+            create_data_directory(self.cluster, programs, major=major, sync=self.settings.get("fsync") != "off")
+            return
+        template = server_home() / "templates" / self.provider.name
+        password = copy_data_directory(self.cluster, programs, template, major=major)
+        self._cluster = replace(self.cluster, admin_password=password)
+        write_cluster(self.cluster)
 
     def _programs(self) -> Path:
         return programs_of(self.provider)
@@ -243,7 +262,7 @@ class EmbeddedPostgres:
         self._remove_stale_lock()
         self._rotate_log()
         account = self.cluster.data.stat()
-        with self.log_path.open("ab") as log:
+        with open(self.log_path, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
             self._server = subprocess.Popen(
                 self._command(),
                 cwd=self.cluster.folder,
@@ -309,7 +328,7 @@ class EmbeddedPostgres:
         )
 
     def _is_answering(self) -> bool:
-        if self.cluster.port == 0 or self._postmaster() is None:
+        if self.cluster.port == 0:
             return False
         try:
             psycopg.connect(self.admin_url, connect_timeout=3).close()

@@ -7,6 +7,7 @@ CAP_SYS_PTRACE).
 from __future__ import annotations
 
 import signal
+import time
 from contextlib import suppress
 
 import psutil
@@ -50,5 +51,11 @@ def signal_process(process: psutil.Process, number: signal.Signals) -> None:
 
 
 def has_ended(process: psutil.Process, seconds: float) -> bool:
-    _gone, left = psutil.wait_procs([process], timeout=seconds)
-    return not left
+    """Wait at most `seconds` for the end; True after it, also for a zombie that its parent has yet to reap."""
+    deadline = time.monotonic() + seconds
+    with suppress(psutil.NoSuchProcess):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+    return True

@@ -1,0 +1,65 @@
+"""What the person at the terminal is told: where everything is, how to log in, who leads, and how to try a failover."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+
+from backend.standalone.credentials import CREDENTIALS, Credentials
+from backend.standalone.leadership import Leadership
+from backend.standalone.ports import LOOPBACK
+from backend.standalone.preparation import Options
+from backend.standalone.services import Ports
+from backend.standalone.supervisor import Supervisor
+
+
+class Banner:
+    """Shown once, when the web process answers; after that, a line at each change of leader."""
+
+    def __init__(self, supervisor: Supervisor, options: Options, ports: Ports, credentials: Credentials) -> None:
+        self.supervisor = supervisor
+        self.options = options
+        self.ports = ports
+        self.credentials = credentials
+        self.leaders: dict[str, Leadership] = {}
+        self.is_shown = False
+
+    def show_when_ready(self) -> None:
+        """Show the banner once, as soon as the web port accepts a connection."""
+        if not self.is_shown and self._web_accepts():
+            self.is_shown = True
+            self.supervisor.terminal.show("\n".join(["", *self._lines(), ""]))
+
+    def lead(self, leader: Leadership) -> None:
+        """Take note of a leader; after the banner, say so."""
+        self.leaders[leader.name] = leader
+        if self.is_shown:
+            self.supervisor.terminal.say("downbeat", "\n".join(self._leader_lines(leader)))
+
+    def _web_accepts(self) -> bool:
+        with suppress(OSError), socket.create_connection((LOOPBACK, self.ports.web), timeout=0.2):
+            return True
+        return False
+
+    def _lines(self) -> list[str]:
+        url = self.credentials.url
+        health = [f"http://{LOOPBACK}:{port}/readyz" for port in (*self.ports.schedulers, self.ports.worker)]
+        return [
+            "  Downbeat runs. Ctrl-C stops everything.",
+            "",
+            f"  Admin      {url}/admin/",
+            f"  API docs   {url}/api/docs/",
+            f"  Username   {self.credentials.username}",
+            f"  Password   {self.credentials.password}",
+            f"  Token      in {self.options.data_dir / CREDENTIALS}",
+            f"  Health     {url}/readyz  {'  '.join(health)}",
+            *(line for leader in self.leaders.values() for line in self._leader_lines(leader)),
+        ]
+
+    def _leader_lines(self, leader: Leadership) -> list[str]:
+        names = {child.pid: child.spec.name for child in self.supervisor.children}
+        who = names.get(leader.pid, f"a process on {leader.host}")
+        lines = [f"  Leader     {who}, pid {leader.pid}, term {leader.term} ({leader.name})"]
+        if leader.is_here:
+            lines.append(f"             try a failover: kill -9 {leader.pid}")
+        return lines

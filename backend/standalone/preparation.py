@@ -1,0 +1,115 @@
+"""What must be done before the first service starts: the database, its tables, and somebody who can log in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from backend.standalone.children import ROOT
+from backend.standalone.credentials import (
+    Credentials,
+    known_password,
+    parse_seeded_user,
+    signing_key,
+    write_credentials,
+)
+from backend.standalone.errors import PortTaken, StandaloneError
+from backend.standalone.output import Terminal
+from backend.standalone.ports import LOOPBACK, is_free
+from backend.standalone.remnants import MARK
+
+MANAGE = (sys.executable, str(ROOT / "manage.py"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The choices that the environment makes."""
+
+    port: int
+    """Of the web process, on 127.0.0.1 (`PORT`, default 8000)."""
+    data_dir: Path
+    """Absolute (`DATA_DIR`, default `.downbeat`)."""
+    database_url: str | None
+    """A database of the user's own (`DATABASE_URL`); None: the embedded one."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Options:
+        """Raises: StandaloneError naming a variable that makes no sense."""
+        port = environment.get("PORT") or "8000"
+        if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+            raise StandaloneError(f"PORT: expected a number from 1 to 65535, got: {port!r}")
+        return cls(
+            port=int(port),
+            data_dir=Path(environment.get("DATA_DIR") or ".downbeat").absolute(),
+            database_url=environment.get("DATABASE_URL") or None,
+        )
+
+
+def require_free_port(port: int) -> None:
+    """Raises: PortTaken when something listens on the web port."""
+    if not is_free(port):
+        raise PortTaken(
+            f"PORT {port} of {LOOPBACK} is taken by another program (or this user may not listen there). "
+            f"Choose another: PORT={port + 1 if port < 65535 else 8000} make run"
+        )
+
+
+def service_environment(options: Options, url: str, secret: str) -> dict[str, str]:
+    """The environment of every process that is started; `secret` marks them as one supervisor's."""
+    return dict(
+        os.environ,
+        DATABASE_URL=url,
+        DJANGO_SETTINGS_MODULE="backend.settings",
+        DOWNBEAT_EMBEDDED="0" if options.database_url else "1",
+        DOWNBEAT_SECRET_KEY=os.environ.get("DOWNBEAT_SECRET_KEY") or signing_key(options.data_dir),
+        PYTHONUNBUFFERED="1",
+        **{MARK: secret},
+    )
+
+
+def prepare_database(options: Options, environment: Mapping[str, str], terminal: Terminal) -> Credentials:
+    """Migrate, make the demo data and the user `admin`, and write `credentials.json`.
+
+    The password is the last start's, or a new one. Raises: StandaloneError with the command's output when one fails.
+    """
+    run_command("migrate", [*MANAGE, "migrate", "--no-input"], environment, terminal)
+    password = known_password(options.data_dir)
+    seeding = {**environment, "DOWNBEAT_ADMIN_PASSWORD": password}
+    printed = run_command("seed_demo", [*MANAGE, "seed_demo", "--json"], seeding, None)
+    username, token = parse_seeded_user(printed)
+    url = f"http://{LOOPBACK}:{options.port}"
+    credentials = Credentials(url=url, username=username, password=password, token=token)
+    write_credentials(options.data_dir, credentials)
+    return credentials
+
+
+def run_command(name: str, argv: list[str], environment: Mapping[str, str], terminal: Terminal | None) -> str:
+    """Run a command to its end and return its output, shown as it comes where a terminal is given.
+
+    The command is in a session of its own; an exception here (a stop signal) ends it first. Raises: StandaloneError
+    with the end of its output when it fails.
+    """
+    lines: list[str] = []
+    process = subprocess.Popen(
+        argv, env=dict(environment), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.rstrip("\n"))
+            if terminal:
+                terminal.say(name, lines[-1])
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if code:
+        raise StandaloneError(f"`{name}` failed with exit code {code}:\n" + "\n".join(lines[-25:]))
+    return "\n".join(lines)
