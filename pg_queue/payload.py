@@ -16,20 +16,21 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _PLAIN = (str, int, float, type(None))
 
 
-def encoded_size(value: Json, *, field: str) -> int:
-    """Bytes of `value` as UTF-8 JSON.
+def encode(value: Json, *, field: str) -> str:
+    """`value` as JSON text.
 
     Raises: PayloadNotJSON for what JSON or `jsonb` cannot hold: other types, NaN and infinity, a cycle, NUL or half a
     surrogate pair in a string. (PostgreSQL, "JSON Types": `jsonb` rejects `\\u0000` and unpaired surrogates.)
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        size = len(text) if text.isascii() else len(text.encode())
+        if not text.isascii():
+            text.encode()  # refuses half a surrogate pair
     except (TypeError, ValueError, RecursionError) as error:
         raise PayloadNotJSON(field=field, expected=f"what JSON can hold ({error})", got=value) from None
     if "\\u0000" in text and _NUL.search(text):
         raise PayloadNotJSON(field=field, expected="strings without NUL (U+0000), which PostgreSQL refuses", got=value)
-    return size
+    return text
 
 
 def check_payload(args: Sequence[Json], kwargs: Mapping[str, Json], *, max_bytes: int) -> None:
@@ -51,22 +52,30 @@ def check_payload(args: Sequence[Json], kwargs: Mapping[str, Json], *, max_bytes
         )
 
 
-def check_result(value: Json, *, max_bytes: int) -> None:
-    """Refuse a result that cannot be kept. Keys that are not strings become strings, as `json.dumps` has it.
+def plain_result(value: Json, *, max_bytes: int) -> Json:
+    """A task's result as JSON gives it back: tuples are lists, keys are strings, subclasses their plain types.
 
     Raises: PayloadNotJSON, PayloadTooLarge (field `result`).
     """
-    size = encoded_size(value, field="result")
+    if value is None or value is True or value is False:
+        return value
+    text = encode(value, field="result")
+    size = _size(text)
     if size > max_bytes:
         raise PayloadTooLarge(
             field="result", expected=f"a result of at most {max_bytes} bytes as JSON (MAX_PAYLOAD_BYTES)", got=size
         )
+    return json.loads(text)
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _checked_size(value: Any, field: str) -> int:
-    size = encoded_size(value, field=field)
+    text = encode(value, field=field)
     _check_keys(value, field)
-    return size
+    return _size(text)
 
 
 def _check_keys(value: Any, field: str) -> None:

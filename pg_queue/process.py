@@ -142,6 +142,10 @@ class ServiceCommand(BaseCommand):
         """Do the work. To be overridden."""
         raise NotImplementedError
 
+    def usage(self, option: str, expected: str, got: object) -> CommandError:
+        """The error for an option's value that makes no sense, to be raised."""
+        return CommandError(f"{option}: expected {expected}, got: {got!r}", returncode=ExitCode.USAGE)
+
     def say(self, event: str, **fields: Any) -> None:
         """One line on stdout, at once: `event key=value …`, or a JSON object with `event` under `--json`."""
         if self._as_json:
@@ -159,7 +163,9 @@ class ServiceCommand(BaseCommand):
     def _check(self) -> None:
         """Only the apps' own checks: a worker has no business with the project's URLs and templates."""
         own = [check for check in registry.get_checks() if check.__module__.partition(".")[0] in self.app_labels]
-        errors = [message for check in own for message in check(app_configs=None, databases=None) if message.is_serious()]
+        errors = [
+            message for check in own for message in check(app_configs=None, databases=None) if message.is_serious()
+        ]
         if errors:
             raise Configuration("; ".join(_as_sentence(error) for error in errors))
 

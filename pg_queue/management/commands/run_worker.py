@@ -1,0 +1,71 @@
+"""`manage.py run_worker`: claims messages and runs their tasks."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from pg_queue.health import HealthServer
+from pg_queue.process import ServiceCommand, StopSignals
+from pg_queue.settings import queue_settings
+from pg_queue.tasks import tasks
+from pg_queue.worker.loop import Worker
+from pg_queue.worker.options import WorkerOptions
+
+
+class Command(ServiceCommand):
+    """Runs one worker: a parent that claims and settles, and child processes that run the tasks."""
+
+    help = "Run the tasks of messages. Any number of workers may run, on any number of hosts."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """The worker's own options."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--queues", default="default", metavar="A,B", help="served in this order; default: %(default)s"
+        )
+        parser.add_argument(
+            "--concurrency", type=int, default=os.cpu_count() or 1, metavar="N", help="tasks at once; default: the CPUs"
+        )
+        parser.add_argument("--drain-seconds", type=float, metavar="S", help="default: PG_QUEUE['DRAIN_SECONDS']")
+
+    def serve(self, **options: Any) -> None:
+        """Work until stopped; with `--once`, until nothing is due."""
+        chosen = self._chosen(options)
+        known = tasks()
+        with StopSignals() as stop:
+            worker = Worker(chosen, stop)
+            port = options["health_port"]
+            health = None
+            if port is not None:
+                health = HealthServer(port, worker.pulse, host=options["health_host"], details=worker.details)
+                health.start()
+            self.say_started(
+                queues=",".join(chosen.queues),
+                concurrency=chosen.concurrency,
+                tasks=len(known),
+                **({"health_port": health.port} if health else {}),
+            )
+            worker.run()
+            if health:
+                health.stop()
+        figures = worker.details()
+        self.say("stopped", finished=figures["finished"], failed=figures["failed"])
+
+    def _chosen(self, options: dict[str, Any]) -> WorkerOptions:
+        queues = tuple(dict.fromkeys(name.strip() for name in options["queues"].split(",") if name.strip()))
+        drain = options["drain_seconds"]
+        if not queues:
+            raise self.usage("--queues", "names separated by commas", options["queues"])
+        if not 1 <= options["concurrency"] <= 1000:
+            raise self.usage("--concurrency", "a number from 1 to 1000", options["concurrency"])
+        if drain is not None and drain < 0:
+            raise self.usage("--drain-seconds", "a number of seconds, 0 or more", drain)
+        return WorkerOptions(
+            queues=queues,
+            concurrency=options["concurrency"],
+            drain_seconds=queue_settings().drain_seconds if drain is None else drain,
+            once=options["once"],
+        )

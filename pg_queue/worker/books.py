@@ -1,0 +1,156 @@
+"""The parent's dealings with the store: claims in, outcomes out, and patience while the database is away."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TypeVar
+from uuid import UUID
+
+from django.db import DataError, InterfaceError, OperationalError, connections
+
+from pg_queue.domain import Claim, Death, Failure, Settled, Settlement, Success
+from pg_queue.health.metrics import CLAIM_SECONDS, DATABASE_ERRORS, RUNNING, SETTLE_SECONDS, TASKS
+from pg_queue.ports import QueueStore
+from pg_queue.settings import QueueSettings
+from pg_queue.worker.execution import Outcome
+from pg_queue.worker.holdings import Holdings
+from pg_queue.worker.options import Figures, WorkerOptions
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+SETTLE_BATCH = 500
+RETRY_SECONDS, RETRY_MAX_SECONDS = 0.1, 5.0
+
+
+class Books:
+    """What this worker claimed, and what it has yet to tell the store. The main loop's own."""
+
+    def __init__(self, store: QueueStore, options: WorkerOptions, conf: QueueSettings, holdings: Holdings) -> None:
+        self.figures = Figures()
+        self._store, self._options, self._conf, self._holdings = store, options, conf, holdings
+        self._lease = timedelta(seconds=conf.lease_seconds)
+        self._unsettled: list[Settlement] = []
+        self._unreleased: list[Claim] = []
+        self._retry_at = 0.0
+        self._delay = RETRY_SECONDS
+
+    @property
+    def is_clear(self) -> bool:
+        """True when the store knows everything."""
+        return not self._unsettled and not self._unreleased
+
+    @property
+    def pending(self) -> int:
+        """Outcomes and claims to give back that the store does not know of yet."""
+        return len(self._unsettled) + len(self._unreleased)
+
+    def seconds_until_retry(self) -> float:
+        """Seconds for which nothing is asked of a database that has just failed; 0: none."""
+        return max(0.0, self._retry_at - time.monotonic())
+
+    def claim(self, limit: int) -> list[Claim] | None:
+        """Claim at most `limit` messages; None when the database cannot be asked."""
+
+        def claim() -> list[Claim]:
+            with CLAIM_SECONDS.time():
+                return self._store.claim(
+                    queues=self._options.queues, limit=limit, lease=self._lease, worker=self._options.worker_id
+                )
+
+        claims = self._attempt("claim", claim)
+        if claims:
+            self._holdings.add(claims)
+            RUNNING.set(len(self._holdings))
+        return claims
+
+    def seconds_until_due(self) -> float | None:
+        """Seconds until a message of these queues is due; None: none is there, or the database cannot be asked."""
+        return self._attempt("next_due", lambda: self._store.next_due_seconds(self._options.queues))
+
+    def report(self, claim: Claim, outcome: Outcome) -> None:
+        """Take note of an outcome; `flush` settles it."""
+        self._unsettled.append(Settlement(message_id=claim.message.id, token=claim.token, outcome=outcome))
+
+    def give_back(self, claims: Sequence[Claim]) -> None:
+        """Take note of claims that never began; `flush` releases them."""
+        self._unreleased.extend(claims)
+
+    def write_off(self, claim: Claim) -> None:
+        """The claim is somebody else's now: nothing is settled."""
+        self._holdings.drop([claim.message.id])
+        self._count(Settled.LOST, claim.message.id)
+
+    def flush(self) -> None:
+        """Tell the store everything, in batches, as far as the database answers."""
+        while self._unsettled and self._settle_batch():
+            pass
+        if self._unreleased:
+            self._release()
+        RUNNING.set(len(self._holdings))
+
+    def _settle_batch(self) -> bool:
+        batch = self._unsettled[:SETTLE_BATCH]
+        ids = [settlement.message_id for settlement in batch]
+        self._holdings.leaving(ids)
+        answers = self._attempt("settle", lambda: self._settle(batch))
+        if answers is None:
+            return False
+        del self._unsettled[: len(batch)]
+        self._holdings.drop(ids)
+        for settlement in batch:
+            self._count(answers[settlement.message_id], settlement.message_id)
+        return True
+
+    def _settle(self, batch: list[Settlement]) -> dict[UUID, Settled]:
+        """One outcome that PostgreSQL cannot hold must not keep the others from being settled."""
+        try:
+            with SETTLE_SECONDS.time():
+                return self._store.settle(batch)
+        except DataError as error:
+            if len(batch) > 1:
+                return {key: answer for one in batch for key, answer in self._settle([one]).items()}
+            if not isinstance(batch[0].outcome, Success):
+                raise
+            return self._store.settle([_refused(batch[0], error)])
+
+    def _release(self) -> None:
+        pairs = [(claim.message.id, claim.token) for claim in self._unreleased]
+        ids = [message_id for message_id, _ in pairs]
+        self._holdings.leaving(ids)
+        if self._attempt("release", lambda: self._store.release(pairs)) is not None:
+            self._holdings.drop(ids)
+            self._unreleased.clear()
+
+    def _attempt(self, doing: str, action: Callable[[], T]) -> T | None:
+        if self.seconds_until_retry() > 0:
+            return None
+        try:
+            result = action()
+        except (OperationalError, InterfaceError) as error:
+            DATABASE_ERRORS.labels(doing).inc()
+            logger.warning("worker.database_failed doing=%s pending=%s; %s", doing, self.pending, str(error).strip())
+            connections[self._conf.database].close()
+            self._retry_at = time.monotonic() + self._delay
+            self._delay = min(self._delay * 2, RETRY_MAX_SECONDS)
+            return None
+        self._delay = RETRY_SECONDS
+        return result
+
+    def _count(self, answer: Settled, message_id: UUID) -> None:
+        TASKS.labels(answer.value).inc()
+        if answer is Settled.DONE:
+            self.figures.finished += 1
+        elif answer is Settled.LOST:
+            self.figures.lost += 1
+            logger.warning("worker.claim_lost message=%s", message_id)
+        else:
+            self.figures.failed += 1
+
+
+def _refused(settlement: Settlement, error: DataError) -> Settlement:
+    failure = Failure(type="task.result_refused", message=f"PostgreSQL cannot hold the result: {str(error).strip()}")
+    return Settlement(message_id=settlement.message_id, token=settlement.token, outcome=Death(failure=failure))

@@ -1,0 +1,199 @@
+"""The worker's side of its children: who runs what, since when, and how much more each may be given."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+from uuid import UUID
+
+from pg_queue.domain import Claim
+from pg_queue.worker import child
+from pg_queue.worker.wire import Frames, frame, packed
+
+logger = logging.getLogger(__name__)
+
+AHEAD_SECONDS = 0.05
+"""A child is given as much beforehand as it is expected to run in this time."""
+RECALL_SECONDS = 0.2
+"""What waits behind a task that runs longer than this is called back."""
+RESPAWN_SECONDS, RESPAWN_MAX_SECONDS = 0.1, 10.0
+"""Wait before a child that ended without having run anything is replaced; doubled each time in a row."""
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One child process. The oldest assigned claim is the one that it runs."""
+
+    process: ForkServerProcess
+    channel: socket.socket
+    assigned: deque[Claim] = field(default_factory=deque)
+    is_ready: bool = False
+    has_run: bool = False
+    is_recalling: bool = False
+    busy_since: float = 0.0
+    """When the running execution began (`time.monotonic`)."""
+    average_seconds: float | None = None
+    """Of its recent executions; None before the first."""
+    is_cut: bool = False
+    """Its channel has ended: nothing more will arrive."""
+    killed_for: str | None = None
+    """Why the worker killed it: `time_limit`, `lost` or `stopped`; None: it did not."""
+    frames: Frames = field(default_factory=Frames)
+    outbox: bytearray = field(default_factory=bytearray)
+
+    def room(self, most_ahead: int) -> int:
+        """How many more claims it may be given now."""
+        if not self.is_ready or self.killed_for or self.is_cut or self.is_recalling:
+            return 0
+        return 1 + self._ahead(most_ahead) - len(self.assigned)
+
+    def assign(self, claims: list[Claim]) -> None:
+        """Hand claims over, to be run after what it has."""
+        if not self.assigned:
+            self.busy_since = time.monotonic()
+        self.assigned.extend(claims)
+        self.send(child.RUN, [packed(claim.message) for claim in claims])
+
+    def recall(self) -> None:
+        """Ask for everything back that has not begun; the answer is `returned`."""
+        if len(self.assigned) > 1 and not self.is_recalling:
+            self.is_recalling = True
+            self.send(child.RECALL)
+
+    def send(self, *values: Any) -> None:
+        """Queue a frame and write what the channel takes; the rest goes out with `flush`."""
+        self.outbox += frame(values)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is queued, without blocking. A broken channel is noticed by the child's end."""
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while self.outbox and not self.is_cut:
+                del self.outbox[: self.channel.send(self.outbox)]
+
+    def receive(self) -> Iterator[tuple[Any, ...]]:
+        """Everything that has arrived, without blocking."""
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            while data := self.channel.recv(child.RECEIVE_BYTES):
+                yield from self.frames.feed(data)
+            self.is_cut = True
+
+    def finished(self, message_id: UUID) -> Claim:
+        """The oldest assigned claim was reported; it is no longer assigned."""
+        claim = self.assigned.popleft()
+        if claim.message.id != message_id:
+            raise RuntimeError(f"child {self.process.pid}: expected a report of {claim.message.id}, got: {message_id}")
+        now = time.monotonic()
+        self._note_duration(now - self.busy_since)
+        self.has_run, self.busy_since = True, now
+        return claim
+
+    def returned(self, message_ids: Iterable[UUID]) -> list[Claim]:
+        """These were called back before they began; they are no longer assigned."""
+        back = set(message_ids)
+        self.is_recalling = False
+        claims = [claim for claim in self.assigned if claim.message.id in back]
+        self.assigned = deque(claim for claim in self.assigned if claim.message.id not in back)
+        return claims
+
+    def kill(self, why: str) -> None:
+        """End it with its process group, at once; what it ran is dealt with when its end is noticed."""
+        if self.killed_for is None:
+            self.killed_for = why
+            self.end()
+
+    def end(self) -> None:
+        """Make sure that a child whose channel is cut ends, if it has not done so of its own accord."""
+        _kill_group(self.process)
+
+    def _ahead(self, most: int) -> int:
+        if self.average_seconds is None:
+            return 0
+        return min(most, int(AHEAD_SECONDS / max(self.average_seconds, 1e-6)))
+
+    def _note_duration(self, seconds: float) -> None:
+        before = self.average_seconds
+        self.average_seconds = seconds if before is None or seconds > RECALL_SECONDS else before * 0.8 + seconds * 0.2
+
+
+class Pool:
+    """The children: as many as asked for, replaced when they end."""
+
+    def __init__(self, size: int, *, watch: Callable[[Child], None]) -> None:
+        """`watch` is called with each new child, to wait for its `channel` and its `process.sentinel`."""
+        self.size = size
+        self.children: list[Child] = []
+        self._watch = watch
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["pg_queue.worker.preload"])
+        self._spawn_at = 0.0
+        self._delay = RESPAWN_SECONDS
+
+    def fill(self) -> None:
+        """Start the children that are missing, where that is due."""
+        while len(self.children) < self.size and time.monotonic() >= self._spawn_at:
+            self.children.append(self._spawn())
+
+    def seconds_until_fill(self) -> float | None:
+        """Seconds until a missing child may be started; None when none is missing."""
+        return max(0.0, self._spawn_at - time.monotonic()) if len(self.children) < self.size else None
+
+    def remove(self, gone: Child) -> None:
+        """Take a child out that has ended, and put off its successor where it ended without having run anything."""
+        self.children.remove(gone)
+        gone.channel.close()
+        gone.process.join()
+        gone.process.close()
+        if gone.has_run or gone.assigned:
+            self._delay, self._spawn_at = RESPAWN_SECONDS, 0.0
+        else:
+            self._spawn_at = time.monotonic() + self._delay
+            self._delay = min(self._delay * 2, RESPAWN_MAX_SECONDS)
+
+    def close(self) -> None:
+        """Kill all that are left, with what they started, and wait until they are gone."""
+        for one in self.children:
+            one.kill("stopped")
+        for one in self.children:
+            one.process.join(5)
+            one.channel.close()
+
+    def _spawn(self) -> Child:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = self._context.Process(target=child.main, args=(theirs,), name="downbeat-task")
+            process.start()
+        ours.setblocking(False)
+        started = Child(process=process, channel=ours)
+        self._watch(started)
+        return started
+
+
+def how_it_ended(exit_code: int | None) -> str:
+    """An exit code in words: `ended by signal SIGKILL (9)`, `exited with code 3`."""
+    if exit_code is not None and exit_code < 0:
+        with contextlib.suppress(ValueError):
+            return f"was ended by signal {signal.Signals(-exit_code).name} ({-exit_code})"
+        return f"was ended by signal {-exit_code}"
+    return f"exited with code {exit_code}"
+
+
+def _kill_group(process: ForkServerProcess) -> None:
+    """The child leads its group once it has settled in; before, there is only the child."""
+    pid = process.pid
+    if pid is None or not process.is_alive():
+        return
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        process.kill()
