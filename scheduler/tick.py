@@ -42,6 +42,7 @@ class Pass:
     at: datetime | None = None
     """The instant that decided what was due; None: the pass did not get that far."""
     seen: int = 0
+    advanced: int = 0
     fired: int = 0
     coalesced: int = 0
     """Fired, standing in for occurrences that were missed."""
@@ -50,8 +51,13 @@ class Pass:
     """Occurrences that another leader had recorded already."""
     quarantined: dict[str, str] = field(default_factory=dict)
     """Errors by schedule id."""
-    batches: int = 0
-    slowest_batch_seconds: float = 0.0
+    batch_seconds: list[float] = field(default_factory=list)
+    """How long each committed batch took."""
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether any schedule was advanced or set aside."""
+        return self.advanced > 0 or bool(self.quarantined)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +187,7 @@ class Tick:
         return row[0], row[1]
 
     def _adapt(self, made: Pass, seconds: float) -> None:
-        made.batches += 1
-        made.slowest_batch_seconds = max(made.slowest_batch_seconds, seconds)
+        made.batch_seconds.append(seconds)
         if seconds > _BATCH_SECONDS:
             self._limit = max(1, int(self._limit * _BATCH_SECONDS / seconds))
         elif seconds < _BATCH_SECONDS / 2:
@@ -201,6 +206,7 @@ def id_prefix(at: datetime) -> str:
 
 def _add(made: Pass, done: Any) -> None:
     made.seen += done.seen
+    made.advanced += done.advanced
     made.fired += done.fired
     made.coalesced += done.coalesced
     made.expired += done.expired

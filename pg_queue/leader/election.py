@@ -132,7 +132,10 @@ class Election:
         try:
             session = self._open()
             session.execute(sql.SQL(_SQL["wait_for_lock"]).format(key=sql.Literal(lock_key(self.name))), prepare=False)
-            return self._begin_term(session) if self._read_standing(session) else self._stay(session)
+            if self._read_standing(session):
+                return self._begin_term(session)
+            self._terminate_stale(session)
+            return None
         except BaseException:
             self.close()
             raise
@@ -164,7 +167,7 @@ class Election:
             self.standing = cursor.execute(_SQL["read_standing"], self._parameters()).fetchone()
         return self.standing is not None and self.standing.is_holder
 
-    def _stay(self, session: Session) -> None:
+    def _terminate_stale(self, session: Session) -> None:
         age = self.standing.stamp_age_seconds if self.standing else None
         if age is not None and age > self.stale_seconds:
             session.execute(_SQL["terminate_stale"], self._parameters())

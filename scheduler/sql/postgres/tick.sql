@@ -175,12 +175,11 @@ WHERE pipeline_id = %(pipeline_id)s
 RETURNING next_run_at::text AS last_at, pipeline_id::text AS last_id
 
 -- name: next_due
--- The database's clock, and the earliest instant at which there is something to do; null: nothing is planned.
-SELECT clock_timestamp() AS now,
-       extract(epoch FROM (
-           SELECT next_run_at
-           FROM scheduler_pgperiodicschedule
-           WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND next_run_at IS NOT NULL
-           ORDER BY next_run_at, pipeline_id
-           LIMIT 1
-       ) - clock_timestamp())::float8 AS seconds_until_due
+-- Seconds until there is something to do, by the database's clock; null: nothing is planned.
+SELECT extract(epoch FROM (
+    SELECT next_run_at
+    FROM scheduler_pgperiodicschedule
+    WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND next_run_at IS NOT NULL
+    ORDER BY next_run_at, pipeline_id
+    LIMIT 1
+) - clock_timestamp())::float8

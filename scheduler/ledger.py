@@ -1,0 +1,180 @@
+"""The ledger's upkeep, as duties of the reaper: outcomes carried in, months added ahead, what is old forgotten."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from django.db import connections, transaction
+from psycopg import sql
+
+from pg_queue.api import Duty, Message, MessageState, take_outcomes
+from scheduler.domain import RunState
+from scheduler.settings import scheduler_settings
+from scheduler.statements import statements
+
+logger = logging.getLogger(__name__)
+
+_SQL = statements("ledger")
+
+REPORT_TO = "schedule"
+"""The queue keeps the outcomes of our messages under this name until they are taken."""
+PREFIX = "scheduler_schedulerun_y"
+MONTHS_AHEAD = 3
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
+_STATES = {
+    MessageState.SUCCEEDED: RunState.SUCCEEDED,
+    MessageState.FAILED: RunState.FAILED,
+    MessageState.CANCELLED: RunState.FAILED,
+}
+
+
+def ledger_duties() -> list[Duty]:
+    """The scheduler's duties. Any number of processes may do them at once."""
+    conf = scheduler_settings()
+    batch = conf.writeback_batch
+    return [
+        Duty(name="write_back", every_seconds=conf.writeback_seconds, run=write_back, batch=batch),
+        Duty(name="add_ledger_months", every_seconds=3600, run=add_months),
+        Duty(name="drop_ledger_months", every_seconds=3600, run=drop_months),
+        Duty(name="forget_unplaced_runs", every_seconds=3600, run=forget_unplaced, batch=batch),
+        Duty(name="forget_mirror_failures", every_seconds=3600, run=forget_mirror_failures, batch=batch),
+    ]
+
+
+def write_back() -> int:
+    """Carry one batch of outcomes from the queue into the ledger, in one transaction; how many were taken.
+
+    A run that is final already keeps what it says.
+    """
+    conf = scheduler_settings()
+    with transaction.atomic(using=conf.database):
+        taken = take_outcomes(REPORT_TO, limit=conf.writeback_batch)
+        outcomes = list(_placed(taken))
+        if outcomes:
+            with connections[conf.database].cursor() as cursor:
+                cursor.execute(_SQL["write_back"], _columns(outcomes))
+    return len(taken)
+
+
+def add_months() -> int:
+    """Make partitions for this month and those ahead, where they are missing; how many were made.
+
+    What fell into the default partition meanwhile moves into its month.
+    """
+    return sum(_add_month(first) for first in _months_ahead(_today()))
+
+
+def drop_months() -> int:
+    """Drop the partitions whose last day is older than the retention; how many were dropped."""
+    oldest = _today() - timedelta(days=scheduler_settings().ledger_retention_days)
+    return sum(_drop_month(name) for name, end in _known_months() if end <= oldest)
+
+
+def forget_unplaced() -> int:
+    """Delete one batch of old runs that lie in no month's partition."""
+    return _forget("forget_default", scheduler_settings().ledger_retention_days)
+
+
+def forget_mirror_failures() -> int:
+    """Delete one batch of old mirror failures."""
+    return _forget("forget_mirror_failures", scheduler_settings().mirror_failure_retention_days)
+
+
+def partition_name(first: date) -> str:
+    """The name of a month's partition, such as `scheduler_schedulerun_y2026m11`."""
+    return f"{PREFIX}{first:%Y}m{first:%m}"
+
+
+def _placed(messages: Iterable[Message]) -> Iterator[tuple[Message, datetime]]:
+    for message in messages:
+        try:
+            yield message, datetime.fromisoformat(message.headers["scheduled_for"])
+        except (KeyError, TypeError, ValueError):
+            logger.error("ledger.outcome_without_run message=%s headers=%r", message.id, message.headers)
+
+
+def _columns(outcomes: list[tuple[Message, datetime]]) -> Mapping[str, Any]:
+    instants = [scheduled_for for _, scheduled_for in outcomes]
+    messages = [message for message, _ in outcomes]
+    return {
+        "ids": [message.id for message in messages],
+        "scheduled_fors": instants,
+        "first": min(instants),
+        "last": max(instants),
+        "states": [_STATES[message.state].value for message in messages],
+        "started_ats": [message.started_at for message in messages],
+        "finished_ats": [message.finished_at for message in messages],
+        "results": [_json(message.result) for message in messages],
+        "errors": [_json(message.error and message.error.as_json()) for message in messages],
+    }
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value)
+
+
+def _today() -> date:
+    with connections[scheduler_settings().database].cursor() as cursor:
+        cursor.execute(_SQL["today"])
+        today: date = cursor.fetchone()[0]
+    return today
+
+
+def _months_ahead(today: date) -> Iterator[date]:
+    first = today.replace(day=1)
+    for _ in range(MONTHS_AHEAD + 1):
+        yield first
+        first = _following(first)
+
+
+def _following(first: date) -> date:
+    return (first + timedelta(days=32)).replace(day=1)
+
+
+def _known_months() -> list[tuple[str, date]]:
+    """Monthly partitions by name, with the first day after each; others that somebody attached are not ours."""
+    with connections[scheduler_settings().database].cursor() as cursor:
+        cursor.execute(_SQL["partitions"])
+        names = [name for name, _ in cursor.fetchall() if name.startswith(PREFIX)]
+    return [(name, _following(date(int(name[-7:-3]), int(name[-2:]), 1))) for name in names]
+
+
+def _add_month(first: date) -> int:
+    name = partition_name(first)
+    if name in dict(_known_months()):
+        return 0
+    parts = {
+        "name": sql.Identifier(name),
+        "first": sql.Literal(f"{first} 00:00:00+00"),
+        "end": sql.Literal(f"{_following(first)} 00:00:00+00"),
+    }
+    return _alter(["create_partition", "lock_default", "move_from_default", "attach_partition"], parts)
+
+
+def _drop_month(name: str) -> int:
+    return _alter(["drop_partition"], {"name": sql.Identifier(name)})
+
+
+def _alter(steps: list[str], parts: Mapping[str, sql.Composable]) -> int:
+    """Change the set of partitions in one transaction that does not wait long for its locks: the tick goes first."""
+    alias = scheduler_settings().database
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        cursor.execute(_LOCK_TIMEOUT)
+        cursor.execute(_SQL["lock_partitions"])
+        if not cursor.fetchone()[0]:
+            return 0
+        for step in steps:
+            cursor.execute(sql.SQL(_SQL[step]).format(**parts))
+    logger.info("ledger.partition steps=%s name=%s", ",".join(steps), parts["name"].as_string(None))
+    return 1
+
+
+def _forget(statement: str, days: int) -> int:
+    conf = scheduler_settings()
+    with connections[conf.database].cursor() as cursor:
+        cursor.execute(_SQL[statement], {"days": days, "limit": conf.writeback_batch})
+        return int(cursor.rowcount)

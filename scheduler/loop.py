@@ -1,0 +1,186 @@
+"""A scheduler process's main loop: wait for the lead, then tick while leading.
+
+While leading it sleeps until the earliest due instant, by the database's clock, and at most until its next stamp; a
+change to a schedule wakes it at once by NOTIFY, on the leader's own session. Each turn asks the database again what is
+due next, so a lost notification costs at most `STAMP_SECONDS`.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+from collections.abc import Callable
+from typing import Protocol
+
+import psycopg
+
+from pg_queue.api import Election, Leadership, LeadershipLost
+from scheduler import metrics
+from scheduler.statements import statements
+from scheduler.tick import Pass, Tick
+
+logger = logging.getLogger(__name__)
+
+_SQL = statements("tick")
+
+ELECTION = "scheduler"
+CHANNEL = "downbeat_schedules"
+"""Where a change to a schedule is announced."""
+STAMP_SECONDS = 2.0
+_STALLED_SECONDS = 0.02, 0.5
+"""First and longest wait when a due row could not be fired, because somebody else holds it."""
+_RECOVERY_SECONDS = 0.1, 5.0
+"""First and longest wait before standing again after an error."""
+
+
+class Stop(Protocol):
+    """A request to stop: how often it was made, and a descriptor that becomes readable with it."""
+
+    count: int
+
+    def fileno(self) -> int:
+        """Readable once a stop was asked for."""
+        ...
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most so long; True when a stop was asked for."""
+        ...
+
+
+class Loop:
+    """Runs in one thread, from `run` until stopped."""
+
+    def __init__(
+        self,
+        stop: Stop,
+        *,
+        on_turn: Callable[[], None] = lambda: None,
+        on_role: Callable[[Leadership | None], None] = lambda leadership: None,
+        election: Election | None = None,
+    ) -> None:
+        """`on_turn` is called at every turn, standby's too; `on_role` when the lead is won (with it) or gone (None)."""
+        self._stop = stop
+        self._on_turn = on_turn
+        self._on_role = on_role
+        self.election = election or Election(name=ELECTION)
+
+    def run(self) -> None:
+        """Stand and lead until stopped, then hand over.
+
+        After an error the session is closed, and the process stands again.
+
+        Raises:
+            Configuration, DirectConnectionRequired: no session on which to lead can be had with these settings.
+        """
+        patience = _Patience(*_RECOVERY_SECONDS)
+        with self.election:
+            while not self._stop.count:
+                try:
+                    self._on_turn()
+                    if leadership := self.election.stand():
+                        self._lead(leadership)
+                    patience.reset()
+                except (psycopg.Error, LeadershipLost) as error:
+                    metrics.LEADER_ERRORS.inc()
+                    logger.warning("leader.session_lost error=%s: %s", type(error).__name__, str(error).strip())
+                    self._stop.wait(patience.seconds())
+
+    def run_once(self) -> Pass | None:
+        """Make one pass if the lead can be had at once, and hand it over; None: another process leads.
+
+        Raises: as `run`, and what ends a session (`psycopg.Error`, `LeadershipLost`).
+        """
+        with self.election:
+            leadership = self.election.stand()
+            if leadership is None:
+                return None
+            with leadership:
+                return Tick(leadership).run()
+
+    def _lead(self, leadership: Leadership) -> None:
+        metrics.note_lead(leadership)
+        logger.info("leader.elected name=%s term=%s", leadership.name, leadership.term)
+        self._on_role(leadership)
+        try:
+            with leadership:
+                _Reign(leadership, self._stop, self._on_turn).run()
+        finally:
+            metrics.note_lead(None)
+            logger.info("leader.gone name=%s term=%s", leadership.name, leadership.term)
+            self._on_role(None)
+
+
+class _Reign:
+    """One term: tick, sleep, tick."""
+
+    def __init__(self, leadership: Leadership, stop: Stop, on_turn: Callable[[], None]) -> None:
+        self._leadership, self._stop, self._on_turn = leadership, stop, on_turn
+        self._session = leadership.session
+        self._stalled = _Patience(*_STALLED_SECONDS)
+        self._is_changed = False
+        self._session.add_notify_handler(self._note_change)
+
+    def run(self) -> None:
+        self._session.execute(f"LISTEN {CHANNEL}")
+        tick = Tick(self._leadership)
+        while not self._stop.count:
+            self._on_turn()
+            made = tick.run()
+            metrics.note_pass(made)
+            self._sleep(has_moved=made.has_moved)
+
+    def _sleep(self, *, has_moved: bool) -> None:
+        """Until something is due or changed, stamping meanwhile."""
+        while not self._stop.count:
+            self._is_changed = False
+            seconds = self._seconds_until_due()
+            if seconds is not None and seconds <= 0:
+                if has_moved:
+                    self._stalled.reset()
+                else:
+                    self._wait(self._stalled.seconds())
+                return
+            self._stalled.reset()
+            if self._wait(STAMP_SECONDS if seconds is None else min(seconds, STAMP_SECONDS)):
+                return
+            if seconds is not None and seconds <= STAMP_SECONDS:
+                return
+            self._on_turn()
+            self._leadership.stamp()
+
+    def _seconds_until_due(self) -> float | None:
+        row = self._session.execute(_SQL["next_due"]).fetchone()
+        return None if row is None else row[0]
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait at most so long; True when there is a reason to look: a change, or a stop."""
+        if not self._is_changed and not self._stop.count and not self._has_notifications():
+            readable, _, _ = select.select([self._session.fileno(), self._stop.fileno()], [], [], seconds)
+            if self._session.fileno() in readable:
+                self._session.pgconn.consume_input()  # raises when the server has ended the session
+                self._has_notifications()
+        return self._is_changed or self._stop.count > 0
+
+    def _has_notifications(self) -> bool:
+        """Those that libpq has read already: the socket would not tell of them."""
+        while self._session.pgconn.notifies():
+            self._is_changed = True
+        return self._is_changed
+
+    def _note_change(self, notification: psycopg.Notify) -> None:
+        self._is_changed = True
+
+
+class _Patience:
+    """Waits that double from the first to the longest."""
+
+    def __init__(self, first: float, longest: float) -> None:
+        self._first, self._longest = first, longest
+        self._next = first
+
+    def seconds(self) -> float:
+        current, self._next = self._next, min(self._next * 2, self._longest)
+        return current
+
+    def reset(self) -> None:
+        self._next = self._first

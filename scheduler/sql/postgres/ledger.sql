@@ -1,0 +1,83 @@
+-- name: figures
+-- For /metrics: age of the oldest due schedule in seconds, schedules in quarantine, mirror failures not repaired.
+SELECT greatest(0, coalesce(extract(epoch FROM clock_timestamp() - (
+           SELECT next_run_at FROM scheduler_pgperiodicschedule
+           WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND isfinite(next_run_at)
+           ORDER BY next_run_at LIMIT 1
+       )), 0))::float8,
+       (SELECT count(*) FROM scheduler_pgperiodicschedule WHERE quarantined_at IS NOT NULL),
+       (SELECT count(*) FROM scheduler_mirrorfailure WHERE repaired_at IS NULL)
+
+-- name: write_back
+-- Carry outcomes into the ledger. The bounds let the planner leave out the other months, and ids = ANY(…) makes it an
+-- index scan whatever the planner thinks of the parameters' size. What is final stays as it is.
+UPDATE scheduler_schedulerun AS run
+SET state = outcome.state, started_at = outcome.started_at, finished_at = outcome.finished_at,
+    result = outcome.result, error = outcome.error
+FROM unnest(
+    %(ids)s::uuid[], %(scheduled_fors)s::timestamptz[], %(states)s::text[], %(started_ats)s::timestamptz[],
+    %(finished_ats)s::timestamptz[], %(results)s::jsonb[], %(errors)s::jsonb[]
+) AS outcome (id, scheduled_for, state, started_at, finished_at, result, error)
+WHERE run.id = ANY (%(ids)s::uuid[])
+  AND run.scheduled_for BETWEEN %(first)s AND %(last)s
+  AND run.id = outcome.id AND run.scheduled_for = outcome.scheduled_for
+  AND run.state IN ('fired', 'running')
+
+-- name: partitions
+-- The ledger's monthly partitions and the bounds that they were made for.
+SELECT child.relname, pg_get_expr(child.relpartbound, child.oid)
+FROM pg_inherits
+JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
+WHERE pg_inherits.inhparent = 'scheduler_schedulerun'::regclass
+
+-- name: today
+-- The database's date, in UTC.
+SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date
+
+-- name: lock_partitions
+-- One process at a time changes the set of partitions; the others leave it for their next round.
+SELECT pg_try_advisory_xact_lock(hashtextextended('scheduler.ledger.partitions', 0))
+
+-- name: create_partition
+-- A table like the ledger, not part of it yet. Room is left in each page for the run's outcome.
+CREATE TABLE {name} (LIKE scheduler_schedulerun INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (fillfactor = 80)
+
+-- name: lock_default
+-- Nothing may fall into it between the move and the attachment.
+LOCK TABLE scheduler_schedulerun_default IN ACCESS EXCLUSIVE MODE
+
+-- name: move_from_default
+-- What fell into the default partition because its month was missing.
+WITH moved AS (
+    DELETE FROM scheduler_schedulerun_default WHERE scheduled_for >= {first} AND scheduled_for < {end} RETURNING *
+)
+INSERT INTO {name} SELECT * FROM moved
+
+-- name: attach_partition
+-- Make it the ledger's month.
+ALTER TABLE scheduler_schedulerun ATTACH PARTITION {name} FOR VALUES FROM ({first}) TO ({end})
+
+-- name: drop_partition
+-- Forget a month.
+DROP TABLE {name}
+
+-- name: forget_default
+-- Forget one batch of what lies outside the months.
+DELETE FROM scheduler_schedulerun_default
+WHERE ctid = ANY (ARRAY (
+    SELECT ctid FROM scheduler_schedulerun_default
+    WHERE scheduled_for < clock_timestamp() - make_interval(days => %(days)s)
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+))
+
+-- name: forget_mirror_failures
+-- Forget one batch of old mirror failures.
+DELETE FROM scheduler_mirrorfailure
+WHERE id = ANY (ARRAY (
+    SELECT id FROM scheduler_mirrorfailure
+    WHERE failed_at < clock_timestamp() - make_interval(days => %(days)s)
+    ORDER BY failed_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+))
