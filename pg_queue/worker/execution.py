@@ -48,7 +48,7 @@ def failure_of(error: BaseException, *, kind: str | None = None) -> Failure:
 
 
 def backoff(message: Message) -> timedelta:
-    """How long the next attempt waits: the task's or the setting's delay, doubled per attempt, jittered, then capped."""
+    """How long the next attempt waits: the task's or the setting's delay, doubled per attempt, jittered, capped."""
     conf = queue_settings()
     try:
         own = get_task(message.task).retry_backoff_seconds
