@@ -36,7 +36,7 @@ from scheduler.statements import statements
 EVENT_MIRROR_FAILED = "mirror.failed"
 EVENT_FAILURE_LOST = "mirror.failure_not_recorded"
 WAIT_SECONDS = 2
-"""How long a mirror write waits for a lock, and at most takes per statement."""
+"""How long a mirror write waits for a lock; a statement of it may take twice as long."""
 
 FAILURES = Counter("downbeat_mirror_failures_total", "Writes of a mirror row that failed beside a Beat row.", ["path"])
 
@@ -153,7 +153,7 @@ def _keep(subject: Subject, row: PgPeriodicSchedule | None, error: Exception) ->
 def _bounded() -> Iterator[None]:
     """A savepoint (or transaction) whose statements neither wait nor run for long; the caller's bounds return after."""
     with transaction.atomic(using=_alias()):
-        before = _set_bounds(f"{WAIT_SECONDS}s", f"{WAIT_SECONDS}s")
+        before = _set_bounds(f"{WAIT_SECONDS}s", f"{2 * WAIT_SECONDS}s")
         yield
         _set_bounds(*before)
 

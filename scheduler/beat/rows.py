@@ -53,7 +53,7 @@ def require_expressible(row: PgPeriodicSchedule) -> BeatCrontab | BeatInterval:
     else:
         expected = (
             "an expression that Celery Beat, which fires this schedule, can hold: restrict day-of-month or "
-            "day-of-week, not both, without 'L' and '#'; or choose dialect 'celery' (both days must match); or firer 'pg'"
+            "day-of-week, not both, without 'L' and '#'; or choose dialect 'celery' (both must match); or firer 'pg'"
         )
     raise InvalidInput(field="expression", expected=expected, got=row.cron_string)
 

@@ -16,7 +16,8 @@ SELECT pg_advisory_xact_lock(hashtextextended('scheduler_guard_beat', 20261122))
 -- writes: a row that PG owns stays disabled.
 --
 -- It runs as its owner, because Beat's role may have no rights on the schedules, and it never makes Beat's own write
--- wait or fail for the schedules' sake: where their table is locked away (a migration), `enabled` stays as it was.
+-- wait long or fail for the schedules' sake: where their table is locked away (a migration), `enabled` stays as it was,
+-- but for a row that carries the mark of a schedule paused while Beat fired it (`scheduler.beat.rows`): that is Beat's.
 CREATE OR REPLACE FUNCTION {schema}.scheduler_guard_beat() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET lock_timeout = '1s' AS $body$
 DECLARE
@@ -38,7 +39,7 @@ BEGIN
                 NEW.enabled := false;
             END IF;
         EXCEPTION WHEN lock_not_available THEN
-            IF TG_OP = 'UPDATE' THEN
+            IF TG_OP = 'UPDATE' AND position('"downbeat-paused": true' IN coalesce(OLD.headers, '')) = 0 THEN
                 NEW.enabled := OLD.enabled;
             END IF;
         END;

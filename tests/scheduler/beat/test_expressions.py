@@ -54,7 +54,7 @@ def test_a_text_too_long_for_its_column_is_written_out_or_shortened() -> None:
         "5,59/15 3 * * *",
         "30 2 1-31 2 *",
         "0 0 */2 * 1",
-        "10-20/3 */5 * jan-mar sun",
+        "1-9/3 */5 * jan-mar sun",
         "@monthly",
     ],
 )

@@ -99,7 +99,7 @@ def test_an_edit_of_a_field_that_does_not_exist_is_refused_by_its_name(field: st
 
 def test_an_edit_cannot_change_the_firer() -> None:
     identity = make().pk
-    with pytest.raises(InvalidInput, match="firer: expected 'pg', the schedule's own .*, got: 'beat'"):
+    with pytest.raises(InvalidInput, match=r"firer: expected 'pg', the schedule's own .*, got: 'beat'"):
         api.update_schedule(identity, firer="beat")
     assert api.update_schedule(identity, firer="pg").firer == "pg"
 
@@ -135,7 +135,7 @@ def test_a_reason_that_is_too_long_is_refused() -> None:
     ],
 )
 def test_an_id_that_no_schedule_has_is_not_found(act: Any) -> None:
-    with pytest.raises(ScheduleNotFound, match="schedule: expected the id of an existing schedule, got: '.{36}'"):
+    with pytest.raises(ScheduleNotFound, match=r"schedule: expected the id of an existing schedule, got: '.{36}'"):
         act(uuid.uuid4())
     with pytest.raises(InvalidInput, match="schedule_id: expected a UUID, got: 'x'"):
         act("x")

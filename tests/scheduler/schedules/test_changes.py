@@ -236,7 +236,7 @@ def test_a_deleted_schedules_runs_stay(hands: Hands) -> None:
     api.delete_schedule(made.pk)
     assert not PgPeriodicSchedule.objects.exists()
     kept = ScheduleRun.objects.of_schedule(made.pk).order_by("scheduled_for")
-    assert list(kept.values_list("id", flat=True))[0] == run.id
+    assert kept[0].id == run.id
     assert [row.state for row in kept] == ["fired", "expired"]
     assert kept[1].error["type"] == "schedule.deleted"
 

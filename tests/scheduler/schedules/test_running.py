@@ -48,9 +48,9 @@ def test_a_run_by_hand_beside_an_occurrence_does_not_claim_it(hands: Hands) -> N
 
 def test_a_run_that_is_rolled_back_leaves_neither_row_nor_message() -> None:
     made = make()
-    with pytest.raises(RuntimeError), transaction.atomic():
+    with transaction.atomic():
         run = api.run_schedule(made.pk)
-        raise RuntimeError
+        transaction.set_rollback(True)
     assert queue.get_messages([run.id]) == {}
     assert not ScheduleRun.objects.exists()
 
@@ -58,7 +58,7 @@ def test_a_run_that_is_rolled_back_leaves_neither_row_nor_message() -> None:
 def test_a_task_that_is_not_registered_any_more_cannot_be_run() -> None:
     made = make()
     PgPeriodicSchedule.objects.update(task="gone.away")
-    with pytest.raises(InvalidInput, match="task: expected the name of a registered task, got: 'gone.away'"):
+    with pytest.raises(InvalidInput, match="task: expected the name of a registered task"):
         api.run_schedule(made.pk)
     assert not ScheduleRun.objects.exists()
 
