@@ -10,7 +10,8 @@ from backend.standalone.ports import LOOPBACK
 
 MANAGE = (sys.executable, str(ROOT / "manage.py"))
 GUNICORN = (sys.executable, "-m", "gunicorn", "backend.wsgi:application")
-WORKER_DRAIN_SECONDS = 30.0
+# Longer than PG_QUEUE["DRAIN_SECONDS"], after which the worker itself ends what still runs.
+WORKER_DRAIN_SECONDS = 40.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
