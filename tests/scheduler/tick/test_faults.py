@@ -1,0 +1,249 @@
+"""Rows that cannot be fired, races between the survey and the statement that fires, and a server in trouble."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from pg_queue.leader import Leadership
+from scheduler.tick import Pass, Tick
+from tests.processes import ProcessDatabase
+from tests.scheduler.rows import Rows
+
+NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+class InterruptedTick(Tick):
+    """A tick during which something happens between the survey and the statement that fires."""
+
+    def __init__(self, leadership: Leadership, interrupt: Callable[[], Any]) -> None:
+        super().__init__(leadership)
+        self.interrupt: Callable[[], Any] | None = interrupt
+
+    def _write(self, parameters: Any, is_careful: bool) -> Any:
+        if self.interrupt is not None:
+            interrupt, self.interrupt = self.interrupt, None
+            interrupt()
+        return super()._write(parameters, is_careful)
+
+
+def fired_ids(rows: Rows) -> set[Any]:
+    return {run["schedule_id"] for run in rows.runs() if run["state"] == "fired"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"cron_string": "61 * * * *"}, "expression"),
+        ({"cron_string": "not a cron"}, "expression"),
+        ({"cron_string": ""}, "expression"),
+        ({"timezone": "Mars/Olympus"}, "timezone"),
+        ({"timezone": "../../etc/passwd"}, "timezone"),
+        ({"next_run_at": "-infinity"}, "next_run_at"),
+        ({"next_run_at": "0044-03-15 00:00:00+00 BC"}, "next_run_at"),
+        ({"kind": "interval", "cron_string": "PT1S", "interval_seconds": 1e-12}, "interval_seconds"),
+        ({"kind": "interval", "cron_string": "PT1S", "interval_seconds": 1e300}, "interval_seconds"),
+        ({"kind": "interval", "cron_string": "PT1S", "interval_seconds": math.nan}, "interval_seconds"),
+        ({"kind": "interval", "cron_string": "PT1S", "interval_seconds": math.inf}, "interval_seconds"),
+        ({"max_attempts": 0}, "pg_queue_message_attempts_range"),
+    ],
+)
+def test_a_row_that_cannot_be_fired_is_set_aside_with_its_error_and_the_others_are_fired(
+    tick: Tick, rows: Rows, columns: dict[str, Any], named: str
+) -> None:
+    good = {rows.add(next_run_at=NOON - MINUTE), rows.add_interval(60, next_run_at=NOON), rows.add(next_run_at=NOON)}
+    bad = rows.add(**{"next_run_at": NOON, **columns})
+    good |= {rows.add(next_run_at=NOON), rows.add(next_run_at=NOON)}
+
+    made = tick.run(at=NOON)
+
+    assert fired_ids(rows) == good
+    assert list(made.quarantined) == [str(bad)]
+    text = rows.session.execute(
+        "SELECT quarantine_error, quarantined_at IS NOT NULL AS is_set_aside, next_run_at::text AS next_run_at"
+        " FROM scheduler_pgperiodicschedule WHERE pipeline_id = %s",
+        [bad],
+    ).fetchone()
+    assert text is not None
+    assert named in text["quarantine_error"]
+    assert text["is_set_aside"]
+    assert text["next_run_at"] is not None
+    assert tick.run(at=NOON).seen == 0
+
+
+def test_rows_that_break_the_whole_statement_are_found_among_many(tick: Tick, rows: Rows) -> None:
+    rows.add_many(500, NOON, cadences=7)
+    bad = {rows.add(cron_string="0 * * * *", next_run_at=NOON, max_attempts=0) for _ in range(3)}
+    made = tick.run(at=NOON)
+    assert made.fired == 500
+    assert set(made.quarantined) == {str(schedule_id) for schedule_id in bad}
+
+
+def test_a_schedule_edited_between_survey_and_fire_is_not_fired_by_its_old_cadence(
+    leadership: Leadership, rows: Rows
+) -> None:
+    edited, other = rows.add(next_run_at=NOON), rows.add(next_run_at=NOON)
+    tick = InterruptedTick(leadership, lambda: rows.change(edited, cron_string="30 * * * *"))
+
+    tick.run(at=NOON)
+    assert fired_ids(rows) == {other}
+    assert rows.get(edited)["next_run_at"] == NOON
+
+    tick.run(at=NOON)
+    assert rows.get(edited)["next_run_at"] == NOON + 30 * MINUTE
+
+
+def test_a_schedule_moved_between_survey_and_fire_is_not_fired_at_its_old_instant(
+    leadership: Leadership, rows: Rows
+) -> None:
+    moved = rows.add(next_run_at=NOON)
+    InterruptedTick(leadership, lambda: rows.change(moved, next_run_at=NOON + MINUTE)).run(at=NOON)
+    assert rows.runs() == rows.messages() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"enabled": False}, {"firer": "beat"}, {"quarantined_at": NOON}, {"next_run_at": None}],
+    ids=["paused", "handed over", "quarantined", "ended"],
+)
+def test_a_schedule_taken_out_between_survey_and_fire_is_not_fired(
+    leadership: Leadership, rows: Rows, change: dict[str, Any]
+) -> None:
+    taken_out, other = rows.add(next_run_at=NOON), rows.add(next_run_at=NOON)
+    InterruptedTick(leadership, lambda: rows.change(taken_out, **change)).run(at=NOON)
+    assert fired_ids(rows) == {other}
+
+
+def test_a_schedule_deleted_between_survey_and_fire_is_not_fired(leadership: Leadership, rows: Rows) -> None:
+    deleted, other = rows.add(next_run_at=NOON), rows.add(next_run_at=NOON)
+
+    def delete() -> None:
+        rows.session.execute("DELETE FROM scheduler_pgperiodicschedule WHERE pipeline_id = %s", [deleted])
+
+    InterruptedTick(leadership, delete).run(at=NOON)
+    assert fired_ids(rows) == {other}
+    assert len(rows.messages()) == 1
+
+
+def test_a_row_that_somebody_holds_is_left_for_the_next_pass_without_waiting(
+    process_database: ProcessDatabase, tick: Tick, rows: Rows
+) -> None:
+    held, other = rows.add(next_run_at=NOON), rows.add(next_run_at=NOON)
+    with process_database.connect() as editor:
+        with editor.transaction():
+            editor.execute("SELECT FROM scheduler_pgperiodicschedule WHERE pipeline_id = %s FOR UPDATE", [held])
+            assert tick.run(at=NOON).fired == 1
+            assert fired_ids(rows) == {other}
+            assert not tick.run(at=NOON).has_moved
+        assert tick.run(at=NOON).fired == 1
+    assert fired_ids(rows) == {held, other}
+
+
+def test_an_occurrence_already_in_the_ledger_is_not_fired_again_and_the_schedule_goes_on(
+    tick: Tick, rows: Rows
+) -> None:
+    schedule_id, other = rows.add(next_run_at=NOON), rows.add(next_run_at=NOON)
+    tick.run(at=NOON)
+    rows.change(schedule_id, next_run_at=NOON)
+
+    made = tick.run(at=NOON)
+
+    assert (made.fired, made.taken) == (0, 1)
+    assert len(rows.runs(schedule_id)) == 1
+    assert len(rows.messages()) == 2
+    assert rows.get(schedule_id)["next_run_at"] == NOON + MINUTE
+    assert fired_ids(rows) == {schedule_id, other}
+
+
+def test_two_ticks_at_one_instant_on_two_sessions_fire_each_occurrence_once(
+    process_database: ProcessDatabase, rows: Rows, leadership: Leadership
+) -> None:
+    """The lock and the stamp bypassed: the second tick runs in the middle of the first."""
+    rows.add_many(200, NOON, cadences=3)
+    with process_database.connect() as second_session:
+        rival = _Unstamped(leadership, second_session)
+        made: list[Pass] = []
+        first = InterruptedTick(
+            _Unstamped(leadership, leadership.session), lambda: made.append(Tick(rival).run(at=NOON))
+        )
+        made.append(first.run(at=NOON))
+    assert sum(one.fired for one in made) == 200
+    assert rows.count("SELECT count(*) FROM scheduler_schedulerun WHERE state = 'fired'") == 200
+    assert len(rows.messages()) == 200
+
+
+def test_a_tick_that_replays_committed_work_from_a_stale_view_fires_nothing_twice(
+    process_database: ProcessDatabase, rows: Rows, leadership: Leadership
+) -> None:
+    """The rows say due, the ledger says fired: as after a restore of the schedules alone."""
+    rows.add_many(50, NOON)
+    Tick(leadership).run(at=NOON)
+    rows.session.execute("UPDATE scheduler_pgperiodicschedule SET next_run_at = %s", [NOON])
+    assert Tick(leadership).run(at=NOON).taken == 50
+    assert len(rows.messages()) == 50
+
+
+class _Unstamped:
+    """A leadership that nobody checks."""
+
+    def __init__(self, leadership: Leadership, session: psycopg.Connection[Any]) -> None:
+        self.session = session
+        self.term, self.since = leadership.term, leadership.since
+        self.previous_heartbeat_at = leadership.previous_heartbeat_at
+
+    def transaction(self) -> Any:
+        from contextlib import contextmanager
+
+        @contextmanager
+        def transaction() -> Any:
+            with self.session.transaction():
+                yield NOON
+
+        return transaction()
+
+
+@pytest.mark.parametrize("sqlstate", ["53100", "53200", "40001", "XX000"], ids=["disk full", "memory", "retry", "bug"])
+def test_a_server_in_trouble_loses_the_batch_as_a_whole_and_blames_no_row(
+    tick: Tick, rows: Rows, sqlstate: str
+) -> None:
+    rows.add_many(20, NOON)
+    rows.session.execute(
+        f"""
+        CREATE SEQUENCE rows_before_failure;
+        CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('rows_before_failure') > 5 THEN
+                RAISE EXCEPTION 'could not extend file' USING ERRCODE = '{sqlstate}';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER fail BEFORE INSERT ON pg_queue_message FOR EACH ROW EXECUTE FUNCTION fail();
+        """
+    )
+    with pytest.raises(psycopg.Error) as raised:
+        tick.run(at=NOON)
+    assert raised.value.sqlstate == sqlstate
+    assert rows.runs() == rows.messages() == []
+    assert rows.count("SELECT count(*) FROM scheduler_pgperiodicschedule WHERE quarantined_at IS NOT NULL") == 0
+
+    rows.session.execute("DROP TRIGGER fail ON pg_queue_message")
+    assert tick.run(at=NOON).fired == 20
+    assert len(rows.messages()) == 20
+
+
+def test_a_connection_dropped_between_two_statements_of_a_batch_leaves_nothing_behind(
+    leadership: Leadership, rows: Rows
+) -> None:
+    rows.add_many(20, NOON)
+    pid = leadership.session.info.backend_pid
+    tick = InterruptedTick(leadership, lambda: rows.session.execute("SELECT pg_terminate_backend(%s, 5000)", [pid]))
+    with pytest.raises(psycopg.OperationalError):
+        tick.run(at=NOON)
+    assert rows.runs() == rows.messages() == []
+    assert rows.count("SELECT count(*) FROM scheduler_pgperiodicschedule WHERE next_run_at <> '2026-03-10 12:00Z'") == 0
