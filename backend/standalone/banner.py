@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from contextlib import suppress
 
 from backend.standalone.credentials import CREDENTIALS, Credentials
@@ -11,6 +12,8 @@ from backend.standalone.ports import LOOPBACK
 from backend.standalone.preparation import Options
 from backend.standalone.services import Ports
 from backend.standalone.supervisor import Supervisor
+
+LONGEST_WAIT_SECONDS = 15.0
 
 
 class Banner:
@@ -23,10 +26,15 @@ class Banner:
         self.credentials = credentials
         self.leaders: dict[str, Leadership] = {}
         self.is_shown = False
+        self._made_at = time.monotonic()
 
     def show_when_ready(self) -> None:
-        """Show the banner once, as soon as the web port accepts a connection."""
-        if not self.is_shown and self._web_accepts():
+        """Show the banner once: as soon as the web port accepts a connection and a leader is known.
+
+        Without a leader it waits for one no longer than 15 s: the person should see the address and the trouble.
+        """
+        is_led = bool(self.leaders) or time.monotonic() - self._made_at > LONGEST_WAIT_SECONDS
+        if not self.is_shown and is_led and self._web_accepts():
             self.is_shown = True
             self.supervisor.terminal.show("\n".join(["", *self._lines(), ""]))
 

@@ -77,10 +77,12 @@ def prepare_database(options: Options, environment: Mapping[str, str], terminal:
 
     The password is the last start's, or a new one. Raises: StandaloneError with the command's output when one fails.
     """
-    run_command("migrate", [*MANAGE, "migrate", "--no-input"], environment, terminal)
+    terminal.say("downbeat", "making the tables")
+    run_command("migrate", [*MANAGE, "migrate", "--no-input"], environment)
+    terminal.say("downbeat", "making the demo data")
     password = known_password(options.data_dir)
     seeding = {**environment, "DOWNBEAT_ADMIN_PASSWORD": password}
-    printed = run_command("seed_demo", [*MANAGE, "seed_demo", "--json"], seeding, None)
+    printed = run_command("seed_demo", [*MANAGE, "seed_demo", "--json"], seeding)
     username, token = parse_seeded_user(printed)
     url = f"http://{LOOPBACK}:{options.port}"
     credentials = Credentials(url=url, username=username, password=password, token=token)
@@ -88,28 +90,23 @@ def prepare_database(options: Options, environment: Mapping[str, str], terminal:
     return credentials
 
 
-def run_command(name: str, argv: list[str], environment: Mapping[str, str], terminal: Terminal | None) -> str:
-    """Run a command to its end and return its output, shown as it comes where a terminal is given.
+def run_command(name: str, argv: list[str], environment: Mapping[str, str]) -> str:
+    """Run a command to its end and return its output, both streams.
 
     The command is in a session of its own; an exception here (a stop signal) ends it first. Raises: StandaloneError
     with the end of its output when it fails.
     """
-    lines: list[str] = []
     process = subprocess.Popen(
         argv, env=dict(environment), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
     )  # fmt: skip
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line.rstrip("\n"))
-            if terminal:
-                terminal.say(name, lines[-1])
-        code = process.wait()
+        output, _ = process.communicate()
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    if code:
-        raise StandaloneError(f"`{name}` failed with exit code {code}:\n" + "\n".join(lines[-25:]))
-    return "\n".join(lines)
+    if process.returncode:
+        end = "\n".join(output.splitlines()[-25:])
+        raise StandaloneError(f"`{name}` failed with exit code {process.returncode}:\n{end}")
+    return output

@@ -1,0 +1,76 @@
+"""`make run`, whole: the real services on a fresh data directory, used and broken as a newcomer would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend.standalone.identity import ProcessIdentity
+from backend.standalone.ports import free_port
+from backend.standalone.postgres import EmbeddedPostgres
+from backend.standalone.remnants import marked, read_record
+from tests.processes import RunningProcess, child_environment
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+
+
+def get(credentials: dict[str, str], path: str) -> Any:
+    """The JSON that the API answers to the user of `credentials`."""
+    request = urllib.request.Request(
+        f"{credentials['url']}{path}", headers={"Authorization": f"Token {credentials['token']}"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def await_succeeded_run(credentials: dict[str, str], seconds: float) -> None:
+    """Return once the API shows a run that succeeded."""
+    deadline = time.monotonic() + seconds
+    while not any(run["state"] == "succeeded" for run in get(credentials, "/api/v1/runs/")["results"]):
+        assert time.monotonic() < deadline, "no run succeeded in time"
+        time.sleep(0.5)
+
+
+def test_a_newcomer_sees_runs_succeed_kills_the_leader_and_stops_it_all(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    inherited = {name: text for name, text in child_environment(None).items() if name != "DATABASE_URL"}
+    process = RunningProcess(
+        [sys.executable, "-m", "backend.standalone"],
+        env=inherited | {"DATA_DIR": str(data_dir), "PORT": str(free_port())},
+    )
+    try:
+        leader = process.wait_for_line(r"Leader +(sched-\d), pid (\d+), term (\d+)", timeout=90)
+        process.wait_for_line(rf"try a failover: kill -9 {leader[2]}$")
+        credentials = json.loads((data_dir / "credentials.json").read_text())
+        assert credentials["password"] in process.output
+        await_succeeded_run(credentials, seconds=60)
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            get({**credentials, "token": "wrong"}, "/api/v1/runs/")
+
+        seen = len(process.lines)
+        os.kill(int(leader[2]), signal.SIGKILL)
+        successor = process.wait_for_line(r"Leader +(sched-\d), pid (\d+), term (\d+)", timeout=30, after=seen)
+        assert int(successor[3]) > int(leader[3])
+        assert successor[2] != leader[2]
+        process.wait_for_line(rf"{leader[1]} \(pid {leader[2]}\) was ended by SIGKILL; starting it again", after=seen)
+
+        server = EmbeddedPostgres(data_dir)
+        everything = [*marked(str(read_record(data_dir)["secret"])), *server.processes()]
+        identities = [ProcessIdentity.of(one.pid) for one in everything]
+        assert process.stop(timeout=60) == 0
+        assert [one for one in identities if one.process()] == []
+    finally:
+        secret = str(read_record(data_dir).get("secret", ""))
+        process.clean_up()
+        for remnant in marked(secret):
+            remnant.kill()
+        EmbeddedPostgres(data_dir).discard()
