@@ -17,7 +17,8 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
-from django.db import connections, transaction
+from django.db import IntegrityError, connections, transaction
+from psycopg.errors import UniqueViolation
 
 from pg_queue import api as queue
 from scheduler import beat, clock, grid, ownership, transitions, validation
@@ -31,6 +32,8 @@ from scheduler.statements import statements
 
 REPORT_TO = "schedule"
 """The consumer of outcomes under which runs are enqueued."""
+
+_UNIQUE_BY_ID = {"scheduler_pgperiodicschedule", "django_celery_beat_periodictask"}
 
 Change = Callable[[PgPeriodicSchedule, datetime], ScheduleRun | None]
 
@@ -80,7 +83,12 @@ def create_schedule(
         _refuse_taken(row)
         now = clock.now(_alias())
         transitions.begin(row, now)
-        _insert(row, now)
+        try:
+            _insert(row, now)
+        except IntegrityError as error:
+            if not _is_taken(error):
+                raise
+            raise _taken(row) from error
         _wake(row.pipeline_id)
     return row
 
@@ -224,7 +232,17 @@ def _insert(row: PgPeriodicSchedule, now: datetime) -> None:
 def _refuse_taken(row: PgPeriodicSchedule) -> None:
     existing, _ = mirror.read(PgPeriodicSchedule.objects.using(_alias()).filter(pk=row.pk).first)
     if existing is not None or (beat.is_installed() and rows.lock(row.beat_name) is not None):
-        raise InvalidInput(field="schedule_id", expected="an id that no schedule has yet", got=str(row.pk))
+        raise _taken(row)
+
+
+def _taken(row: PgPeriodicSchedule) -> InvalidInput:
+    return InvalidInput(field="schedule_id", expected="an id that no schedule has yet", got=str(row.pk))
+
+
+def _is_taken(error: IntegrityError) -> bool:
+    """Another transaction has just created a schedule, or Beat's row, of this id: both tables' only unique columns."""
+    cause = error.__cause__
+    return isinstance(cause, UniqueViolation) and cause.diag.table_name in _UNIQUE_BY_ID
 
 
 def _enqueue(row: PgPeriodicSchedule, now: datetime) -> uuid.UUID:

@@ -73,7 +73,7 @@ def test_an_expression_that_beat_cannot_hold_has_no_beat_row_while_pg_fires_it()
 
 
 def test_an_expression_that_beat_cannot_hold_is_refused_while_beat_fires_it() -> None:
-    with pytest.raises(InvalidInput, match="expression: expected an expression that Celery Beat.*or firer 'pg'"):
+    with pytest.raises(InvalidInput, match=r"expression: expected an expression that Celery Beat.*or firer 'pg'"):
         make(firer="beat", expression="0 0 1 * 1")
     with pytest.raises(InvalidInput, match="an interval of whole seconds"):
         make(firer="beat", kind="interval", expression="PT2148.5S")

@@ -271,9 +271,8 @@ def test_migrating_installs_the_guard_again_and_twice_does_no_harm() -> None:
 
 
 def test_an_outdated_guard_is_brought_up_to_date() -> None:
-    _execute(
-        "CREATE OR REPLACE FUNCTION scheduler_guard_beat() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$"
-    )
+    body = "LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$"
+    _execute(f"CREATE OR REPLACE FUNCTION scheduler_guard_beat() RETURNS trigger {body}")
     trigger.install("default")
     made = make()
     PeriodicTask.objects.update(enabled=True)

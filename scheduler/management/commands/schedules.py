@@ -1,0 +1,163 @@
+"""`manage.py schedules`: what an operator does with schedules, from a shell."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from django.core.management.base import CommandError, CommandParser
+
+from pg_queue.api import ExitCode, ServiceCommand
+from scheduler import api
+from scheduler.domain import Firer, ScheduleState
+from scheduler.representation import card, run_fields, schedule_fields, table
+from scheduler.settings import scheduler_settings
+
+NOT_FOUND = 5
+"""Exit code: no schedule has this id."""
+
+_EPILOG = (
+    "Exit codes: 0 done; 1 unexpected error; 2 wrong usage, input or configuration; 3 database unreachable; "
+    "4 not migrated; 5 no such schedule."
+)
+_LISTED = ("id", "name", "organization", "state", "firer", "expression", "timezone", "last_run_at", "next_run_at")
+_RUNS = ("scheduled_for", "state", "origin", "occurrences", "fired_at", "started_at", "finished_at")
+
+
+class Command(ServiceCommand):
+    """Look at schedules and change them through the same choke points as REST and the admin."""
+
+    help = "List, show, pause, resume, run and delete schedules. Each action has its own --help."
+    app_labels = ("pg_queue", "scheduler")
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """One subparser per action; `--json` for each."""
+        parser.epilog = _EPILOG
+        actions = parser.add_subparsers(dest="action", required=True, metavar="action")
+        for name, (summary, add) in _ACTIONS.items():
+            action = actions.add_parser(name, help=summary, description=summary, epilog=_EPILOG)
+            action.add_argument("--json", action="store_true", help="one JSON object per line on stdout")
+            add(action)
+
+    def serve(self, **options: Any) -> None:
+        """Do the action; what it refuses becomes an exit code."""
+        try:
+            getattr(self, f"do_{options['action']}")(options)
+        except (api.InvalidInput, api.BeatUnavailable) as error:
+            raise CommandError(str(error), returncode=ExitCode.USAGE) from error
+        except api.ScheduleNotFound as error:
+            raise CommandError(str(error), returncode=NOT_FOUND) from error
+
+    def do_list(self, options: Mapping[str, Any]) -> None:
+        """By organization and name."""
+        found = api.PgPeriodicSchedule.objects.using(scheduler_settings().database)
+        if options["organization"]:
+            found = found.for_organizations(options["organization"])
+        if options["state"]:
+            found = found.in_state(options["state"])
+        if options["firer"]:
+            found = found.fired_by(Firer(options["firer"]))
+        limit = options["limit"]
+        rows = [schedule_fields(row) for row in found.order_by("organization_id", "pipeline_name", "pk")[: limit + 1]]
+        self._print(rows[:limit], lambda kept: table(_LISTED, kept))
+        if len(rows) > limit:
+            self.stderr.write(f"There are more than {limit}: narrow the list, or raise --limit.")
+
+    def do_show(self, options: Mapping[str, Any]) -> None:
+        """Everything about one, its last runs and what its mirror lacks."""
+        row = api.get_schedule(options["id"])
+        latest = row.runs.using(scheduler_settings().database).latest_first()[: options["runs"]]
+        views = [run_fields(view) for view in api.runs_with_live_state(latest)]
+        failures = [str(failure.error) for failure in api.mirror_failures().of_schedule(row.pk)]
+        if options["json"]:
+            self._print([{**schedule_fields(row), "runs": views, "mirror_failures": failures}])
+        else:
+            self.stdout.write(card(schedule_fields(row)))
+            self.stdout.write(f"\n{table(_RUNS, views)}" if views else "\nIt has not run yet.")
+            for failure in failures:
+                self.stdout.write(f"\nIts mirror row was not written: {failure}")
+
+    def do_next(self, options: Mapping[str, Any]) -> None:
+        """The occurrences ahead, in UTC and in the schedule's own time zone."""
+        row = api.get_schedule(options["id"])
+        zone = ZoneInfo(row.timezone)
+        ahead = api.upcoming(row, options["count"])
+        rows = [{"scheduled_for": f"{at:%Y-%m-%dT%H:%M:%SZ}", "local": at.astimezone(zone).isoformat()} for at in ahead]
+        self._print(rows, lambda kept: table(("scheduled_for", "local"), kept))
+        if not rows:
+            self.stderr.write(f"Nothing is ahead of it: it is {row.state}.")
+
+    def do_pause(self, options: Mapping[str, Any]) -> None:
+        """Fire nothing until it is resumed."""
+        self._print_one(api.pause_schedule(options["id"], reason=options["reason"]))
+
+    def do_resume(self, options: Mapping[str, Any]) -> None:
+        """Fire again, from the next match after now."""
+        self._print_one(api.resume_schedule(options["id"]))
+
+    def do_run(self, options: Mapping[str, Any]) -> None:
+        """Run it once, now."""
+        views = api.runs_with_live_state([api.run_schedule(options["id"])])
+        self._print([run_fields(view) for view in views], lambda kept: card(kept[0]))
+
+    def do_delete(self, options: Mapping[str, Any]) -> None:
+        """Delete it; its runs stay."""
+        if not options["yes"]:
+            raise self.usage("--yes", "to be given, because a deletion cannot be undone", "nothing")
+        api.delete_schedule(options["id"])
+        self._print([{"id": options["id"], "deleted": True}], lambda kept: f"deleted {kept[0]['id']}")
+
+    def _print_one(self, row: api.PgPeriodicSchedule) -> None:
+        self._print([schedule_fields(row)], lambda kept: table(_LISTED, kept))
+
+    def _print(self, rows: Sequence[Mapping[str, Any]], as_text: Callable[[Any], str] | None = None) -> None:
+        if as_text is None or self._as_json:
+            for row in rows:
+                self.stdout.write(json.dumps(row))
+        elif rows:
+            self.stdout.write(as_text(rows))
+
+
+def _add_filters(parser: ArgumentParser) -> None:
+    parser.add_argument("--organization", action="append", metavar="ID", help="of this one; may be given repeatedly")
+    parser.add_argument("--state", choices=[state.value for state in ScheduleState])
+    parser.add_argument("--firer", choices=[firer.value for firer in Firer])
+    parser.add_argument("--limit", type=int, default=1000, metavar="N", help="at most so many (default: %(default)s)")
+
+
+def _add_id(parser: ArgumentParser) -> None:
+    parser.add_argument("id", help="the schedule's UUID")
+
+
+def _add_show(parser: ArgumentParser) -> None:
+    _add_id(parser)
+    parser.add_argument("--runs", type=int, default=10, metavar="N", help="its last N runs (default: %(default)s)")
+
+
+def _add_next(parser: ArgumentParser) -> None:
+    _add_id(parser)
+    parser.add_argument("--count", type=int, default=10, metavar="N", help="1 to 1000 (default: %(default)s)")
+
+
+def _add_pause(parser: ArgumentParser) -> None:
+    _add_id(parser)
+    parser.add_argument("--reason", default="", help="shown with the schedule until it is resumed")
+
+
+def _add_delete(parser: ArgumentParser) -> None:
+    _add_id(parser)
+    parser.add_argument("--yes", action="store_true", help="really delete it")
+
+
+_ACTIONS: Mapping[str, tuple[str, Callable[[ArgumentParser], None]]] = {
+    "list": ("List schedules by organization and name.", _add_filters),
+    "show": ("Show everything about one schedule, with its last runs.", _add_show),
+    "next": ("Show the next occurrences of a schedule, in UTC and in its own time zone.", _add_next),
+    "pause": ("Fire nothing from now on, until it is resumed.", _add_pause),
+    "resume": ("Fire again, from the next match after now: nothing missed is made up for.", _add_id),
+    "run": ("Run it once, now, also while it is paused.", _add_id),
+    "delete": ("Delete it, and its row in Celery Beat; its runs stay.", _add_delete),
+}

@@ -1,0 +1,55 @@
+"""Schedules and runs as plain values under their public names, and as lines of text, for commands and scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from scheduler.models import PgPeriodicSchedule
+from scheduler.runs import RunView
+
+_RENAMED = {
+    "pipeline_id": "id",
+    "pipeline_name": "name",
+    "organization_id": "organization",
+    "cron_string": "expression",
+}
+_RUN_RENAMED = {"schedule_id": "schedule", "organization_id": "organization"}
+
+
+def schedule_fields(row: PgPeriodicSchedule) -> dict[str, Any]:
+    """Every field of a schedule under its public name, and its `state`; values are JSON, instants ISO 8601 in UTC."""
+    columns = [field.attname for field in row._meta.concrete_fields]
+    fields = {_RENAMED.get(column, column): _plain(getattr(row, column)) for column in columns}
+    return {**fields, "state": row.state.value}
+
+
+def run_fields(view: RunView) -> dict[str, Any]:
+    """Every field of a run under its public name; values as in `schedule_fields`."""
+    return {_RUN_RENAMED.get(name, name): _plain(getattr(view, name)) for name in RunView.__slots__}
+
+
+def table(titles: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as aligned columns under their titles; nothing is cut off, nothing (None) is `-`."""
+    cells = [list(titles), *([_cell(row[title]) for title in titles] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(titles))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
+
+
+def card(fields: Mapping[str, Any]) -> str:
+    """The fields one below the other."""
+    width = max(len(name) for name in fields)
+    return "\n".join(f"{name.ljust(width)}  {_cell(value)}" for name, value in fields.items())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return value if value is None or isinstance(value, bool | int | float | list | dict) else str(value)
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None or value == "" else str(value)
