@@ -1,0 +1,233 @@
+"""The leader protocol on real sessions, within one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from pg_queue.errors import LeadershipLost
+from pg_queue.leader import Election, Leadership
+from pg_queue.leader.election import lock_key
+from tests.processes import ProcessDatabase
+
+Candidate = Callable[..., Election]
+
+
+def win(election: Election, within_seconds: float = 20) -> Leadership:
+    """Stand until the lead is won."""
+    deadline = time.monotonic() + within_seconds
+    while time.monotonic() < deadline:
+        if leadership := election.stand():
+            return leadership
+    raise AssertionError(f"no lead within {within_seconds} s: {election.standing}")
+
+
+@pytest.fixture
+def watcher(process_database: ProcessDatabase) -> Iterator[psycopg.Connection[Any]]:
+    """A session that looks on."""
+    with process_database.connect() as session:
+        yield session
+
+
+def leader_row(watcher: psycopg.Connection[Any]) -> dict[str, Any]:
+    with watcher.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+        row = cursor.execute("SELECT * FROM pg_queue_leader WHERE name = 'test'").fetchone()
+    assert row is not None
+    return row
+
+
+def holders(watcher: psycopg.Connection[Any]) -> list[int]:
+    key = lock_key("test") & (2**64 - 1)
+    rows = watcher.execute(
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s::oid AND objid = %s::oid",
+        [key >> 32, key & (2**32 - 1)],
+    ).fetchall()
+    return [pid for (pid,) in rows]
+
+
+@contextmanager
+def elapsed_at_most(seconds: float) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < seconds
+
+
+def test_the_first_candidate_wins_and_the_row_says_who_it_is(
+    candidate: Candidate, watcher: psycopg.Connection[Any]
+) -> None:
+    with win(candidate()) as leadership:
+        row = leader_row(watcher)
+        assert holders(watcher) == [leadership.session.info.backend_pid] == [row["pid"]]
+        assert (row["term"], row["previous_heartbeat_at"], row["resigned_at"]) == (1, None, None)
+        [(start,)] = watcher.execute(
+            "SELECT backend_start FROM pg_stat_activity WHERE pid = %s", [row["pid"]]
+        ).fetchall()
+        assert row["backend_start"] == start
+
+
+def test_only_one_of_two_candidates_leads_and_the_other_knows_who(candidate: Candidate) -> None:
+    first, second = candidate(), candidate()
+    with win(first) as leadership:
+        with elapsed_at_most(2):
+            assert second.stand() is None
+        assert second.standing is not None
+        assert (second.standing.term, second.standing.is_holder) == (leadership.term, False)
+
+
+def test_elections_of_different_names_do_not_meet(candidate: Candidate) -> None:
+    with win(candidate("one")), win(candidate("other")):
+        pass
+
+
+def test_a_clean_stop_hands_over_at_once_and_says_when(candidate: Candidate, watcher: psycopg.Connection[Any]) -> None:
+    first, second = win(candidate()), candidate()
+    assert second.stand() is None
+    first.resign()
+    row = leader_row(watcher)
+    assert row["resigned_at"] == pytest.approx(row["heartbeat_at"], abs=timedelta(seconds=1))
+    with elapsed_at_most(1):
+        following = second.stand()
+    assert following is not None
+    assert following.term == 2
+    assert following.previous_heartbeat_at == row["heartbeat_at"]
+    assert leader_row(watcher)["resigned_at"] is None
+    following.close()
+
+
+def test_a_term_that_did_nothing_does_not_hide_the_gap_before_it(
+    candidate: Candidate, watcher: psycopg.Connection[Any]
+) -> None:
+    first = win(candidate())
+    led_until = first.stamp()
+    first.close()
+    win(candidate()).close()
+    assert win(candidate()).previous_heartbeat_at == led_until
+
+
+def test_a_stamp_of_another_term_or_session_is_refused_and_nothing_is_committed(
+    candidate: Candidate, watcher: psycopg.Connection[Any]
+) -> None:
+    watcher.execute("CREATE TABLE done (what text)")
+    leadership = win(candidate())
+    watcher.execute("UPDATE pg_queue_leader SET term = term + 1")
+    with pytest.raises(LeadershipLost, match="term 1"), leadership.transaction():
+        leadership.session.execute("INSERT INTO done VALUES ('stale')")
+    watcher.execute("UPDATE pg_queue_leader SET term = term - 1, pid = pid + 1")
+    with pytest.raises(LeadershipLost):
+        leadership.stamp()
+    assert watcher.execute("SELECT FROM done").fetchall() == []
+    leadership.close()
+
+
+def test_a_stale_leader_cannot_commit_what_it_had_in_hand(
+    candidate: Candidate, watcher: psycopg.Connection[Any]
+) -> None:
+    watcher.execute("CREATE TABLE done (what text)")
+    stale = win(candidate())
+
+    def lose_the_lead_in_the_middle() -> None:
+        with stale.transaction():
+            stale.session.execute("INSERT INTO done VALUES ('stale')")
+            assert watcher.execute("SELECT pg_terminate_backend(%s, 5000)", [stale.session.info.backend_pid]).fetchone()
+            win(candidate()).close()
+
+    with pytest.raises(psycopg.OperationalError):
+        lose_the_lead_in_the_middle()
+    assert watcher.execute("SELECT FROM done").fetchall() == []
+
+
+@pytest.mark.parametrize("is_in_transaction", [False, True], ids=["idle", "in the middle of a transaction"])
+def test_the_server_ends_the_session_of_a_leader_that_says_nothing(
+    candidate: Candidate, is_in_transaction: bool
+) -> None:
+    silent, waiting = win(candidate()), candidate()
+    if is_in_transaction:
+        silent.session.execute("BEGIN")
+        silent.stamp()
+    with elapsed_at_most(8):
+        following = win(waiting)
+    assert following.term == 2
+    with pytest.raises(psycopg.Error, match="terminating connection"):
+        silent.stamp()
+    following.close()
+
+
+def test_a_standby_terminates_a_leader_whose_stamp_is_too_old(
+    candidate: Candidate, watcher: psycopg.Connection[Any]
+) -> None:
+    stale = win(candidate())
+    stale.session.execute("SET idle_session_timeout = 0")
+    watcher.execute("UPDATE pg_queue_leader SET heartbeat_at = clock_timestamp() - interval '11 s'")
+    with elapsed_at_most(3):
+        following = win(candidate())
+    assert following.term == 2
+    with pytest.raises(psycopg.OperationalError):
+        stale.stamp()
+    following.close()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "heartbeat_at = clock_timestamp() - interval '9 s'",
+        "heartbeat_at = clock_timestamp() - interval '1 h', backend_start = backend_start - interval '1 s'",
+        "heartbeat_at = clock_timestamp() - interval '1 h', pid = pid + 1",
+    ],
+    ids=["recent stamp", "the pid was used again", "another session's stamp"],
+)
+def test_a_standby_terminates_nobody_else(candidate: Candidate, watcher: psycopg.Connection[Any], row: str) -> None:
+    holder = win(candidate())
+    holder.session.execute("SET idle_session_timeout = 0")
+    watcher.execute(f"UPDATE pg_queue_leader SET {row}")
+    assert candidate().stand() is None
+    assert holders(watcher) == [holder.session.info.backend_pid]
+    holder.close()
+
+
+def test_a_session_that_holds_no_lock_is_not_terminated_whatever_the_row_says(
+    candidate: Candidate, watcher: psycopg.Connection[Any], process_database: ProcessDatabase
+) -> None:
+    holder = win(candidate())
+    with process_database.connect() as bystander:
+        watcher.execute(
+            "UPDATE pg_queue_leader SET heartbeat_at = clock_timestamp() - interval '1 h',"
+            " pid = pid_of.pid, backend_start = pid_of.backend_start"
+            " FROM pg_stat_activity AS pid_of WHERE pid_of.pid = %s",
+            [bystander.info.backend_pid],
+        )
+        assert candidate().stand() is None
+        assert bystander.execute("SELECT 1").fetchone() == (1,)
+    holder.close()
+
+
+def test_after_an_error_a_candidate_stands_on_a_fresh_session(
+    candidate: Candidate, watcher: psycopg.Connection[Any]
+) -> None:
+    with win(candidate()):
+        election = candidate()
+        assert election.stand() is None
+        assert election._session is not None
+        watcher.execute("SELECT pg_terminate_backend(%s, 5000)", [election._session.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError):
+            election.stand()
+        assert election.stand() is None
+
+
+def test_waiting_leaves_no_line_in_the_servers_log_and_no_snapshot_behind(
+    candidate: Candidate, watcher: psycopg.Connection[Any]
+) -> None:
+    with win(candidate()):
+        election = candidate()
+        for _ in range(3):
+            assert election.stand() is None
+        assert election._session is not None
+        [(state, xmin)] = watcher.execute(
+            "SELECT state, backend_xmin FROM pg_stat_activity WHERE pid = %s", [election._session.info.backend_pid]
+        ).fetchall()
+        assert (state, xmin) == ("idle", None)
