@@ -54,9 +54,9 @@ claimed AS (
     RETURNING *
 )
 SELECT
-    id, task, args, kwargs, queue, priority, 'running' AS state, attempts, max_attempts, run_after, enqueued_at,
-    started_at, NULL::timestamptz AS finished_at, headers, organization_id, report_to, claimed_by AS worker,
-    NULL::jsonb AS result, last_error AS error, claim_token, lease_until
+    id, task, args::text, kwargs::text, queue, priority, 'running' AS state, attempts, max_attempts, run_after,
+    enqueued_at, started_at, NULL::timestamptz AS finished_at, headers::text, organization_id, report_to,
+    claimed_by AS worker, NULL::text AS result, last_error::text AS error, claim_token, lease_until
 FROM claimed
 ORDER BY array_position(%(queues)s::text[], queue::text), priority DESC, run_after, sequence
 

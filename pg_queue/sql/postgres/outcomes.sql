@@ -82,15 +82,16 @@ RETURNING message_id
 -- name: get
 -- Messages by id, as they wait or run, else as their result remembers them.
 SELECT
-    id, task, args, kwargs, queue, priority, CASE WHEN claim_token IS NULL THEN 'waiting' ELSE 'running' END AS state,
-    attempts, max_attempts, run_after, enqueued_at, started_at, NULL::timestamptz AS finished_at, headers,
-    organization_id, report_to, claimed_by AS worker, NULL::jsonb AS result, last_error AS error
+    id, task, args::text, kwargs::text, queue, priority,
+    CASE WHEN claim_token IS NULL THEN 'waiting' ELSE 'running' END AS state,
+    attempts, max_attempts, run_after, enqueued_at, started_at, NULL::timestamptz AS finished_at, headers::text,
+    organization_id, report_to, claimed_by AS worker, NULL::text AS result, last_error::text AS error
 FROM pg_queue_message
 WHERE id = ANY (%(ids)s::uuid[])
 UNION ALL
 SELECT
-    message_id, task, '[]'::jsonb, '{}'::jsonb, queue, priority, state, attempts, max_attempts, run_after, enqueued_at,
-    started_at, finished_at, headers, organization_id, report_to, worker, value, error
+    message_id, task, '[]', '{}', queue, priority, state, attempts, max_attempts, run_after, enqueued_at, started_at,
+    finished_at, headers::text, organization_id, report_to, worker, value::text, error::text
 FROM pg_queue_result
 WHERE message_id = ANY (%(ids)s::uuid[])
 
@@ -111,9 +112,9 @@ handed_over AS (
     RETURNING *
 )
 SELECT
-    message_id AS id, task, '[]'::jsonb AS args, '{}'::jsonb AS kwargs, queue, priority, state, attempts, max_attempts,
-    run_after, enqueued_at, started_at, finished_at, headers, organization_id, %(report_to)s::text AS report_to, worker,
-    value AS result, error
+    message_id AS id, task, '[]' AS args, '{}' AS kwargs, queue, priority, state, attempts, max_attempts, run_after,
+    enqueued_at, started_at, finished_at, headers::text, organization_id, %(report_to)s::text AS report_to, worker,
+    value::text AS result, error::text
 FROM handed_over
 ORDER BY finished_at, message_id
 

@@ -1,0 +1,458 @@
+"""Every guarantee of `pg_queue.ports.QueueStore`, by behaviour. Each store passes all of it."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, InterfaceError, connections, transaction
+
+from pg_queue.domain import (
+    Claim,
+    Death,
+    Failure,
+    MessageState,
+    NewMessage,
+    Retry,
+    Settled,
+    Settlement,
+    Success,
+)
+from tests.contract.harness import Harness
+
+# Only the queue's tables are emptied: what the project's migrations wrote elsewhere stays.
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=["pg_queue"])
+
+LEASE = timedelta(seconds=60)
+FAILURE = Failure(type="ValueError", message="no", traceback="…")
+
+
+def new(task: str = "noop", **fields: Any) -> NewMessage:
+    return NewMessage(task=task, **fields)
+
+
+def claim(harness: Harness, limit: int = 10, *queues: str, worker: str = "w1") -> list[Claim]:
+    return harness.store.claim(queues=queues or ("default",), limit=limit, lease=LEASE, worker=worker)
+
+
+def settle(harness: Harness, one: Claim, outcome: Success | Retry | Death) -> Settled:
+    settlement = Settlement(message_id=one.message.id, token=one.token, outcome=outcome)
+    return harness.store.settle([settlement])[one.message.id]
+
+
+def pair(one: Claim) -> tuple[uuid.UUID, uuid.UUID]:
+    return one.message.id, one.token
+
+
+def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """Run `work` in threads that start together, each on connections of its own."""
+    barrier = threading.Barrier(count)
+
+    def run(number: int) -> Any:
+        barrier.wait()
+        try:
+            return work(number)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+class TestEnqueue:
+    def test_ids_come_back_in_the_order_of_the_messages(self, harness: Harness) -> None:
+        given = [new(args=[number]) for number in range(50)]
+        ids = harness.store.enqueue(given)
+        stored = harness.store.get(ids)
+        assert [stored[message_id].args for message_id in ids] == [[number] for number in range(50)]
+
+    def test_a_message_keeps_everything_it_was_given(self, harness: Harness) -> None:
+        message_id, due = uuid.uuid4(), datetime(2130, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+        message = new(
+            "echo",
+            args=[1, None, "ü", [True]],
+            kwargs={"a": {"b": 1.5}},
+            queue="q",
+            priority=9,
+            run_after=due,
+            max_attempts=7,
+            headers={"h": "v"},
+            organization_id="acme",
+            report_to="me",
+            id=message_id,
+        )
+        assert harness.store.enqueue([message]) == [message_id]
+        stored = harness.store.get([message_id])[message_id]
+        assert (stored.args, stored.kwargs, stored.headers) == ([1, None, "ü", [True]], {"a": {"b": 1.5}}, {"h": "v"})
+        assert (stored.queue, stored.priority, stored.run_after, stored.max_attempts) == ("q", 9, due, 7)
+        assert (stored.organization_id, stored.report_to, stored.state) == ("acme", "me", MessageState.WAITING)
+        assert stored.run_after.utcoffset() == timedelta()
+
+    def test_ids_that_the_store_makes_are_time_ordered_uuids(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new()])
+        assert (message_id.version, message_id.variant) == (7, uuid.RFC_4122)
+        made_at = datetime.fromtimestamp((message_id.int >> 80) / 1000, UTC)
+        assert abs(made_at - datetime.now(UTC)) < timedelta(seconds=60)
+
+    def test_nothing_is_enqueued_when_the_callers_transaction_is_rolled_back(self, harness: Harness) -> None:
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            (message_id,) = harness.store.enqueue([new()])
+            raise ZeroDivisionError
+        assert harness.store.get([message_id]) == {}
+        assert claim(harness) == []
+
+    def test_all_are_enqueued_or_none(self, harness: Harness) -> None:
+        taken = harness.store.enqueue([new()])[0]
+        many = [new() for _ in range(2500)]
+        with pytest.raises(DatabaseError):
+            harness.store.enqueue([*many, new(id=taken)])
+        assert [depth.waiting for depth in harness.store.depths()] == [1]
+
+
+class TestClaim:
+    def test_a_claim_counts_an_attempt_and_holds_the_message(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new()])
+        (one,) = claim(harness)
+        assert (one.message.id, one.message.attempts, one.message.worker) == (message_id, 1, "w1")
+        assert one.message.state is MessageState.RUNNING
+        assert one.message.started_at is not None
+        assert one.lease_until - one.message.started_at == LEASE
+        assert claim(harness) == []
+
+    def test_never_more_than_the_limit(self, harness: Harness) -> None:
+        harness.store.enqueue([new(priority=1 + number % 10) for number in range(30)])
+        assert [len(claim(harness, 7)) for _ in range(6)] == [7, 7, 7, 7, 2, 0]
+
+    def test_queues_come_in_the_order_given_then_the_higher_priority_then_first_in(self, harness: Harness) -> None:
+        for queue in ("a", "b"):
+            for priority in (1, 10, 5):
+                harness.store.enqueue([new(queue=queue, priority=priority, args=[number]) for number in range(2)])
+        found = [(c.message.queue, c.message.priority, c.message.args[0]) for c in claim(harness, 20, "b", "a")]
+        assert found == [(q, p, n) for q in "ba" for p in (10, 5, 1) for n in range(2)]
+        assert claim(harness, 20, "b", "a", "c") == []
+
+    def test_first_in_is_first_out_within_a_call_and_between_calls(self, harness: Harness) -> None:
+        for start in range(0, 300, 100):
+            harness.store.enqueue([new(args=[number]) for number in range(start, start + 100)])
+        assert [c.message.args[0] for c in claim(harness, 300)] == list(range(300))
+
+    def test_order_is_by_the_instant_of_becoming_due_not_of_enqueueing(self, harness: Harness) -> None:
+        soon = datetime.now(UTC) + timedelta(seconds=30)
+        harness.store.enqueue([new(args=["later"], run_after=soon + timedelta(seconds=10))])
+        harness.store.enqueue([new(args=["sooner"], run_after=soon)])
+        harness.advance(60)
+        assert [c.message.args[0] for c in claim(harness)] == ["sooner", "later"]
+
+    def test_a_run_after_in_the_past_does_not_overtake(self, harness: Harness) -> None:
+        harness.store.enqueue([new(args=["first"])])
+        harness.store.enqueue([new(args=["pushy"], run_after=datetime(2000, 1, 1, tzinfo=UTC))])
+        assert [c.message.args[0] for c in claim(harness)] == ["first", "pushy"]
+
+    def test_a_delayed_message_is_not_claimed_before_its_instant(self, harness: Harness) -> None:
+        harness.store.enqueue([new(run_after=datetime.now(UTC) + timedelta(seconds=100), priority=10)])
+        assert claim(harness) == []
+        assert harness.store.next_due_seconds(["default"]) == pytest.approx(100, abs=30)
+        harness.advance(101)
+        assert harness.store.next_due_seconds(["default"]) == 0
+        assert len(claim(harness)) == 1
+        assert harness.store.next_due_seconds(["default"]) is None
+
+    def test_other_queues_are_left_alone(self, harness: Harness) -> None:
+        harness.store.enqueue([new(queue="other")])
+        assert claim(harness) == []
+
+    def test_each_message_has_one_holder_among_threads(self, harness: Harness) -> None:
+        ids = harness.store.enqueue([new(priority=1 + number % 10) for number in range(400)])
+
+        def drain(number: int) -> list[uuid.UUID]:
+            found: list[uuid.UUID] = []
+            while claims := claim(harness, 7, worker=f"w{number}"):
+                found += [one.message.id for one in claims]
+            return found
+
+        claimed = Counter(message_id for found in in_threads(6, drain) for message_id in found)
+        assert claimed == Counter(ids)
+
+    def test_a_claim_locks_no_more_than_it_takes(self, harness: Harness) -> None:
+        harness.store.enqueue([new() for _ in range(20)])
+        with transaction.atomic():
+            first = claim(harness, 5)
+            (others,) = in_threads(1, lambda _: claim(harness, 100))
+        assert len(first) == 5
+        assert len(others) == 15
+
+
+class TestLease:
+    def test_renewing_extends_the_lease(self, harness: Harness) -> None:
+        harness.store.enqueue([new()])
+        (one,) = claim(harness)
+        harness.advance(50)
+        assert harness.store.renew([pair(one)], lease=LEASE) == {one.message.id}
+        harness.advance(50)
+        assert harness.store.expire_claims(limit=10) == 0
+
+    def test_an_expired_claim_waits_again_where_it_stood(self, harness: Harness) -> None:
+        harness.store.enqueue([new(args=[1])])
+        harness.store.enqueue([new(args=[2])])
+        (one,) = claim(harness, 1)
+        harness.advance(61)
+        assert harness.store.expire_claims(limit=10) == 1
+        again = claim(harness)
+        assert [c.message.args for c in again] == [[1], [2]]
+        assert again[0].message.attempts == 2
+        assert again[0].token != one.token
+        assert again[0].message.error is not None
+        assert again[0].message.error.type == "worker.vanished"
+
+    def test_an_expired_last_attempt_becomes_a_dead_letter(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new(max_attempts=1)])
+        claim(harness)
+        harness.advance(61)
+        assert harness.store.expire_claims(limit=10) == 1
+        message = harness.store.get([message_id])[message_id]
+        assert message.state is MessageState.FAILED
+        assert message.error is not None
+        assert message.error.type == "worker.vanished"
+        assert "w1" in message.error.message
+        assert [depth.dead for depth in harness.store.depths()] == [1]
+
+    def test_expiry_is_bounded_and_takes_the_oldest_first(self, harness: Harness) -> None:
+        harness.store.enqueue([new() for _ in range(5)])
+        claim(harness)
+        harness.advance(61)
+        assert [harness.store.expire_claims(limit=2) for _ in range(4)] == [2, 2, 1, 0]
+
+    def test_concurrent_reapers_take_each_claim_back_once(self, harness: Harness) -> None:
+        harness.store.enqueue([new() for _ in range(100)])
+        claim(harness, 100)
+        harness.advance(61)
+        assert sum(in_threads(4, lambda _: sum(harness.store.expire_claims(limit=30) for _ in range(4)))) == 100
+        assert {c.message.attempts for c in claim(harness, 100)} == {2}
+
+    def test_a_stale_token_can_neither_renew_nor_settle_nor_release(self, harness: Harness) -> None:
+        harness.store.enqueue([new()])
+        (stale,) = claim(harness)
+        harness.advance(61)
+        harness.store.expire_claims(limit=10)
+        (current,) = claim(harness, worker="w2")
+        assert harness.store.renew([pair(stale)], lease=LEASE) == set()
+        assert harness.store.release([pair(stale)]) == set()
+        for outcome in (Success(value=1), Retry(failure=FAILURE, delay=timedelta()), Death(failure=FAILURE)):
+            assert settle(harness, stale, outcome) is Settled.LOST
+        assert harness.store.get([current.message.id])[current.message.id].worker == "w2"
+        assert settle(harness, current, Success(value=2)) is Settled.DONE
+
+    def test_a_lease_that_ran_out_still_holds_until_it_is_taken_back(self, harness: Harness) -> None:
+        harness.store.enqueue([new()])
+        (one,) = claim(harness)
+        harness.advance(61)
+        assert harness.store.renew([pair(one)], lease=LEASE) == {one.message.id}
+        assert harness.store.expire_claims(limit=10) == 0
+
+    def test_releasing_gives_the_place_and_the_attempt_back(self, harness: Harness) -> None:
+        harness.store.enqueue([new(args=[number]) for number in range(2)])
+        (one,) = claim(harness, 1)
+        assert harness.store.release([pair(one)]) == {one.message.id}
+        assert harness.store.release([pair(one)]) == set()
+        assert [(c.message.args[0], c.message.attempts) for c in claim(harness)] == [(0, 1), (1, 1)]
+
+
+class TestSettle:
+    def test_a_success_leaves_a_result_and_no_message(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new(headers={"k": "v"}, organization_id="acme")])
+        (one,) = claim(harness)
+        assert settle(harness, one, Success(value={"rows": [1, 2]})) is Settled.DONE
+        message = harness.store.get([message_id])[message_id]
+        assert (message.state, message.result, message.error) == (MessageState.SUCCEEDED, {"rows": [1, 2]}, None)
+        assert (message.headers, message.organization_id, message.worker) == ({"k": "v"}, "acme", "w1")
+        assert message.started_at is not None
+        assert message.finished_at is not None
+        assert message.enqueued_at <= message.started_at <= message.finished_at
+        assert harness.store.depths() == []
+
+    def test_a_second_settle_changes_nothing_and_says_so(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new()])
+        (one,) = claim(harness)
+        settle(harness, one, Success(value="first"))
+        for outcome in (Success(value="second"), Retry(failure=FAILURE, delay=timedelta()), Death(failure=FAILURE)):
+            assert settle(harness, one, outcome) is Settled.LOST
+        assert harness.store.get([message_id])[message_id].result == "first"
+
+    def test_a_retry_waits_for_its_delay_and_keeps_the_error(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new(max_attempts=2)])
+        (one,) = claim(harness)
+        assert settle(harness, one, Retry(failure=FAILURE, delay=timedelta(seconds=30))) is Settled.RETRYING
+        message = harness.store.get([message_id])[message_id]
+        assert (message.state, message.error, message.attempts) == (MessageState.WAITING, FAILURE, 1)
+        harness.advance(20)
+        assert claim(harness) == []
+        harness.advance(11)
+        assert [c.message.attempts for c in claim(harness)] == [2]
+
+    def test_a_retry_whose_attempts_are_used_up_is_a_death(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new(max_attempts=1)])
+        (one,) = claim(harness)
+        assert settle(harness, one, Retry(failure=FAILURE, delay=timedelta())) is Settled.DEAD
+        message = harness.store.get([message_id])[message_id]
+        assert (message.state, message.error) == (MessageState.FAILED, FAILURE)
+        assert [depth.dead for depth in harness.store.depths()] == [1]
+
+    def test_a_death_is_final_whatever_attempts_are_left(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new(max_attempts=9)])
+        (one,) = claim(harness)
+        assert settle(harness, one, Death(failure=FAILURE)) is Settled.DEAD
+        assert harness.store.get([message_id])[message_id].state is MessageState.FAILED
+        assert claim(harness) == []
+
+    def test_a_batch_settles_each_by_its_own_outcome(self, harness: Harness) -> None:
+        harness.store.enqueue([new() for _ in range(4)])
+        done, retried, dead, lost = claim(harness)
+        settle(harness, lost, Success())
+        outcomes = [Success(), Retry(failure=FAILURE, delay=timedelta()), Death(failure=FAILURE), Success()]
+        answers = harness.store.settle(
+            [
+                Settlement(message_id=c.message.id, token=c.token, outcome=outcome)
+                for c, outcome in zip((done, retried, dead, lost), outcomes, strict=True)
+            ]
+        )
+        wanted = (Settled.DONE, Settled.RETRYING, Settled.DEAD, Settled.LOST)
+        assert [answers[c.message.id] for c in (done, retried, dead, lost)] == list(wanted)
+
+    def test_a_batch_that_is_cut_off_in_the_middle_changes_nothing(self, harness: Harness) -> None:
+        ids = harness.store.enqueue([new() for _ in range(3)])
+        claims = claim(harness)
+        outcomes = [Success(), Retry(failure=FAILURE, delay=timedelta()), Death(failure=FAILURE)]
+        batch = [
+            Settlement(message_id=c.message.id, token=c.token, outcome=outcome)
+            for c, outcome in zip(claims, outcomes, strict=True)
+        ]
+        with harness.broken_settling(), pytest.raises((DatabaseError, InterfaceError)):
+            harness.store.settle(batch)
+        assert {m.state for m in harness.store.get(ids).values()} == {MessageState.RUNNING}
+        assert [d.running for d in harness.store.depths()] == [3]
+        answers = harness.store.settle(batch)
+        assert [answers[c.message.id] for c in claims] == [Settled.DONE, Settled.RETRYING, Settled.DEAD]
+
+    def test_settling_nothing_is_nothing(self, harness: Harness) -> None:
+        assert harness.store.settle([]) == {}
+        assert harness.store.renew([], lease=LEASE) == set()
+        assert harness.store.get([]) == {}
+
+
+class TestOutcomes:
+    def finish(self, harness: Harness, count: int, report_to: str | None = "me") -> list[uuid.UUID]:
+        ids = harness.store.enqueue([new(report_to=report_to) for _ in range(count)])
+        for one in claim(harness, count):
+            settle(harness, one, Success(value=1))
+        return ids
+
+    def test_outcomes_are_handed_over_oldest_first_and_once(self, harness: Harness) -> None:
+        ids = self.finish(harness, 5)
+        first, rest = harness.store.take_outcomes("me", limit=3), harness.store.take_outcomes("me", limit=3)
+        assert [m.id for m in [*first, *rest]] == ids
+        assert {m.report_to for m in first} == {"me"}
+        assert harness.store.take_outcomes("me", limit=3) == []
+
+    def test_a_rolled_back_hand_over_did_not_happen(self, harness: Harness) -> None:
+        ids = self.finish(harness, 1)
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            assert [m.id for m in harness.store.take_outcomes("me", limit=9)] == ids
+            raise ZeroDivisionError
+        assert [m.id for m in harness.store.take_outcomes("me", limit=9)] == ids
+
+    def test_only_the_named_consumers_outcomes_and_only_terminal_ones(self, harness: Harness) -> None:
+        self.finish(harness, 1, report_to="other")
+        self.finish(harness, 1, report_to=None)
+        harness.store.enqueue([new(report_to="me")])
+        (one,) = claim(harness)
+        settle(harness, one, Retry(failure=FAILURE, delay=timedelta()))
+        assert harness.store.take_outcomes("me", limit=9) == []
+        (one,) = claim(harness)
+        settle(harness, one, Death(failure=FAILURE))
+        assert [(m.state, m.error) for m in harness.store.take_outcomes("me", limit=9)] == [
+            (MessageState.FAILED, FAILURE)
+        ]
+
+    def test_concurrent_consumers_get_disjoint_outcomes(self, harness: Harness) -> None:
+        ids = self.finish(harness, 100)
+
+        def take(_: int) -> list[uuid.UUID]:
+            return [m.id for _ in range(10) for m in harness.store.take_outcomes("me", limit=7)]
+
+        assert Counter(i for found in in_threads(4, take) for i in found) == Counter(ids)
+
+    def test_an_outcome_outlives_its_time_until_it_was_taken(self, harness: Harness) -> None:
+        ids = self.finish(harness, 1)
+        harness.advance(8 * 86400)
+        assert harness.store.retain(limit=9) == 0
+        assert [m.id for m in harness.store.take_outcomes("me", limit=9)] == ids
+        assert harness.store.retain(limit=9) == 1
+        assert harness.store.get(ids) == {}
+
+    def test_retention_is_bounded_and_zero_means_for_ever(self, harness: Harness) -> None:
+        harness.store.enqueue([new() for _ in range(5)])
+        *mortal, eternal = claim(harness)
+        for one in mortal:
+            settle(harness, one, Success(ttl=timedelta(seconds=10)))
+        settle(harness, eternal, Success(ttl=timedelta()))
+        assert harness.store.retain(limit=9) == 0
+        harness.advance(400 * 86400)
+        assert [harness.store.retain(limit=3) for _ in range(3)] == [3, 1, 0]
+        assert list(harness.store.get(c.message.id for c in [*mortal, eternal])) == [eternal.message.id]
+
+
+class TestDeadLetters:
+    def die(self, harness: Harness, **fields: Any) -> uuid.UUID:
+        (message_id,) = harness.store.enqueue([new("echo", args=[1], kwargs={"k": 2}, max_attempts=2, **fields)])
+        (one,) = claim(harness)
+        settle(harness, one, Death(failure=FAILURE))
+        return message_id
+
+    def test_a_replayed_dead_letter_waits_with_all_its_attempts(self, harness: Harness) -> None:
+        message_id = self.die(harness, headers={"h": 1}, priority=7, organization_id="acme")
+        assert harness.store.replay([message_id, uuid.uuid4()]) == {message_id}
+        (one,) = claim(harness)
+        message = one.message
+        assert (message.id, message.args, message.kwargs, message.headers) == (message_id, [1], {"k": 2}, {"h": 1})
+        assert (message.priority, message.organization_id, message.max_attempts) == (7, "acme", 2)
+        assert (message.attempts, message.error) == (1, FAILURE)
+        assert harness.store.replay([message_id]) == set()
+
+    def test_a_replayed_message_reports_its_new_outcome(self, harness: Harness) -> None:
+        message_id = self.die(harness, report_to="me")
+        assert len(harness.store.take_outcomes("me", limit=9)) == 1
+        harness.store.replay([message_id])
+        (one,) = claim(harness)
+        assert settle(harness, one, Success(value="at last")) is Settled.DONE
+        assert [m.result for m in harness.store.take_outcomes("me", limit=9)] == ["at last"]
+
+    def test_a_replay_that_dies_again_is_a_dead_letter_again(self, harness: Harness) -> None:
+        message_id = self.die(harness)
+        harness.store.replay([message_id])
+        (one,) = claim(harness)
+        assert settle(harness, one, Death(failure=FAILURE)) is Settled.DEAD
+        assert harness.store.replay([message_id]) == {message_id}
+
+    def test_dead_letters_leave_when_their_time_is_up(self, harness: Harness) -> None:
+        self.die(harness)
+        harness.advance(31 * 86400)
+        assert harness.store.retain(limit=9) == 2
+        assert harness.store.depths() == []
+
+
+def test_depths_are_exact(harness: Harness) -> None:
+    harness.store.enqueue([new(queue="a") for _ in range(3)])
+    harness.store.enqueue([new(queue="a", run_after=datetime.now(UTC) + timedelta(hours=1))])
+    harness.store.enqueue([new(queue="b")])
+    claim(harness, 1, "a")
+    harness.advance(90)
+    a, b = harness.store.depths()
+    assert (a.queue, a.waiting, a.delayed, a.running, a.dead) == ("a", 2, 1, 1, 0)
+    assert (b.queue, b.waiting, b.delayed, b.running, b.dead) == ("b", 1, 0, 0, 0)
+    assert 90 <= a.oldest_due_seconds < 120

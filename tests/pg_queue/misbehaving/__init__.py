@@ -1,0 +1,1 @@
+"""An app whose tasks raise, hang, exit, crash and return nonsense."""
