@@ -17,7 +17,7 @@ import psycopg
 from pg_queue.api import Election, Leadership, LeadershipLost
 from scheduler import metrics
 from scheduler.statements import statements
-from scheduler.tick import Pass, Tick
+from scheduler.tick import Pass, Tick, fire_statements
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,7 @@ class Loop:
             Configuration, DirectConnectionRequired: no session on which to lead can be had with these settings.
         """
         patience = _Patience(*_RECOVERY_SECONDS)
+        fire_statements()
         with self.election:
             while not self._stop.count:
                 try:
@@ -90,6 +91,7 @@ class Loop:
 
         Raises: as `run`, and what ends a session (`psycopg.Error`, `LeadershipLost`).
         """
+        fire_statements()
         with self.election:
             leadership = self.election.stand()
             if leadership is None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import psycopg
@@ -85,12 +86,7 @@ class Tick:
         self._session = leadership.session
         self._most = self._limit = batch or scheduler_settings().tick_batch
         self._session.execute(_SQL["configure"])
-        self._fire = {
-            is_careful: _SQL["fire"].format(
-                is_taken=_SQL["is_taken"] if is_careful else "false", enqueue=enqueue_sql("firing")
-            )
-            for is_careful in (False, True)
-        }
+        self._fire = fire_statements()
 
     def run(self, at: datetime | None = None) -> Pass:
         """Fire everything due at `at`, and return what was done; None: now, by the database's clock.
@@ -192,6 +188,20 @@ class Tick:
             self._limit = max(1, int(self._limit * _BATCH_SECONDS / seconds))
         elif seconds < _BATCH_SECONDS / 2:
             self._limit = min(self._most, self._limit * 2)
+
+
+@cache
+def fire_statements() -> Mapping[bool, str]:
+    """The statement that fires, by whether it looks into the ledger first: only after another leader was met there.
+
+    Made once per process, and best before it leads: the task registry imports the project's tasks, which takes a second.
+    """
+    return {
+        is_careful: _SQL["fire"].format(
+            is_taken=_SQL["is_taken"] if is_careful else "false", enqueue=enqueue_sql("firing")
+        )
+        for is_careful in (False, True)
+    }
 
 
 def id_prefix(at: datetime) -> str:

@@ -1,0 +1,265 @@
+"""Leaders that die, freeze and are cut off, as processes: the next due occurrence is fired, each once, none lost."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.processes import Manage, ProcessDatabase, RunningProcess
+from tests.scheduler.rows import Rows
+
+pytestmark = pytest.mark.processes
+
+LEADS = r"^leader "
+FIRED = "SELECT count(*) FROM scheduler_schedulerun WHERE state = 'fired'"
+
+
+def start(manage: Manage) -> RunningProcess:
+    """Start a scheduler, and wait until it stands."""
+    process = manage("run_scheduler", "--no-reaper")
+    process.wait_for_line(r"^started ")
+    return process
+
+
+def start_pair(manage: Manage) -> tuple[RunningProcess, RunningProcess]:
+    """A leader and a standby."""
+    leader = start(manage)
+    leader.wait_for_line(LEADS)
+    standby = start(manage)
+    return leader, standby
+
+
+def add_every_second(rows: Rows, count: int = 1) -> list[uuid.UUID]:
+    now = database_clock(rows)
+    made = [rows.add_interval(1, next_run_at=now.replace(microsecond=0) + timedelta(seconds=1)) for _ in range(count)]
+    rows.session.execute("NOTIFY downbeat_schedules")
+    return made
+
+
+def database_clock(rows: Rows) -> datetime:
+    row = rows.session.execute("SELECT clock_timestamp() AS now").fetchone()
+    assert row is not None
+    now: datetime = row["now"]
+    return now
+
+
+def wait_until(is_true: Callable[[], Any], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+def wait_for_fires(rows: Rows, more: int, seconds: float) -> None:
+    before = rows.count(FIRED)
+    wait_until(lambda: rows.count(FIRED) >= before + more, seconds, f"{more} more fires")
+
+
+def assert_each_second_accounted_for_once(rows: Rows) -> None:
+    """Fired and coalesced occurrences together are every second from the first to the last, without overlap."""
+    for schedule in {run["schedule_id"] for run in rows.runs()}:
+        seconds: list[datetime] = []
+        for run in rows.runs(schedule):
+            end = run["span_end"] or run["scheduled_for"]
+            length = int((end - run["scheduled_for"]).total_seconds()) + 1
+            assert length == run["occurrences"]
+            seconds += [run["scheduled_for"] + timedelta(seconds=step) for step in range(length)]
+        assert seconds == [seconds[0] + timedelta(seconds=step) for step in range(len(seconds))]
+    assert rows.count("SELECT count(*) FROM pg_queue_message") == rows.count(FIRED)
+    assert rows.count("SELECT count(*) FROM pg_queue_message JOIN scheduler_schedulerun USING (id)") == rows.count(
+        FIRED
+    )
+
+
+def test_when_the_leader_is_killed_the_standby_fires_the_next_occurrence(manage: Manage, rows: Rows) -> None:
+    leader, standby = start_pair(manage)
+    add_every_second(rows, 3)
+    wait_for_fires(rows, 3, 5)
+    leader.kill()
+    standby.wait_for_line(LEADS, timeout=5)
+    wait_for_fires(rows, 3, 5)
+    assert standby.stop() == 0
+    assert_each_second_accounted_for_once(rows)
+
+
+def test_a_clean_stop_hands_over_at_once(manage: Manage, rows: Rows) -> None:
+    leader, standby = start_pair(manage)
+    add_every_second(rows)
+    wait_for_fires(rows, 1, 5)
+    assert leader.stop(timeout=5) == 0
+    standby.wait_for_line(LEADS, timeout=3)
+    wait_for_fires(rows, 2, 5)
+    assert standby.stop() == 0
+    assert {run["state"] for run in rows.runs()} == {"fired"}
+    assert_each_second_accounted_for_once(rows)
+
+
+def test_when_an_idle_leader_freezes_it_is_replaced_and_finds_itself_replaced_when_it_thaws(
+    manage: Manage, rows: Rows
+) -> None:
+    leader, standby = start_pair(manage)
+    leader.freeze()
+    standby.wait_for_line(LEADS, timeout=12)
+    add_every_second(rows)
+    wait_for_fires(rows, 2, 5)
+    seen = len(leader.lines)
+    leader.thaw()
+    leader.wait_for_line(r"leader\.session_lost", after=seen)
+    wait_for_fires(rows, 2, 5)
+    assert standby.stop() == 0
+    leader.wait_for_line(LEADS, after=seen, timeout=5)
+    wait_for_fires(rows, 2, 5)
+    assert leader.stop() == 0
+    assert_each_second_accounted_for_once(rows)
+
+
+@contextmanager
+def tick_held_at_the_message(process_database: ProcessDatabase) -> Iterator[None]:
+    """While it lasts a tick stops in the middle of its writing statement, its schedules and runs already written."""
+    with process_database.connect() as gate:
+        gate.execute(
+            """
+            CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                PERFORM pg_advisory_xact_lock_shared(42);
+                RETURN NULL;
+            END $$;
+            CREATE TRIGGER gate AFTER INSERT ON pg_queue_message FOR EACH STATEMENT EXECUTE FUNCTION wait_at_gate();
+            SELECT pg_advisory_lock(42);
+            """
+        )
+        yield
+        gate.execute("SELECT pg_advisory_unlock(42); DROP TRIGGER gate ON pg_queue_message")
+
+
+IS_AT_GATE = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted"
+
+
+LEADER_SLEEPS = """
+    SELECT count(*) FROM pg_stat_activity JOIN pg_queue_leader USING (pid)
+    WHERE state = 'idle' AND query LIKE 'SELECT extract(epoch FROM%'
+"""
+
+
+def test_a_leader_frozen_in_the_middle_of_a_tick_is_replaced_and_what_it_had_in_hand_is_never_committed(
+    manage: Manage, rows: Rows, process_database: ProcessDatabase
+) -> None:
+    leader, standby = start_pair(manage)
+    with tick_held_at_the_message(process_database):
+        add_every_second(rows, 5)
+        wait_until(lambda: rows.count(IS_AT_GATE) == 1, 5, "the tick is held")
+        leader.freeze()
+    # The gate is open: the server finishes the statement, and the frozen leader never says commit.
+    standby.wait_for_line(LEADS, timeout=15)
+    wait_for_fires(rows, 5, 5)
+    before_thaw = {run["id"] for run in rows.runs()}
+    seen = len(leader.lines)
+    leader.thaw()
+    leader.wait_for_line(r"leader\.session_lost", after=seen)
+    wait_for_fires(rows, 5, 5)
+    assert standby.stop() == 0
+    leader.stop()
+    assert {run["term"] for run in rows.runs() if run["id"] in before_thaw} == {2}
+    assert_each_second_accounted_for_once(rows)
+
+
+def test_a_leader_whose_connection_is_dropped_stands_again_and_loses_nothing(manage: Manage, rows: Rows) -> None:
+    leader = start(manage)
+    leader.wait_for_line(LEADS)
+    add_every_second(rows, 2)
+    for _ in range(3):
+        wait_for_fires(rows, 2, 5)
+        seen = len(leader.lines)
+        rows.session.execute("SELECT pg_terminate_backend(pid) FROM pg_queue_leader")
+        leader.wait_for_line(LEADS, after=seen, timeout=5)
+    wait_for_fires(rows, 2, 5)
+    assert leader.stop() == 0
+    assert rows.count("SELECT max(term) FROM pg_queue_leader") == 4
+    assert_each_second_accounted_for_once(rows)
+
+
+def test_a_change_is_seen_at_once_and_a_row_written_behind_its_back_within_a_stamp(manage: Manage, rows: Rows) -> None:
+    leader = start(manage)
+    leader.wait_for_line(LEADS)
+    add_every_second(rows)
+    wait_for_fires(rows, 1, 1.9)
+    rows.add(next_run_at=database_clock(rows).replace(second=0, microsecond=0))
+    wait_until(
+        lambda: rows.count(
+            "SELECT count(*) FROM scheduler_pgperiodicschedule WHERE kind = 'crontab' AND last_run_at IS NOT NULL"
+        ),
+        4,
+        "an unannounced row is fired",
+    )
+    assert leader.stop() == 0
+
+
+def test_a_due_row_that_somebody_holds_does_not_spin_the_loop(
+    manage: Manage, rows: Rows, process_database: ProcessDatabase
+) -> None:
+    schedule_id = rows.add(next_run_at=database_clock(rows).replace(second=0, microsecond=0))
+    with process_database.connect() as editor, editor.transaction():
+        editor.execute("SELECT FROM scheduler_pgperiodicschedule WHERE pipeline_id = %s FOR UPDATE", [schedule_id])
+        leader = start(manage)
+        leader.wait_for_line(LEADS)
+        wait_until(lambda: rows.count(LEADER_SLEEPS), 10, "the first pass is made")
+        watched = psutil.Process(leader.pid)
+        before = sum(watched.cpu_times()[:2])
+        with pytest.raises(AssertionError):
+            wait_until(lambda: rows.runs(), 4, "nothing may be fired while the row is held")
+        assert sum(watched.cpu_times()[:2]) - before < 0.6
+    wait_until(lambda: rows.runs(schedule_id), 3, "the row is fired once it is free")
+    assert leader.stop() == 0
+
+
+def test_once_makes_one_pass_and_says_so_in_json_and_leaves_it_to_a_leader_where_there_is_one(
+    manage: Manage, rows: Rows
+) -> None:
+    rows.add(next_run_at=database_clock(rows).replace(second=0, microsecond=0))
+    alone = manage.run("run_scheduler", "--once", "--json")
+    assert alone.returncode == 0
+    events = {line["event"]: line for line in map(json.loads, alone.stdout.splitlines())}
+    assert events["passed"]["fired"] == 1
+
+    leader = start(manage)
+    leader.wait_for_line(LEADS)
+    beside = manage.run("run_scheduler", "--once", "--json", "--no-reaper")
+    assert beside.returncode == 0
+    events = {line["event"]: line for line in map(json.loads, beside.stdout.splitlines())}
+    assert events["skipped"]["term"] == 2
+    assert leader.stop() == 0
+
+
+def test_health_tells_the_role_and_metrics_tell_the_fires(manage: Manage, rows: Rows) -> None:
+    leader = manage("run_scheduler", "--health-port", "0")
+    port = leader.wait_for_line(r"^started .*health_port=(\d+)")[1]
+    leader.wait_for_line(LEADS)
+    add_every_second(rows)
+    wait_for_fires(rows, 1, 5)
+
+    def get(path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    assert json.loads(get("/healthz"))["status"] == "ok"
+    ready = json.loads(get("/readyz"))
+    assert (ready["status"], ready["role"], ready["term"]) == ("ready", "leader", 1)
+    metrics = get("/metrics")
+    for line in (
+        "downbeat_scheduler_is_leader 1.0",
+        "downbeat_scheduler_term 1.0",
+        "downbeat_schedules_quarantined 0.0",
+    ):
+        assert line in metrics
+    assert 'downbeat_occurrences_total{outcome="fired"}' in metrics
+    assert "downbeat_due_lag_seconds" in metrics
+    assert leader.stop() == 0
