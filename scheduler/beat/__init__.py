@@ -8,25 +8,29 @@ schedules are fired by PG only.
 - `mirror`: the best-effort write of our row while Beat is the firer;
 - `trigger`: the database's own guard of Beat's rows.
 
-The facts about Beat that this rests on are in `docs/explanation/beat.md`.
+What a user needs to know of it is in `docs/howto/schedules.md`.
 """
 
 from __future__ import annotations
 
 from django.apps import apps
+from django.db import router
 
 from scheduler.errors import BeatUnavailable
+from scheduler.settings import scheduler_settings
+
+_LABEL = "django_celery_beat"
 
 
 def is_installed() -> bool:
-    """Whether django-celery-beat is among the project's INSTALLED_APPS."""
-    return apps.is_installed("django_celery_beat")
+    """Whether django-celery-beat is among the project's INSTALLED_APPS, with its tables in the scheduler's database."""
+    return apps.is_installed(_LABEL) and router.allow_migrate(scheduler_settings().database, _LABEL)
 
 
 def require() -> None:
-    """Raises `BeatUnavailable` where django-celery-beat is not installed."""
+    """Raises `BeatUnavailable` where `is_installed` says no."""
     if not is_installed():
         raise BeatUnavailable(
-            "firer: expected 'pg', because django-celery-beat is not installed here, got: 'beat'; "
-            "install it and add 'django_celery_beat' to INSTALLED_APPS, or choose firer 'pg'"
+            "firer: expected 'pg', because django-celery-beat is not installed in this database, got: 'beat'; "
+            "install it, add 'django_celery_beat' to INSTALLED_APPS and migrate, or choose firer 'pg'"
         )

@@ -107,3 +107,15 @@ def test_a_run_whose_message_is_gone_keeps_its_state() -> None:
         occurrences=1,
     )
     assert api.runs_with_live_state([lost])[0].state is RunState.FIRED
+
+
+def test_a_run_that_the_ledger_cannot_take_has_no_message_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make()
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(ScheduleRun, "save", fail)
+    with pytest.raises(RuntimeError, match="disk full"):
+        api.run_schedule(made.pk)
+    assert queue.depths() == []
