@@ -194,7 +194,7 @@ class Tick:
 def fire_statements() -> Mapping[bool, str]:
     """The statement that fires, by whether it looks into the ledger first: only after another leader was met there.
 
-    Made once per process, and best before it leads: the task registry imports the project's tasks, which takes a second.
+    Made once per process, and best before it leads: the task registry imports the project's tasks, which is slow.
     """
     return {
         is_careful: _SQL["fire"].format(

@@ -53,7 +53,9 @@ class Command(ServiceCommand):
             if options["once"]:
                 self._serve_once(DutyRounds(duties))
             else:
-                self._serve_until_stopped(Reaper(duties), options["health_port"], options["health_host"])
+                self._serve_until_stopped(
+                    Reaper(duties) if duties else None, options["health_port"], options["health_host"]
+                )
 
     def _serve_once(self, rounds: DutyRounds) -> None:
         self.say_started(mode="once")
@@ -70,18 +72,20 @@ class Command(ServiceCommand):
             if done.rows or done.error:
                 self.say("round", duty=done.duty, rows=done.rows, error=done.error)
 
-    def _serve_until_stopped(self, reaper: Reaper, port: int | None, host: str) -> None:
+    def _serve_until_stopped(self, reaper: Reaper | None, port: int | None, host: str) -> None:
         health = None
         if port is not None:
             health = HealthServer(port, self._pulse, host=host, app_labels=self.app_labels, details=self.details)
         self.say_started(**({"health_port": health.port} if health else {}))
         if health:
             health.start()
-        reaper.start()
+        if reaper:
+            reaper.start()
         try:
             self._loop.run()
         finally:
-            reaper.stop()
+            if reaper:
+                reaper.stop()
             if health:
                 health.stop()
         self.say("stopped")
