@@ -43,7 +43,7 @@ def encode_outcomes(outcomes: Iterable[tuple[Settlement, Any, float]]) -> str:
 
 
 def decode_message(row: Row) -> Message:
-    """The message in the first nineteen columns. JSON comes as text: `json.loads` of bytes costs three times as much."""
+    """The message in the first nineteen columns. JSON comes as text: parsing bytes costs three times as much."""
     return Message(
         id=row[0],
         task=row[1],

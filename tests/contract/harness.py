@@ -63,7 +63,7 @@ class PostgresHarness:
         with connection.cursor() as cursor:
             cursor.execute("""
                 CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$
-                BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$
+                BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$
             """)
             cursor.execute(
                 "CREATE TRIGGER cut BEFORE INSERT ON pg_queue_deadletter FOR EACH ROW EXECUTE FUNCTION cut()"

@@ -101,9 +101,9 @@ class TestEnqueue:
         assert abs(made_at - datetime.now(UTC)) < timedelta(seconds=60)
 
     def test_nothing_is_enqueued_when_the_callers_transaction_is_rolled_back(self, harness: Harness) -> None:
-        with pytest.raises(ZeroDivisionError), transaction.atomic():
+        with transaction.atomic():
             (message_id,) = harness.store.enqueue([new()])
-            raise ZeroDivisionError
+            transaction.set_rollback(True)
         assert harness.store.get([message_id]) == {}
         assert claim(harness) == []
 
@@ -361,9 +361,9 @@ class TestOutcomes:
 
     def test_a_rolled_back_hand_over_did_not_happen(self, harness: Harness) -> None:
         ids = self.finish(harness, 1)
-        with pytest.raises(ZeroDivisionError), transaction.atomic():
+        with transaction.atomic():
             assert [m.id for m in harness.store.take_outcomes("me", limit=9)] == ids
-            raise ZeroDivisionError
+            transaction.set_rollback(True)
         assert [m.id for m in harness.store.take_outcomes("me", limit=9)] == ids
 
     def test_only_the_named_consumers_outcomes_and_only_terminal_ones(self, harness: Harness) -> None:
