@@ -1,0 +1,63 @@
+"""1,000 occurrences while schedulers and a worker are killed at random: each once in the ledger, each run."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from tests.processes import Manage, RunningProcess
+from tests.scheduler.processes.test_failover import (
+    FIRED,
+    add_every_second,
+    assert_each_second_accounted_for_once,
+    wait_until,
+)
+from tests.scheduler.rows import Rows
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+
+SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.scheduler.processes.settings", "DOWNBEAT_LOG_LEVEL": "WARNING"}
+COMMANDS = {
+    "first scheduler": ("run_scheduler",),
+    "second scheduler": ("run_scheduler",),
+    "worker": ("run_worker", "--queues", "default", "--concurrency", "1"),
+}
+ACCOUNTED_FOR = "SELECT coalesce(sum(occurrences), 0) FROM scheduler_schedulerun"
+
+
+def test_a_thousand_occurrences_under_random_kills(manage: Manage, rows: Rows) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")  # noqa: T201 - shown when the test fails
+    chance = random.Random(seed)
+    running = {name: manage(*command, env=SETTINGS) for name, command in COMMANDS.items()}
+    for process in running.values():
+        process.wait_for_line("^started ")
+    add_every_second(rows, 50)
+    wait_until(lambda: rows.count(FIRED) > 0, 20, "the first fire")
+
+    kills = 0
+    while rows.count(ACCOUNTED_FOR) < 1_000:
+        name = chance.choice(list(running))
+        running[name].kill(group=True)
+        kills += 1
+        time.sleep(chance.uniform(0.1, 1.5))  # the fault itself: how long it stays away
+        running[name] = start_again(manage, name)
+    rows.session.execute("UPDATE scheduler_pgperiodicschedule SET enabled = false")
+
+    wait_until(lambda: rows.count("SELECT count(*) FROM pg_queue_message") == 0, 90, "every message is run")
+    wait_until(lambda: rows.count(FIRED) == 0, 30, "every outcome is in the ledger")
+    assert kills >= 3
+    assert rows.count("SELECT count(*) FROM scheduler_schedulerun WHERE state NOT IN ('succeeded', 'coalesced')") == 0
+    ran = rows.count("SELECT count(*) FROM pg_queue_result JOIN scheduler_schedulerun ON id = message_id")
+    assert ran == rows.count("SELECT count(*) FROM scheduler_schedulerun WHERE state = 'succeeded'")
+    assert ran == rows.count("SELECT count(*) FROM pg_queue_result")
+    assert_each_second_accounted_for_once(rows)
+
+
+def start_again(manage: Manage, name: str) -> RunningProcess:
+    """Start the process that was killed, and wait until it is up."""
+    process = manage(*COMMANDS[name], env=SETTINGS)
+    process.wait_for_line("^started ", timeout=60)
+    return process
