@@ -17,7 +17,7 @@ class InstantField(serializers.DateTimeField):
     def enforce_timezone(self, value: datetime) -> datetime:
         """As DRF's, without guessing a time zone."""
         if value.tzinfo is None:
-            self.fail("invalid")
+            self.fail("make_aware", timezone="UTC")
         return super().enforce_timezone(value)
 
 
@@ -51,7 +51,7 @@ class StrictSerializer(serializers.Serializer):
         field = self.fields.get(name)
         if field is None or not isinstance(data, Mapping):
             return errors
-        if isinstance(field, serializers.BaseSerializer) and data.get(name):
+        if isinstance(field, serializers.BaseSerializer) and isinstance(data.get(name), list | dict):
             return errors  # they name the fields inside
         if name not in data:
             return [f"expected {expectation(field)}, got nothing"]

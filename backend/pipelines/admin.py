@@ -22,7 +22,7 @@ from backend.pipelines.models import (
     TimeZoneSummary,
 )
 from scheduler.admin import RunAdmin, ScheduleAdmin
-from scheduler.admin.filters import OrganizationFilter
+from scheduler.admin import filters as ledger
 from scheduler.admin.forms import SuggestingInput, task_names, zone_names
 from scheduler.admin.paginator import BoundedPaginator
 from scheduler.admin.presentation import badge, brief, instant, pretty
@@ -43,6 +43,29 @@ class OrganizationScope:
         if request.user.is_superuser:  # type: ignore[union-attr]
             return rows
         return rows.filter(organization_id__in=organizations.visible_to(request.user).values("slug"))
+
+
+class OrganizationFilter(admin.SimpleListFilter):
+    """By organization, among those that the user may see."""
+
+    title = "organization"
+    parameter_name = "organization"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Those organizations."""
+        return [(o.slug, o.name) for o in organizations.visible_to(request.user)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Rows of the chosen one."""
+        return queryset.filter(organization_id=self.value()) if self.value() else queryset
+
+
+class OneOrganizationFilter(OrganizationFilter, ledger.OrganizationFilter):
+    """Always one, as the ledger's index wants it."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Runs of the chosen one."""
+        return ledger.OrganizationFilter.queryset(self, request, queryset)
 
 
 class MembershipInline(admin.TabularInline):
@@ -76,7 +99,7 @@ class StepForm(forms.ModelForm):
             "position": forms.NumberInput(attrs={"class": "db-position", "min": 1}),
             "task": SuggestingInput(task_names, {"autocomplete": "off"}),
             "args": forms.Textarea(attrs={"rows": 1, "class": "db-code db-narrow"}),
-            "kwargs": forms.Textarea(attrs={"rows": 1, "class": "db-code db-narrow"}),
+            "kwargs": forms.Textarea(attrs={"rows": 1, "class": "db-code"}),
         }
 
     def clean_args(self) -> Any:
@@ -94,6 +117,7 @@ class StepInline(admin.TabularInline):
     model = PipelineStep
     form = StepForm
     extra = 1
+    verbose_name = "step"
     verbose_name_plural = "steps, in ascending order of position"
 
 
@@ -104,6 +128,7 @@ class PipelineForm(RefusableForm):
         model = Pipeline
         fields = ["name", "organization", "active", "expression", "timezone", "dialect"]
         widgets = {
+            "name": admin.widgets.AdminTextInputWidget(attrs={"class": "vTextField db-wide"}),
             "expression": admin.widgets.AdminTextInputWidget(attrs={"spellcheck": "false"}),
             "timezone": SuggestingInput(zone_names, {"class": "vTextField", "autocomplete": "off"}),
         }
@@ -116,7 +141,7 @@ class PipelineAdmin(OrganizationScope, RefusalMixin, admin.ModelAdmin):
     form = PipelineForm
     change_form_template = "admin/pipelines/pipeline_form.html"
     list_display = ("name", "state", "expression", "timezone", "steps_", "last", "organization")
-    list_filter = ("active", "organization")
+    list_filter = ("active", OrganizationFilter)
     list_select_related = ("organization",)
     search_fields = ("name", "=id")
     search_help_text = "Name or id"
@@ -252,7 +277,7 @@ class PipelineExecutionAdmin(OrganizationScope, ReadOnlyAdmin):
     """Executions of pipelines, read-only."""
 
     list_display = ("pipeline_name", "state_", "started", "finished", "attempt", "outcome", "organization")
-    list_filter = ("state", "organization")
+    list_filter = ("state", OrganizationFilter)
     list_select_related = ("organization",)
     search_fields = ("=id", "=pipeline__id")
     search_help_text = "Id of the execution or of its pipeline"
@@ -338,3 +363,5 @@ class OrganizationScheduleAdmin(OrganizationScope, ScheduleAdmin):
 @admin.register(ScheduleRun)
 class OrganizationRunAdmin(OrganizationScope, RunAdmin):
     """The scheduler's pages of runs."""
+
+    list_filter = (*RunAdmin.list_filter[:-1], OneOrganizationFilter)

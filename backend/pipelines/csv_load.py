@@ -32,7 +32,7 @@ def load(name: str) -> int:
     path = locate(name)
     with path.open("rb") as source, transaction.atomic(), connection.cursor() as cursor:
         _check_header(path, source)
-        cursor.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.Identifier(TABLE)).as_string(None))
+        cursor.execute(f"TRUNCATE {TABLE} RESTART IDENTITY")
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, HEADER true)").format(
             sql.Identifier(TABLE), sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         )

@@ -247,17 +247,30 @@ class TimeZoneChange(models.Model):
     offset_before_minutes = models.SmallIntegerField()
     offset_after_minutes = models.SmallIntegerField()
     abbreviation = models.CharField(max_length=8)
-    region = models.CharField(max_length=32, null=True, blank=True)
-    """Set by `pipelines.transform`: the first part of the zone's name."""
-    year = models.SmallIntegerField(null=True, blank=True)
-    shift_minutes = models.SmallIntegerField(null=True, blank=True)
-    """Set by `pipelines.transform`: positive where clocks went forward."""
 
     class Meta:
         verbose_name = "time zone change"
 
     def __str__(self) -> str:
         return f"{self.zone} {self.changed_at:%Y-%m-%d %H:%M}"
+
+
+class TimeZoneShift(models.Model):
+    """A change as `pipelines.transform` has understood it."""
+
+    zone = models.CharField(max_length=64)
+    region = models.CharField(max_length=32)
+    """The first part of the zone's name."""
+    changed_at = models.DateTimeField()
+    year = models.SmallIntegerField()
+    shift_minutes = models.SmallIntegerField()
+    """Positive where clocks went forward."""
+
+    class Meta:
+        verbose_name = "time zone shift"
+
+    def __str__(self) -> str:
+        return f"{self.zone} {self.changed_at:%Y-%m-%d %H:%M} {self.shift_minutes:+d} min"
 
 
 class TimeZoneSummary(models.Model):

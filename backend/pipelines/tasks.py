@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import shared_task
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
 from backend.pipelines import csv_load, execution, retention
 from backend.pipelines.domain import RUN_TASK
@@ -57,8 +57,9 @@ def load_csv(path: str) -> dict[str, Any]:
 
 @task("pipelines.transform")
 def transform(previous: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Derive region, year and shift of the loaded changes."""
-    with connection.cursor() as cursor:
+    """Derive region, year and shift of the loaded changes, into a table of their own."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("TRUNCATE pipelines_timezoneshift RESTART IDENTITY")
         cursor.execute((SQL / "transform.sql").read_text())
         return {"loaded": (previous or {}).get("rows"), "transformed": cursor.rowcount}
 

@@ -39,7 +39,8 @@ class QueueFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """The queues that schedules use."""
-        return [(q, q) for q in PgPeriodicSchedule.objects.order_by("queue").values_list("queue", flat=True).distinct()]
+        queues = model_admin.get_queryset(request).order_by("queue").values_list("queue", flat=True)
+        return [(queue, queue) for queue in queues.distinct()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Schedules whose runs go there."""

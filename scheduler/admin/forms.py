@@ -76,8 +76,8 @@ class ScheduleForm(RefusableForm):
             "args": "Arguments",
             "kwargs": "Keyword arguments",
             "cron_string": "Expression",
-            "starts_at": "Not before (UTC)",
-            "ends_at": "Not from (UTC)",
+            "starts_at": "Starts at (UTC)",
+            "ends_at": "Ends at (UTC)",
             "max_attempts": "Attempts per run",
             "grace_seconds": "Catch-up window (seconds)",
             "firer": "Fired by",
@@ -101,7 +101,7 @@ class ScheduleForm(RefusableForm):
             "workflow_id": "A mark of your own.",
         }
         widgets = {
-            "pipeline_name": AdminTextInputWidget(attrs={"class": "vTextField", "autofocus": True}),
+            "pipeline_name": AdminTextInputWidget(attrs={"class": "vTextField db-wide", "autofocus": True}),
             "task": SuggestingInput(task_names, {"class": "vTextField", "autocomplete": "off"}),
             "timezone": SuggestingInput(zone_names, {"class": "vTextField", "autocomplete": "off"}),
             "cron_string": AdminTextInputWidget(attrs={"class": "vTextField", "spellcheck": "false"}),
@@ -123,8 +123,9 @@ class ScheduleForm(RefusableForm):
             if name in self.fields:
                 self.fields[name].required = False
 
-    def validate_constraints(self) -> None:
-        """Left to the choke points, which set the columns that the constraints compare."""
+    def _get_validation_exclusions(self) -> set[str]:
+        """Leaves the model's own validation out: the choke points' refusals name field, expectation and value."""
+        return {field.name for field in self._meta.model._meta.get_fields()}
 
     def arguments(self) -> dict[str, Any]:
         """What the choke points are to write: everything of a new schedule, what was changed of an existing one."""
@@ -146,6 +147,6 @@ class PauseForm(forms.Form):
     reason = forms.CharField(
         max_length=500,
         required=False,
-        widget=forms.TextInput(attrs={"class": "vTextField", "autofocus": True}),
+        widget=forms.TextInput(attrs={"class": "vTextField db-wide", "autofocus": True}),
         help_text="Shown beside the schedule until it is resumed.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import cast
 
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
@@ -16,5 +17,5 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
     @cached_property
     def count(self) -> int:
         """How many rows there are, `MOST_ROWS` when there are more."""
-        rows: QuerySet[Model] = self.object_list
+        rows = cast("QuerySet[Model]", self.object_list)
         return rows.order_by()[:MOST_ROWS].count()

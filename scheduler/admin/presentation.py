@@ -34,6 +34,21 @@ def instant(value: datetime | None, timezone: str = "UTC") -> str:
     )
 
 
+def moment(value: datetime | None, beside: datetime | None = None) -> str:
+    """UTC without saying so, for a list whose head says it: to the second, or, of the day of `beside`, time alone.
+
+    Next to another instant the milliseconds count.
+    """
+    if value is None:
+        return NOTHING
+    at = value.astimezone(UTC)
+    text = f"{at:%Y-%m-%d %H:%M:%S}"
+    if beside is not None:
+        same_day = at.date() == beside.astimezone(UTC).date()
+        text = f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}" if same_day else text
+    return format_html('<time datetime="{}" class="db-instant">{}</time>', at.isoformat(), text)
+
+
 def wall(value: datetime, timezone: str, *, with_weekday: bool = False) -> str:
     """`value` on the wall clock of `timezone`, to the second; in UTC when the zone does not exist."""
     try:

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -18,7 +18,7 @@ from pg_queue import api as queue
 from scheduler import api
 from scheduler.admin.filters import OrganizationFilter, RecentFilter, ScheduleFilter
 from scheduler.admin.paginator import BoundedPaginator
-from scheduler.admin.presentation import NOTHING, badge, instant, note, outcome, pretty
+from scheduler.admin.presentation import NOTHING, badge, instant, moment, note, outcome, pretty, wall
 from scheduler.admin.readonly import ReadOnlyAdmin
 from scheduler.models import PgPeriodicSchedule, ScheduleRun
 
@@ -49,7 +49,7 @@ def attach(runs: Any) -> list[ScheduleRun]:
 class RunAdmin(ReadOnlyAdmin):
     """Runs: what became of each occurrence. Read-only."""
 
-    list_display = ("due", "what", "state_", "fired", "started", "finished", "outcome_", "origin", "firer")
+    list_display = ("due_", "what", "state_", "fired_", "started_", "finished_", "outcome_", "origin")
     list_filter = (ScheduleFilter, RecentFilter, "state", "origin", OrganizationFilter)
     search_fields = ("schedule",)
     search_help_text = "Name of the schedule, or the id of a run or a schedule"
@@ -83,6 +83,12 @@ class RunAdmin(ReadOnlyAdmin):
         row = super().get_object(request, object_id, from_field)
         return None if row is None else attach([row])[0]
 
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Names the run by its schedule and occurrence."""
+        row = kwargs["obj"]
+        context["subtitle"] = f"{row.schedule_name or row.schedule_id}, {wall(row.scheduled_for, 'UTC')}"
+        return super().render_change_form(request, context, *args, **kwargs)
+
     def get_search_results(self, request: HttpRequest, queryset: QuerySet[Any], search_term: str) -> Any:
         """By id, or by the name of a schedule that exists."""
         term = search_term.strip()
@@ -95,10 +101,30 @@ class RunAdmin(ReadOnlyAdmin):
             return queryset.filter(schedule_id__in=list(named.values_list("pk", flat=True)[:MOST_MATCHES])), False
         return queryset.filter(id=found) | queryset.filter(schedule_id=found), False
 
-    @admin.display(description="scheduled for", ordering="scheduled_for")
+    @admin.display(description="scheduled for")
     def due(self, row: Any) -> str:
         """The occurrence, or the first of a stretch."""
         return instant(row.scheduled_for)
+
+    @admin.display(description="scheduled for (UTC)", ordering="scheduled_for")
+    def due_(self, row: Any) -> str:
+        """The occurrence, in the list."""
+        return moment(row.scheduled_for)
+
+    @admin.display(description="fired")
+    def fired_(self, row: Any) -> str:
+        """When its message was enqueued, in the list."""
+        return moment(row.live.fired_at, row.scheduled_for)
+
+    @admin.display(description="started")
+    def started_(self, row: Any) -> str:
+        """When a worker took it (last), in the list."""
+        return moment(row.live.started_at, row.scheduled_for)
+
+    @admin.display(description="finished")
+    def finished_(self, row: Any) -> str:
+        """When it ended, in the list."""
+        return moment(row.live.finished_at, row.scheduled_for)
 
     @admin.display(description="schedule")
     def what(self, row: Any) -> str:

@@ -21,7 +21,7 @@ from scheduler.admin import preview
 from scheduler.admin.filters import QueueFilter, StateFilter
 from scheduler.admin.forms import PauseForm, ScheduleForm
 from scheduler.admin.paginator import BoundedPaginator
-from scheduler.admin.presentation import badge, instant, note, outcome
+from scheduler.admin.presentation import badge, instant, moment, note, outcome
 from scheduler.admin.refusal import RefusalMixin
 from scheduler.domain import ScheduleKind
 from scheduler.errors import InvalidInput, SchedulerError
@@ -37,7 +37,16 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     """Schedules: create, edit, pause, resume, run now, delete; all through the choke points."""
 
     form = ScheduleForm
-    list_display = ("name", "state_", "task", "when", "last_run", "next_run", "queue", "firer", "organization_id")
+    list_display = (
+        "name",
+        "state_",
+        "task",
+        "when",
+        "last_run_at_",
+        "next_run_at_",
+        "firer",
+        "organization_id",
+    )
     list_filter = (StateFilter, "kind", "firer", QueueFilter)
     search_fields = ("pipeline_name", "task", "=pipeline_id")
     search_help_text = "Name, task or id"
@@ -108,12 +117,22 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         zone = "" if row.kind == ScheduleKind.INTERVAL else row.timezone
         return format_html('<code>{}</code> <span class="db-zone">{}</span>', row.cron_string, zone)
 
-    @admin.display(description="last run", ordering="last_run_at")
+    @admin.display(description="last run (UTC)", ordering="last_run_at")
+    def last_run_at_(self, row: PgPeriodicSchedule) -> str:
+        """The occurrence fired last, in the list."""
+        return moment(row.last_run_at)
+
+    @admin.display(description="next run (UTC)", ordering="next_run_at")
+    def next_run_at_(self, row: PgPeriodicSchedule) -> str:
+        """The next occurrence, in the list; a dash while nothing will be fired."""
+        return moment(row.next_run_at if row.state == "active" else None)
+
+    @admin.display(description="last run")
     def last_run(self, row: PgPeriodicSchedule) -> str:
         """The occurrence fired last."""
         return instant(row.last_run_at)
 
-    @admin.display(description="next run", ordering="next_run_at")
+    @admin.display(description="next run")
     def next_run(self, row: PgPeriodicSchedule) -> str:
         """The next occurrence; a dash while nothing will be fired."""
         return instant(row.next_run_at if row.state == "active" else None)
@@ -157,7 +176,8 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
                 "id": run.id,
                 "origin": run.origin,
                 "state": badge(run.state),
-                "instants": [instant(at) for at in (run.scheduled_for, run.fired_at, run.started_at, run.finished_at)],
+                "scheduled_for": moment(run.scheduled_for),
+                "instants": [moment(at, run.scheduled_for) for at in (run.fired_at, run.started_at, run.finished_at)],
                 "outcome": outcome(run.result, run.error),
             }
             for run in runs

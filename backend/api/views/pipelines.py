@@ -27,19 +27,21 @@ class PipelineViewSet(OrganizationScope, viewsets.ModelViewSet):
     permission_model = "pipelines.pipeline"
     extra_permissions = {"executions": ["pipelines.view_pipelineexecution"]}
 
-    @extend_schema(request=None, responses=PipelineSerializer)
+    @extend_schema(summary="Activate pipeline", request=None, responses=PipelineSerializer)
     @action(detail=True, methods=["post"])
     def activate(self, request: Request, pk: str) -> Response:
         """Resume the pipeline's schedule."""
         return self._switch(True)
 
-    @extend_schema(request=None, responses=PipelineSerializer)
+    @extend_schema(summary="Deactivate pipeline", request=None, responses=PipelineSerializer)
     @action(detail=True, methods=["post"])
     def deactivate(self, request: Request, pk: str) -> Response:
         """Pause the pipeline's schedule."""
         return self._switch(False)
 
-    @extend_schema(parameters=[ORGANIZATION], responses=ExecutionSerializer(many=True))
+    @extend_schema(
+        summary="Executions of a pipeline", parameters=[ORGANIZATION], responses=ExecutionSerializer(many=True)
+    )
     @action(detail=True, filterset_class=ExecutionFilter, keyset=("-started_at", "id"))
     def executions(self, request: Request, pk: str) -> Response:
         """The pipeline's executions with their steps, latest first."""

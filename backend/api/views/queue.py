@@ -23,14 +23,16 @@ class TaskViewSet(viewsets.ViewSet):
     lookup_field = "name"
     lookup_value_regex = "[^/]+"
 
-    @extend_schema(operation_id="tasks_list", responses=OpenApiResponse(TaskPageSerializer))
+    @extend_schema(summary="List tasks", operation_id="tasks_list", responses=OpenApiResponse(TaskPageSerializer))
     def list(self, request: Request) -> Response:
         """Every task."""
         tasks = TaskSerializer(queue.tasks(), many=True).data
         return Response({"next": None, "previous": None, "results": tasks})
 
     @extend_schema(
-        parameters=[OpenApiParameter("name", OpenApiTypes.STR, OpenApiParameter.PATH)], responses=TaskSerializer
+        summary="Show task",
+        parameters=[OpenApiParameter("name", OpenApiTypes.STR, OpenApiParameter.PATH)],
+        responses=TaskSerializer,
     )
     def retrieve(self, request: Request, name: str) -> Response:
         """One task."""
@@ -47,7 +49,9 @@ class MessageViewSet(viewsets.ViewSet):
     lookup_value_regex = "[0-9a-fA-F-]{36}"
 
     @extend_schema(
-        parameters=[OpenApiParameter("id", OpenApiTypes.UUID, OpenApiParameter.PATH)], responses=MessageSerializer
+        summary="Show message",
+        parameters=[OpenApiParameter("id", OpenApiTypes.UUID, OpenApiParameter.PATH)],
+        responses=MessageSerializer,
     )
     def retrieve(self, request: Request, pk: str) -> Response:
         """One message: waiting, running, succeeded, failed or cancelled."""

@@ -35,6 +35,8 @@ class ScheduleViewSet(OrganizationScope, viewsets.ModelViewSet):
     serializer_class = ScheduleSerializer
     filterset_class = ScheduleFilter
     keyset = ("pk",)
+    lookup_field = "pipeline_id"
+    lookup_url_kwarg = "id"
     permission_model = "scheduler.pgperiodicschedule"
     extra_permissions = {"runs": ["scheduler.view_schedulerun"]}
 
@@ -42,40 +44,47 @@ class ScheduleViewSet(OrganizationScope, viewsets.ModelViewSet):
         """Delete the schedule; its runs stay in the ledger."""
         api.delete_schedule(instance.pk)
 
-    @extend_schema(request=PauseSerializer, responses={200: ScheduleSerializer, **BAD_REQUEST})
+    @extend_schema(
+        summary="Pause schedule", request=PauseSerializer, responses={200: ScheduleSerializer, **BAD_REQUEST}
+    )
     @action(detail=True, methods=["post"])
-    def pause(self, request: Request, pk: str) -> Response:
+    def pause(self, request: Request, id: str) -> Response:
         """Stop firing until resumed. What is missed meanwhile is recorded as paused when it is resumed."""
         schedule = self.get_object()
         body = PauseSerializer(data=request.data)
         body.is_valid(raise_exception=True)
         return self._shown(api.pause_schedule(schedule.pk, reason=body.validated_data["reason"]) or schedule)
 
-    @extend_schema(request=None, responses=ScheduleSerializer)
+    @extend_schema(summary="Resume schedule", request=None, responses=ScheduleSerializer)
     @action(detail=True, methods=["post"])
-    def resume(self, request: Request, pk: str) -> Response:
+    def resume(self, request: Request, id: str) -> Response:
         """Fire again, from the next occurrence on."""
         schedule = self.get_object()
         return self._shown(api.resume_schedule(schedule.pk) or schedule)
 
-    @extend_schema(request=None, responses={201: RunSerializer})
+    @extend_schema(summary="Run schedule now", request=None, responses={201: RunSerializer})
     @action(detail=True, methods=["post"])
-    def run(self, request: Request, pk: str) -> Response:
+    def run(self, request: Request, id: str) -> Response:
         """Enqueue a run now, beside the schedule's own occurrences; also while it is paused."""
         created = api.run_schedule(self.get_object().pk)
         return Response(RunSerializer(api.runs_with_live_state([created])[0]).data, status=201)
 
-    @extend_schema(parameters=[COUNT], responses={200: UpcomingSerializer, **BAD_REQUEST}, filters=False)
+    @extend_schema(
+        summary="Next occurrences",
+        parameters=[COUNT],
+        responses={200: UpcomingSerializer, **BAD_REQUEST},
+        filters=False,
+    )
     @action(detail=True, pagination_class=None, filterset_class=None)
-    def next(self, request: Request, pk: str) -> Response:
+    def next(self, request: Request, id: str) -> Response:
         """The next occurrences."""
         schedule = self.get_object()
         occurrences = api.upcoming(schedule, _count(request))
         return Response(UpcomingSerializer({"timezone": schedule.timezone, "results": occurrences}).data)
 
-    @extend_schema(parameters=[ORGANIZATION], responses=RunSerializer(many=True))
+    @extend_schema(summary="Runs of a schedule", parameters=[ORGANIZATION], responses=RunSerializer(many=True))
     @action(detail=True, filterset_class=RunFilter, keyset=RUN_KEYSET)
-    def runs(self, request: Request, pk: str) -> Response:
+    def runs(self, request: Request, id: str) -> Response:
         """The schedule's runs, latest occurrence first."""
         schedule = self.schedule_of_runs()
         rows = self.filter_queryset(ScheduleRun.objects.filter(schedule_id=schedule.pk))
@@ -84,7 +93,7 @@ class ScheduleViewSet(OrganizationScope, viewsets.ModelViewSet):
 
     def schedule_of_runs(self) -> PgPeriodicSchedule:
         """The schedule of the URL, found without the filters, which are for its runs."""
-        return get_object_or_404(self.get_queryset(), pk=self.kwargs["pk"])
+        return get_object_or_404(self.get_queryset(), pk=self.kwargs["id"])
 
     def _shown(self, schedule: Any) -> Response:
         return Response(ScheduleSerializer(schedule).data)

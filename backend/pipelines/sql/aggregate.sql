@@ -7,7 +7,7 @@ WITH summary AS (
            count(*) FILTER (WHERE shift_minutes < 0) AS backward,
            min(changed_at) AS first_at,
            max(changed_at) AS last_at
-    FROM pipelines_timezonechange
+    FROM pipelines_timezoneshift
     WHERE year >= %(since_year)s
     GROUP BY year, region
 ), gone AS (

@@ -1,8 +1,8 @@
--- Derive region, year and shift of every loaded change. Set-based and idempotent.
-UPDATE pipelines_timezonechange
-SET region = split_part(zone, '/', 1),
-    year = extract(year FROM changed_at AT TIME ZONE 'UTC'),
-    shift_minutes = offset_after_minutes - offset_before_minutes
-WHERE region IS DISTINCT FROM split_part(zone, '/', 1)
-   OR year IS DISTINCT FROM extract(year FROM changed_at AT TIME ZONE 'UTC')
-   OR shift_minutes IS DISTINCT FROM offset_after_minutes - offset_before_minutes;
+-- Derive region, year and shift of every loaded change. TRUNCATE first, in the same transaction.
+INSERT INTO pipelines_timezoneshift (zone, region, changed_at, year, shift_minutes)
+SELECT zone,
+       split_part(zone, '/', 1),
+       changed_at,
+       extract(year FROM changed_at AT TIME ZONE 'UTC'),
+       offset_after_minutes - offset_before_minutes
+FROM pipelines_timezonechange;

@@ -1,0 +1,68 @@
+"""The web process's /healthz, /readyz and /metrics."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.cache import cache
+from django.db import OperationalError
+from django.db.migrations.recorder import MigrationRecorder
+
+from backend import metrics
+from pg_queue import api as queue
+from scheduler import api
+
+pytestmark = pytest.mark.django_db
+
+
+def test_healthy_and_ready_without_a_login(client):
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_not_ready_while_a_migration_is_missing(client):
+    latest = MigrationRecorder.Migration.objects.filter(app="scheduler").latest("name")
+    latest.delete()
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert any(f"scheduler.{latest.name}" in name for name in answer.json()["migrations"])
+
+
+def test_neither_ready_nor_scraped_while_the_database_is_away_and_no_detail_leaks(client, monkeypatch):
+    def away(*args, **kwargs):
+        raise OperationalError("connection to 10.0.0.7 failed: password authentication failed")
+
+    monkeypatch.setattr("django.db.backends.base.base.BaseDatabaseWrapper.cursor", away)
+    cache.clear()
+    ready, scraped = client.get("/readyz"), client.get("/metrics")
+    assert (ready.status_code, scraped.status_code) == (503, 503)
+    assert ready.json() == {"status": "unready", "database": "cannot be reached"}
+    assert b"10.0.0.7" not in ready.content + scraped.content
+    assert client.get("/healthz").status_code == 200
+
+
+def test_metrics_are_of_the_database_at_the_scrape(client, make_schedule):
+    make_schedule()
+    make_schedule(enabled=False)
+    queue.enqueue("noop", queue="slow")
+    api.PgPeriodicSchedule.objects.filter(enabled=True).update(next_run_at="2020-01-01T00:00Z")
+    metrics.Leader.objects.create(name="scheduler", term=7, heartbeat_at="2020-01-01T00:00Z")
+    lines = client.get("/metrics").content.decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert float(values['downbeat_queue_messages{queue="slow",state="waiting"}']) == 1
+    assert float(values['downbeat_queue_oldest_due_seconds{queue="slow"}']) >= 0
+    assert float(values["downbeat_schedules"]) == 2
+    assert float(values["downbeat_schedules_paused"]) == 1
+    assert float(values["downbeat_due_lag_seconds"]) > 86400
+    assert float(values['downbeat_leader_term{election="scheduler"}']) == 7
+    assert float(values['downbeat_leader_heartbeat_age_seconds{election="scheduler"}']) > 86400
+    assert float(values["downbeat_mirror_failures_open"]) == 0
+
+
+def test_probes_are_not_redirected_to_https(client, settings):
+    settings.SECURE_SSL_REDIRECT = True
+    assert client.get("/readyz").status_code == 200
+    assert client.get("/admin/").status_code == 301
+
+
+def test_only_reading_is_allowed(client):
+    assert client.post("/metrics").status_code == 405
