@@ -18,6 +18,11 @@ ALL = "all"
 
 
 @pytest.fixture(autouse=True)
+def _quick_passwords(settings: Any) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(autouse=True)
 def _no_throttle_left() -> Iterator[None]:
     cache.clear()
     yield

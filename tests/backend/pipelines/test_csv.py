@@ -80,7 +80,9 @@ def test_a_link_out_of_the_folder_is_refused(folder):
 
 def test_a_wrong_header_is_refused_with_what_was_expected(folder):
     (folder / "a.csv").write_text("zone,when\nx,y\n")
-    with pytest.raises(csv_load.BadInputFile, match=r"a.csv, line 1: expected the header zone,country.*got: 'zone,when'"):
+    with pytest.raises(
+        csv_load.BadInputFile, match=r"a.csv, line 1: expected the header zone,country.*got: 'zone,when'"
+    ):
         tasks.load_csv("a.csv")
 
 

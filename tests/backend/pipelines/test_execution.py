@@ -75,9 +75,7 @@ def test_steps_run_in_order_and_hand_their_results_on(make_pipeline):
 
 
 def test_an_argument_named_previous_wins_over_the_result_before(make_pipeline):
-    pipeline = make_pipeline(
-        {"task": "echo"}, {"task": "pipelines.transform", "kwargs": {"previous": {"rows": 7}}}
-    )
+    pipeline = make_pipeline({"task": "echo"}, {"task": "pipelines.transform", "kwargs": {"previous": {"rows": 7}}})
     assert tasks.run(str(pipeline.pk))["result"]["loaded"] == 7
 
 
