@@ -1,0 +1,103 @@
+"""The queue in Django's admin. Its rows are the engine's: to be looked at, and dead letters to be replayed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.db import models
+from django.http import HttpRequest
+
+from pg_queue import api
+from pg_queue.models import DeadLetter, Leader, Message, Result, Worker
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    ModelAdmin = admin.ModelAdmin
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Nobody adds, changes or deletes a row by hand."""
+
+    list_per_page = 50
+    show_full_result_count = False
+    """The tables may be large, and counting them is a scan."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Never."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """Never; who may view sees the rows."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """Never."""
+        return False
+
+
+@admin.register(Message)
+class MessageAdmin(ReadOnlyAdmin):
+    """What waits and what runs."""
+
+    list_display = ("id", "task", "queue", "priority", "state", "run_after", "attempts", "claimed_by", "lease_until")
+    list_filter = ("queue", "priority")
+    search_fields = ("id", "task__startswith")
+    ordering = ("-id",)
+
+    @admin.display(description="state")
+    def state(self, message: Message) -> str:
+        """Running while somebody holds a claim."""
+        return "waiting" if message.claim_token is None else "running"
+
+
+@admin.register(Result)
+class ResultAdmin(ReadOnlyAdmin):
+    """What became of messages."""
+
+    list_display = ("message_id", "task", "queue", "state", "attempts", "started_at", "finished_at", "worker")
+    list_filter = ("state", "queue")
+    search_fields = ("message_id", "task__startswith")
+    ordering = ("-message_id",)
+
+
+@admin.register(DeadLetter)
+class DeadLetterAdmin(ReadOnlyAdmin):
+    """What failed for good, and can be replayed."""
+
+    list_display = ("id", "task", "queue", "died_at", "attempts", "reason")
+    list_filter = ("queue",)
+    search_fields = ("id", "task__startswith")
+    ordering = ("-died_at", "-id")
+    actions = ("replay",)
+
+    @admin.display(description="reason")
+    def reason(self, letter: DeadLetter) -> str:
+        """The error's type and message, shortened."""
+        return f"{letter.error.get('type', '')}: {letter.error.get('message', '')}"[:120]
+
+    @admin.action(description="Replay: run again, with all attempts", permissions=["replay"])
+    def replay(self, request: HttpRequest, queryset: models.QuerySet[DeadLetter]) -> None:
+        """Let the chosen dead letters run again."""
+        replayed = api.replay(list(queryset.values_list("pk", flat=True)))
+        self.message_user(request, f"{len(replayed)} messages wait again.", messages.SUCCESS)
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        """Whoever may change dead letters may replay them."""
+        return bool(request.user.has_perm("pg_queue.change_deadletter"))
+
+
+@admin.register(Worker)
+class WorkerAdmin(ReadOnlyAdmin):
+    """Who works."""
+
+    list_display = ("id", "queues", "concurrency", "running", "finished", "failed", "heartbeat_at", "stopped_at")
+    ordering = ("-heartbeat_at",)
+
+
+@admin.register(Leader)
+class LeaderAdmin(ReadOnlyAdmin):
+    """Who leads."""
+
+    list_display = ("name", "term", "host", "process_id", "pid", "since", "heartbeat_at", "resigned_at")
