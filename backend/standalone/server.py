@@ -16,12 +16,15 @@ from backend.standalone.placement import Cluster
 
 
 def server_processes(cluster: Cluster) -> list[psutil.Process]:
-    """All processes of the cluster's server, postmaster first; only those of the account that owns the data."""
-    if not cluster.data.exists():
-        return []
-    uid, found = cluster.data.stat().st_uid, []
+    """All processes of the cluster's server, postmaster first; only those of the account that owns the data.
+
+    Where the data was removed under the server, its name alone decides.
+    """
+    uid = cluster.data.stat().st_uid if cluster.data.exists() else None
+    found = []
     for process in psutil.process_iter(["name", "cmdline", "uids"]):
-        if process.info["name"] == "postgres" and process.info["uids"] and process.info["uids"].real == uid:
+        is_its_account = process.info["uids"] and uid in (None, process.info["uids"].real)
+        if process.info["name"] == "postgres" and is_its_account:
             title = " ".join(process.info["cmdline"] or ())
             if _is_postmaster(cluster, title) or title.startswith(f"postgres: {cluster.name}: "):
                 found.append((not _is_postmaster(cluster, title), process))

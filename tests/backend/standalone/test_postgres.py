@@ -258,6 +258,14 @@ def test_a_server_that_cannot_start_says_why(embedded: Embedded, tmp_path: Path)
         server.start()
 
 
+def test_a_server_whose_data_was_removed_can_still_be_stopped(own_postgres: OwnPostgresFactory) -> None:
+    server = own_postgres()
+    shutil.rmtree(server.cluster.data)
+    server.stop("immediate")
+    assert server.processes() == []
+    assert not server.is_running
+
+
 def test_data_of_another_major_version_is_refused(embedded: Embedded, tmp_path: Path) -> None:
     server = embedded(tmp_path / "data")
     server.start()
