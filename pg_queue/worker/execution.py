@@ -27,8 +27,8 @@ def outcome_of(message: Message) -> Outcome:
 
     Django's connections are checked before and after, as around a request; the task runs in autocommit.
     """
-    close_old_connections()
     try:
+        close_old_connections()
         value = execute(message)
     except BaseException as raised:  # noqa: BLE001 - whatever a task does, its message needs an outcome
         return _outcome_of_raised(message, raised)

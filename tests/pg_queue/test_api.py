@@ -1,0 +1,135 @@
+"""What may be enqueued, and what is refused where it is written."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from pg_queue import api
+from pg_queue.models import Message
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _tasks() -> None:
+    api.task("test.known", max_attempts=9)(known)
+    api.task("test.plain")(known)
+
+
+def known(value: int = 0) -> int:
+    """First line,
+    still the first paragraph.
+
+    Second.
+    """
+    return value
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "field"),
+    [
+        ({"args": [datetime(2030, 1, 1, tzinfo=UTC)]}, api.PayloadNotJSON, "args"),
+        ({"args": [{1, 2}]}, api.PayloadNotJSON, "args"),
+        ({"args": [math.nan]}, api.PayloadNotJSON, "args"),
+        ({"args": [math.inf]}, api.PayloadNotJSON, "args"),
+        ({"args": ["a\x00b"]}, api.PayloadNotJSON, "args"),
+        ({"args": ["\ud800"]}, api.PayloadNotJSON, "args"),
+        ({"args": "text"}, api.PayloadNotJSON, "args"),
+        ({"args": [{1: "int key"}]}, api.PayloadNotJSON, "args"),
+        ({"args": [[[{"deep": {2: 1}}]]]}, api.PayloadNotJSON, "args"),
+        ({"kwargs": {"when": datetime(2030, 1, 1, tzinfo=UTC)}}, api.PayloadNotJSON, "kwargs"),
+        ({"kwargs": [1]}, api.PayloadNotJSON, "kwargs"),
+        ({"args": ["x" * 262_145]}, api.PayloadTooLarge, "args"),
+        ({"kwargs": {"k": "ü" * 131_073}}, api.PayloadTooLarge, "kwargs"),
+        ({"run_after": datetime(2030, 1, 1)}, api.InvalidMessage, "run_after"),
+        ({"queue": ""}, api.InvalidMessage, "queue"),
+        ({"queue": "q" * 129}, api.InvalidMessage, "queue"),
+        ({"priority": 0}, api.InvalidMessage, "priority"),
+        ({"priority": 11}, api.InvalidMessage, "priority"),
+        ({"priority": True}, api.InvalidMessage, "priority"),
+        ({"max_attempts": 0}, api.InvalidMessage, "max_attempts"),
+        ({"max_attempts": 40_000}, api.InvalidMessage, "max_attempts"),
+        ({"organization_id": "o" * 65}, api.InvalidMessage, "organization_id"),
+        ({"report_to": "r" * 33}, api.InvalidMessage, "report_to"),
+    ],
+)
+def test_bad_input_is_refused_with_its_field_and_nothing_is_stored(
+    fields: dict[str, Any], error: type[api.InvalidMessage], field: str
+) -> None:
+    with pytest.raises(error) as caught:
+        api.enqueue("test.plain", **fields)
+    assert caught.value.field == field
+    assert "expected" in str(caught.value)
+    assert "got" in str(caught.value)
+    assert not Message.objects.exists()
+
+
+def test_an_unknown_task_is_refused_with_the_names_that_look_like_it() -> None:
+    with pytest.raises(api.UnknownTask, match=r"did you mean .*test\.plain"):
+        api.enqueue("test.plian")
+
+
+def test_a_large_payload_just_fits() -> None:
+    message_id = api.enqueue("test.plain", ["x" * (262_144 - len('[""]') - len("{}"))])
+    assert len(api.get_messages([message_id])[message_id].args[0]) == 262_138
+
+
+def test_a_backslash_before_u0000_is_no_nul() -> None:
+    message_id = api.enqueue("test.plain", ["\\u0000", "\\\\u0000"])
+    assert api.get_messages([message_id])[message_id].args == ["\\u0000", "\\\\u0000"]
+
+
+def test_attempts_are_the_messages_own_then_the_tasks_then_the_setting() -> None:
+    ids = [
+        api.enqueue("test.known", max_attempts=2),
+        api.enqueue("test.known"),
+        api.enqueue("test.plain"),
+    ]
+    found = api.get_messages(ids)
+    assert [found[message_id].max_attempts for message_id in ids] == [2, 9, api.queue_settings().max_attempts]
+
+
+def test_set_based_enqueue_stores_what_its_source_says() -> None:
+    source = f"""
+        SELECT {api.NEW_ID_SQL} AS id, 'q' AS queue, 7 AS priority, task, '[1]'::jsonb AS args, '{{}}'::jsonb AS kwargs,
+               '{{"h": 1}}'::jsonb AS headers, 'acme' AS organization_id, 'me' AS report_to,
+               max_attempts::smallint AS max_attempts
+        FROM (VALUES ('test.known', NULL), ('test.plain', NULL), ('test.known', 4)) AS v (task, max_attempts)
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"WITH due AS MATERIALIZED ({source}), sent AS ({api.enqueue_sql('due')}) SELECT 1", [])
+        cursor.execute(api.WAKE_SQL, {"queues": ["q"]})
+    found = api.get_messages(Message.objects.values_list("pk", flat=True)).values()
+    assert sorted((m.task, m.max_attempts) for m in found) == [
+        ("test.known", 4),
+        ("test.known", 9),
+        ("test.plain", api.queue_settings().max_attempts),
+    ]
+    assert {(m.queue, m.priority, m.organization_id, m.report_to) for m in found} == {("q", 7, "acme", "me")}
+    assert [
+        c.message.args for c in api.store().claim(queues=["q"], limit=9, lease=timedelta(seconds=9), worker="w")
+    ] == [[1]] * 3
+
+
+def test_the_registry_shows_names_signatures_and_docs() -> None:
+    info = api.get_task("test.known")
+    assert (info.signature, info.doc) == ("(value: 'int' = 0) -> 'int'", "First line, still the first paragraph.")
+    assert [found.name for found in api.tasks()] == sorted(found.name for found in api.tasks())
+
+
+def test_a_name_that_is_taken_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"test\.plain"):
+        api.task("test.plain")(lambda: None)
+
+
+def test_a_message_of_the_same_id_is_refused() -> None:
+    message_id = uuid.uuid4()
+    api.enqueue("test.plain", id=message_id)
+    with pytest.raises(Exception, match="pg_queue_message_pkey"):
+        api.enqueue("test.plain", id=message_id)

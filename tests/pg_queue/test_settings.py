@@ -1,0 +1,51 @@
+"""`PG_QUEUE` is validated once, and wrong values are named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pg_queue.checks import check_queue_settings
+from pg_queue.errors import Configuration
+from pg_queue.settings import parse
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"LEASE": 5}, "got: 'LEASE'"),
+        ({"lease_seconds": 5}, "got: 'lease_seconds'"),
+        ({"LEASE_SECONDS": "60"}, r"PG_QUEUE\['LEASE_SECONDS'\]: expected float, got: '60'"),
+        ({"LEASE_SECONDS": 10, "RENEW_SECONDS": 6}, "at most half of LEASE_SECONDS"),
+        ({"LEASE_SECONDS": 30}, "at most half of LEASE_SECONDS"),
+        ({"MAX_ATTEMPTS": 0}, "above 0"),
+        ({"MAX_ATTEMPTS": True}, "expected int"),
+        ({"POLL_SECONDS": -1}, "above 0"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(raw: dict[str, Any], said: str) -> None:
+    with pytest.raises(Configuration, match=said):
+        parse(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "check_id"),
+    [({"UNHEARD": 1}, "pg_queue.E001"), ({"DATABASE": "nowhere"}, "pg_queue.E002")],
+)
+def test_system_checks_show_what_is_wrong(settings: Any, raw: dict[str, Any], check_id: str) -> None:
+    settings.PG_QUEUE = raw
+    assert [message.id for message in check_queue_settings()] == [check_id]
+
+
+def test_a_database_that_is_not_postgresql_is_refused(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.db import connections
+
+    monkeypatch.setitem(
+        connections.settings, "lite", {**connections["default"].settings_dict, "ENGINE": "django.db.backends.sqlite3"}
+    )
+    settings.PG_QUEUE = {"DATABASE": "lite"}
+    (error,) = check_queue_settings()
+    assert error.id == "pg_queue.E003"
+    assert "sqlite" in error.msg
+    del connections["lite"]

@@ -1,0 +1,121 @@
+"""What one execution's end means for its message."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from pg_queue import api
+from pg_queue.domain import Death, Message, MessageState, Retry, Success
+from pg_queue.worker.execution import MESSAGE_CHARACTERS, TRACEBACK_CHARACTERS, backoff, failure_of, outcome_of
+from pg_queue.worker.holdings import Holdings
+from pg_queue.worker.wire import Frames, frame, packed, unpacked
+
+pytestmark = pytest.mark.django_db  # an execution looks after Django's connections
+
+MESSAGE = Message(
+    id=uuid.uuid4(),
+    task="test.slow_to_retry",
+    args=[],
+    kwargs={},
+    queue="default",
+    priority=5,
+    state=MessageState.RUNNING,
+    attempts=1,
+    max_attempts=3,
+    run_after=datetime.now(UTC),
+    enqueued_at=datetime.now(UTC),
+    started_at=datetime.now(UTC),
+    finished_at=None,
+    headers={},
+    organization_id="",
+)
+
+
+def slow() -> Any:
+    """Return the id that the task sees."""
+    message = api.current_message()
+    return str(message.id) if message else None
+
+
+@pytest.fixture(autouse=True)
+def _task() -> None:
+    api.task("test.slow_to_retry", retry_backoff_seconds=10)(slow)
+
+
+def test_a_task_sees_its_message_only_while_it_runs() -> None:
+    assert outcome_of(MESSAGE) == Success(value=str(MESSAGE.id))
+    assert api.current_message() is None
+
+
+def test_the_backoff_doubles_and_is_capped_after_its_jitter() -> None:
+    delays = [backoff(replace(MESSAGE, attempts=attempts)).total_seconds() for attempts in (1, 2, 3, 12, 32767)]
+    for delay, base in zip(delays, (10, 20, 40), strict=False):
+        assert base <= delay <= base * 1.25
+    assert delays[3:] == [3600.0, 3600.0]
+
+
+def test_an_error_is_kept_bounded_and_storable() -> None:
+    def deep(depth: int) -> None:
+        if not depth:
+            raise ValueError("a\x00b\ud800" + "x" * 5000)
+        deep(depth - 1)
+
+    with pytest.raises(ValueError) as caught:
+        deep(400)
+    failure = failure_of(caught.value)
+    assert failure.type == "ValueError"
+    assert failure.message.startswith("a\\x00b\\ud800")
+    assert len(failure.message) == MESSAGE_CHARACTERS
+    assert len(failure.traceback) <= TRACEBACK_CHARACTERS + 100
+    assert failure.traceback.rstrip().endswith("x")
+
+
+def test_an_exception_whose_text_raises_is_kept_all_the_same() -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert "RuntimeError" in failure_of(Broken()).message
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [(api.GiveUp("no"), Death), (api.RetryLater(delay_seconds=7), Retry), (SystemExit(1), Retry), (KeyError(1), Retry)],
+)
+def test_whatever_is_raised_becomes_an_outcome(
+    raised: BaseException, kind: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def execute(message: Message) -> None:
+        raise raised
+
+    monkeypatch.setattr("pg_queue.worker.execution.execute", execute)
+    outcome = outcome_of(MESSAGE)
+    assert isinstance(outcome, kind)
+    if isinstance(raised, api.RetryLater):
+        assert isinstance(outcome, Retry)
+        assert outcome.delay.total_seconds() == 7
+
+
+def test_frames_arrive_whole_whatever_the_pieces() -> None:
+    data = frame(["one", packed(MESSAGE)]) + frame("two") + frame("cut off")[:-1]
+    frames = Frames()
+    found = [value for at in range(len(data)) for value in frames.feed(data[at : at + 1])]
+    assert [found[0][0], found[1]] == ["one", "two"]
+    assert unpacked(found[0][1]) == MESSAGE
+    assert len(found) == 2
+
+
+def test_a_claim_that_is_being_settled_is_not_taken_for_lost() -> None:
+    holdings, ids, token = Holdings(), [uuid.uuid4() for _ in range(3)], uuid.uuid4()
+    for message_id in ids:
+        holdings._tokens[message_id] = token
+    asked = holdings.pairs()
+    holdings.leaving([ids[0]])
+    holdings.drop([ids[1]])
+    assert holdings.lost(asked, set()) == {ids[2]}
+    assert holdings.lost(asked, {ids[2]}) == set()
