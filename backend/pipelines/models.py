@@ -8,6 +8,7 @@ that was made on the schedule's side back into the pipeline.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 from django.conf import settings
@@ -138,7 +139,7 @@ class Pipeline(models.Model):
         except IntegrityError as error:
             raise services.refusal(error, self.name) or error from error
 
-    def validate_constraints(self, exclude: set[str] | None = None) -> None:
+    def validate_constraints(self, exclude: Collection[str] | None = None) -> None:
         """As Django's, with a name that is taken reported at the field `name`."""
         try:
             super().validate_constraints(exclude=exclude)

@@ -28,7 +28,8 @@ def lock(pipeline_id: UUID) -> Pipeline | None:
     The schedule's row is locked first, as every change that starts on the schedule's side does: no deadlock.
     """
     list(_schedules().select_for_update().filter(pk=pipeline_id).values_list("pk"))
-    return _pipelines().select_for_update(of=("self",)).filter(pk=pipeline_id).first()
+    found: Pipeline | None = _pipelines().select_for_update(of=("self",)).filter(pk=pipeline_id).first()
+    return found
 
 
 def normalise(pipeline: Pipeline) -> None:
@@ -66,7 +67,7 @@ def delete_schedule(pipeline_id: UUID) -> None:
 def _create(pipeline: Pipeline) -> None:
     api.create_schedule(
         schedule_id=pipeline.pk,
-        organization_id=pipeline.organization_id,
+        organization_id=str(pipeline.organization_id),
         task=RUN_TASK,
         kwargs={"pipeline_id": str(pipeline.pk)},
         enabled=pipeline.active,
