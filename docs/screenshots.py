@@ -55,7 +55,7 @@ HOP_BY_HOP = {
 class Page:
     """A page to take: its file's name, its path, its size in pixels, and whether in dark colours."""
 
-    def __init__(self, name: str, path: str, height: int = 900, width: int = 1360, *, dark: bool = False) -> None:
+    def __init__(self, name: str, path: str, height: int = 900, width: int = 1520, *, dark: bool = False) -> None:
         self.name, self.path, self.size, self.dark = name, path, f"{width},{height}", dark
 
 

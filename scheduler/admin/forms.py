@@ -87,9 +87,8 @@ class ScheduleForm(RefusableForm):
             "task": "A registered task: start typing to see them.",
             "args": 'A JSON list, such as ["a", 1].',
             "kwargs": 'A JSON object, such as {"rows": 10}.',
-            "kind": "Crontab: at times of the wall clock. Interval: every so often, whatever the clocks do.",
-            "cron_string": "Crontab: five fields such as 30 6 * * mon-fri, or a macro such as @daily. "
-            "Interval: an ISO 8601 duration such as PT5S, PT15M, PT6H.",
+            "kind": "Crontab: times of the wall clock. Interval: ISO 8601 duration.",
+            "cron_string": "Five fields such as 30 6 * * mon-fri, a macro such as @daily; or a duration such as PT15M.",
             "timezone": "IANA name such as Europe/Berlin: whose wall clock a crontab follows.",
             "dialect": "When both day fields are restricted, Unix takes either, Celery wants both.",
             "starts_at": "Occurrences before this instant do not count.",

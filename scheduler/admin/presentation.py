@@ -35,17 +35,17 @@ def instant(value: datetime | None, timezone: str = "UTC") -> str:
 
 
 def moment(value: datetime | None, beside: datetime | None = None) -> str:
-    """UTC without saying so, for a list whose head says it: to the second, or, of the day of `beside`, time alone.
+    """UTC without saying so, for a list whose head says it; on the day of `beside` the time alone.
 
-    Next to another instant the milliseconds count.
+    To the millisecond, except an instant of its own that falls on a full second.
     """
     if value is None:
         return NOTHING
     at = value.astimezone(UTC)
-    text = f"{at:%Y-%m-%d %H:%M:%S}"
-    if beside is not None:
-        same_day = at.date() == beside.astimezone(UTC).date()
-        text = f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}" if same_day else text
+    is_short = beside is not None and at.date() == beside.astimezone(UTC).date()
+    text = f"{at:%H:%M:%S}" if is_short else f"{at:%Y-%m-%d %H:%M:%S}"
+    if beside is not None or at.microsecond:
+        text += f".{at.microsecond // 1000:03d}"
     return format_html('<time datetime="{}" class="db-instant">{}</time>', at.isoformat(), text)
 
 

@@ -12,6 +12,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Adds, changes and deletes nothing, whatever the user's permissions."""
 
     actions = None
+    show_facets = admin.ShowFacets.NEVER  # they count whole tables
 
     class Media:
         css = {"all": ["scheduler/admin.css"]}

@@ -49,7 +49,7 @@ def attach(runs: Any) -> list[ScheduleRun]:
 class RunAdmin(ReadOnlyAdmin):
     """Runs: what became of each occurrence. Read-only."""
 
-    list_display = ("due_", "what", "state_", "fired_", "started_", "finished_", "outcome_", "origin")
+    list_display = ("due_", "what", "state_", "fired_", "started_", "finished_", "outcome_")
     list_filter = (ScheduleFilter, RecentFilter, "state", "origin", OrganizationFilter)
     search_fields = ("schedule",)
     search_help_text = "Name of the schedule, or the id of a run or a schedule"

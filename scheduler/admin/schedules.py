@@ -45,7 +45,6 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         "last_run_at_",
         "next_run_at_",
         "firer",
-        "organization_id",
     )
     list_filter = (StateFilter, "kind", "firer", QueueFilter)
     search_fields = ("pipeline_name", "task", "=pipeline_id")
@@ -53,19 +52,20 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     ordering = ("pipeline_name", "pipeline_id")
     list_per_page = 50
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
     paginator = BoundedPaginator
     actions = ("pause_selected", "resume_selected", "run_selected")
     readonly_fields = ("status", "last_run", "next_run", "created", "updated")
     _what = ("What", {"fields": ["pipeline_name", "organization_id", "task", "args", "kwargs"]})
-    _when = ("When", {"fields": ["kind", "cron_string", "timezone", "dialect", "starts_at", "ends_at"]})
+    _when = ("When", {"fields": [("kind", "cron_string"), ("timezone", "dialect"), ("starts_at", "ends_at")]})
     _how = (
         "How",
         {
-            "fields": ["firer", "queue", "priority", "max_attempts", "grace_seconds", "workflow_id"],
+            "fields": [("queue", "priority"), ("max_attempts", "grace_seconds"), ("firer", "workflow_id")],
             "classes": ["collapse"],
         },
     )
-    _now = ("Now", {"fields": ["status", "last_run", "next_run", "created", "updated"]})
+    _now = ("Now", {"fields": [("status", "last_run", "next_run"), ("created", "updated")]})
 
     class Media:
         css = {"all": ["scheduler/admin.css"]}
