@@ -15,7 +15,8 @@ FILL = """
     INSERT INTO scheduler_pgperiodicschedule
         (pipeline_id, beat_name, pipeline_name, kind, cron_string, task, args, kwargs, next_run_at)
     SELECT id, id::text, 'pipeline ' || number, 'crontab',
-           format('0,%%s * * * *', 1 + number %% %(cadences)s %% 59), 'noop', '[]', jsonb_build_object('tenant', number), %(at)s
+           format('0,%%s * * * *', 1 + number %% %(cadences)s %% 59),
+           'noop', '[]', jsonb_build_object('tenant', number), %(at)s
     FROM (SELECT gen_random_uuid() AS id, number FROM generate_series(1, %(count)s) AS number) AS made
 """
 
