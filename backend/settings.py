@@ -25,7 +25,14 @@ def _list(name: str, default: str = "") -> list[str]:
 
 DEBUG = _flag("DOWNBEAT_DEBUG")
 SECRET_KEY = os.environ.get("DOWNBEAT_SECRET_KEY") or "django-insecure-only-for-make-run-and-the-tests"
-ALLOWED_HOSTS = _list("DOWNBEAT_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+LOOPBACK_HOSTS = "localhost,127.0.0.1,[::1]"
+ALLOWED_HOSTS = _list("DOWNBEAT_ALLOWED_HOSTS", LOOPBACK_HOSTS)
+if not os.environ.get("DOWNBEAT_SECRET_KEY") and not DEBUG and set(ALLOWED_HOSTS) - set(LOOPBACK_HOSTS.split(",")):
+    # The key above is public: whoever knows it can forge a session.
+    raise ImproperlyConfigured(
+        "DOWNBEAT_SECRET_KEY: expected a long random value where DOWNBEAT_ALLOWED_HOSTS names other hosts than this "
+        f"machine ({', '.join(ALLOWED_HOSTS)}), got: nothing"
+    )
 CSRF_TRUSTED_ORIGINS = _list("DOWNBEAT_CSRF_TRUSTED_ORIGINS")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _flag("DOWNBEAT_BEHIND_TLS_PROXY") else None
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _flag("DOWNBEAT_BEHIND_TLS_PROXY")

@@ -1,0 +1,49 @@
+"""The service's settings refuse what would be unsafe, and a production environment passes Django's own check."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+OURS = ("DOWNBEAT_SECRET_KEY", "DOWNBEAT_ALLOWED_HOSTS", "DOWNBEAT_DEBUG", "DOWNBEAT_BEHIND_TLS_PROXY")
+
+
+def check(*arguments, **environment):
+    clean = {name: value for name, value in os.environ.items() if name not in OURS}
+    clean["DATABASE_URL"] = "postgres://downbeat:x@db.example/downbeat"
+    return subprocess.run(
+        [sys.executable, str(ROOT / "manage.py"), "check", *arguments],
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_service_for_other_hosts_does_not_start_without_a_secret_key():
+    done = check(DOWNBEAT_ALLOWED_HOSTS="downbeat.example")
+    assert done.returncode != 0
+    assert "DOWNBEAT_SECRET_KEY: expected a long random value" in done.stderr
+
+
+def test_a_production_environment_passes_the_deployment_check():
+    done = check(
+        "--deploy",
+        "--fail-level=WARNING",
+        DOWNBEAT_SECRET_KEY=secrets.token_urlsafe(60),
+        DOWNBEAT_ALLOWED_HOSTS="downbeat.example",
+        DOWNBEAT_BEHIND_TLS_PROXY="1",
+        DOWNBEAT_HSTS_SECONDS="31536000",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_refused():
+    done = check(DOWNBEAT_DEBUG="maybe")
+    assert done.returncode != 0
+    assert "DOWNBEAT_DEBUG: expected 0 or 1, got: 'maybe'" in done.stderr
