@@ -58,6 +58,7 @@ def copy_data_directory(cluster: Cluster, programs: Path, template: Path, *, maj
     staging = Path(tempfile.mkdtemp(dir=cluster.folder, prefix=".new-"))
     try:
         subprocess.run(["cp", "-a", template / "data", staging / "data"], check=True, capture_output=True, text=True)
+        (staging / "data" / "pg_hba.conf").write_text(HOST_RULES)  # the template may be of an older release
         os.rename(staging / "data", cluster.data)
     except subprocess.CalledProcessError as error:
         raise PostgresStartFailed(

@@ -242,8 +242,8 @@ class EmbeddedPostgres:
 
     def _make_data_directory(self) -> None:
         programs, major = self._programs(), self.provider.major
-        if not self.is_ephemeral:
-            create_data_directory(self.cluster, programs, major=major, sync=self.settings.get("fsync") != "off")
+        if self.settings.get("fsync") != "off":
+            create_data_directory(self.cluster, programs, major=major, sync=True)
             return
         template = server_home() / "templates" / self.provider.name
         password = copy_data_directory(self.cluster, programs, template, major=major)

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Mapping
 
+from backend.standalone import supervisor
 from backend.standalone.children import ChildSpec
 from backend.standalone.credentials import Credentials, known_password, write_credentials
 from backend.standalone.output import Terminal
@@ -53,4 +54,5 @@ def serve() -> None:
 if __name__ == "__main__":
     if sys.argv[1:] == ["serve"]:
         serve()
+    supervisor.SAME_REQUEST_SECONDS = float(os.environ.get("FAKE_SAME_REQUEST_SECONDS", "1"))
     raise SystemExit(run(prepare, services))

@@ -245,7 +245,7 @@ def test_a_failed_initdb_says_why_and_leaves_nothing_in_the_way_of_the_next_star
     home = own_postgres().home  # a folder that the server's account can pass
     programs = home / "programs"
     programs.mkdir(mode=0o755)
-    broken = embedded(home / "data", provider=BrokenPostgres(programs))
+    broken = embedded(home / "data", provider=BrokenPostgres(programs), settings={})
     with pytest.raises(PostgresStartFailed, match=r"(?s)exit code 1, \d+ MiB free there.*No space left on device"):
         broken.start()
     assert [path.name for path in broken.cluster.folder.iterdir()] == []

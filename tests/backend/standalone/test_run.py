@@ -140,12 +140,13 @@ def test_a_second_signal_does_not_wait_for_the_deadline(start: Start) -> None:
 
 
 def test_one_stop_that_is_delivered_twice_still_waits(start: Start) -> None:
-    process = start(FAKE_MODE="stubborn", FAKE_STOP_SECONDS="1.5")
+    process = start(FAKE_MODE="stubborn", FAKE_STOP_SECONDS="3", FAKE_SAME_REQUEST_SECONDS="60")
     wait_until_serving(process)
     process.send(signal.SIGTERM)
+    process.wait_for_line("stopping")
     process.send(signal.SIGTERM)
     assert process.wait() == 0
-    assert "first did not stop in 2 s: killed" in process.output
+    assert "first did not stop in 3 s: killed" in process.output
 
 
 def test_services_end_when_their_supervisor_is_killed_and_the_server_is_taken_over(
