@@ -123,7 +123,7 @@ def _pages(url: str, token: str) -> list[Page]:
         Page("schedule-add", f"{admin}add/?cron_string=30+1+*+*+*&timezone=Europe/Berlin&task=echo", 1500),
         Page("schedule-pause", f"{admin}{schedule}/pause/", 480),
         Page("runs", "/admin/scheduler/schedulerun/", 900),
-        Page("run-failed", f"/admin/scheduler/schedulerun/{failed}/change/", 1000),
+        Page("run-failed", f"/admin/scheduler/schedulerun/{failed}/change/", 960),
         Page("pipelines", "/admin/pipelines/pipeline/", 480),
         Page("pipeline", f"/admin/pipelines/pipeline/{pipeline}/change/", 1700),
         Page("pipeline-dark", f"/admin/pipelines/pipeline/{pipeline}/change/", 1700, dark=True),

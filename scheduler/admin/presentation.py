@@ -25,13 +25,13 @@ _TONES = {
 _WORDS = {RunState.OTHER_FIRER: "other firer", RunState.NO_LEADER: "no leader"}
 
 
-def instant(value: datetime | None, timezone: str = "UTC") -> str:
-    """`2030-01-31 06:00:00 UTC`; in another zone with its abbreviation or offset. A dash for None."""
+def instant(value: datetime | None, *, is_precise: bool = False) -> str:
+    """`2030-01-31 06:00:00 UTC`, with milliseconds where `is_precise`. A dash for None."""
     if value is None:
         return NOTHING
-    return format_html(
-        '<time datetime="{}" class="db-instant">{}</time>', value.astimezone(UTC).isoformat(), wall(value, timezone)
-    )
+    at = value.astimezone(UTC)
+    text = f"{at:%Y-%m-%d %H:%M:%S}{f'.{at.microsecond // 1000:03d}' if is_precise else ''} UTC"
+    return format_html('<time datetime="{}" class="db-instant">{}</time>', at.isoformat(), text)
 
 
 def moment(value: datetime | None, beside: datetime | None = None) -> str:

@@ -104,7 +104,7 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="scheduled for")
     def due(self, row: Any) -> str:
         """The occurrence, or the first of a stretch."""
-        return instant(row.scheduled_for)
+        return instant(row.scheduled_for, is_precise=True)
 
     @admin.display(description="scheduled for (UTC)", ordering="scheduled_for")
     def due_(self, row: Any) -> str:
@@ -145,17 +145,17 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="fired")
     def fired(self, row: Any) -> str:
         """When its message was enqueued."""
-        return instant(row.live.fired_at)
+        return instant(row.live.fired_at, is_precise=True)
 
     @admin.display(description="started")
     def started(self, row: Any) -> str:
         """When a worker took it (last)."""
-        return instant(row.live.started_at)
+        return instant(row.live.started_at, is_precise=True)
 
     @admin.display(description="finished")
     def finished(self, row: Any) -> str:
         """When it ended."""
-        return instant(row.live.finished_at)
+        return instant(row.live.finished_at, is_precise=True)
 
     @admin.display(description="result")
     def outcome_(self, row: Any) -> str:
@@ -181,8 +181,14 @@ class RunAdmin(ReadOnlyAdmin):
         error = row.live.error
         if not isinstance(error, dict):
             return pretty(error)
-        text = f"{error.get('type', '')}: {error.get('message', '')}\n\n{error.get('traceback', '')}".strip()
-        return format_html('<pre class="db-json">{}</pre>', text)
+        text = ": ".join(str(error[key]) for key in ("type", "message") if error.get(key))
+        if not error.get("traceback"):
+            return format_html('<span class="db-error">{}</span>', text)
+        return format_html(
+            '<div><b>{}</b><details><summary>Traceback</summary><pre class="db-json">{}</pre></details></div>',
+            text,
+            error["traceback"],
+        )
 
     @admin.display(description="execution")
     def execution(self, row: Any) -> str:
