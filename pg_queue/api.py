@@ -46,6 +46,7 @@ from pg_queue.settings import direct_alias, queue_settings
 from pg_queue.sql import named_statements as load_sql
 from pg_queue.sql import statements as _statements
 from pg_queue.storage import store
+from pg_queue.storage.workers import WorkerView, workers
 from pg_queue.tasks import TaskInfo, current_message, get_task, task, tasks
 
 __all__ = [
@@ -83,6 +84,7 @@ __all__ = [
     "StopSignals",
     "TaskInfo",
     "UnknownTask",
+    "WorkerView",
     "check_queue",
     "current_message",
     "depths",
@@ -102,6 +104,7 @@ __all__ = [
     "task",
     "tasks",
     "validate_payload",
+    "workers",
 ]
 
 NEW_ID_SQL = "pg_queue_uuid7()"

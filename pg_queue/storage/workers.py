@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from django.db.models.functions import Now
 
 from pg_queue.models import Worker
 from pg_queue.settings import queue_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerView:
+    """A worker as its row shows it."""
+
+    id: str
+    """host:pid:start, unique for ever."""
+    host: str
+    process_id: int
+    queues: list[str]
+    concurrency: int
+    started_at: datetime
+    heartbeat_at: datetime
+    stopped_at: datetime | None
+    """When it stopped in good order; None: it works, or it vanished."""
+    running: int
+    finished: int
+    failed: int
+
+
+def workers() -> list[WorkerView]:
+    """All workers on record, the last heard of first; also those that stopped or vanished, until they are forgotten."""
+    rows = Worker.objects.using(_alias()).order_by("-heartbeat_at").values()
+    return [WorkerView(**row) for row in rows]
 
 
 def announce(worker_id: str, *, host: str, process_id: int, queues: Sequence[str], concurrency: int) -> None:

@@ -12,6 +12,7 @@ from django.db import connection
 
 from pg_queue import api
 from pg_queue.models import Message
+from pg_queue.storage import workers
 
 pytestmark = pytest.mark.django_db
 
@@ -133,3 +134,12 @@ def test_a_message_of_the_same_id_is_refused() -> None:
     api.enqueue("test.plain", id=message_id)
     with pytest.raises(Exception, match="pg_queue_message_pkey"):
         api.enqueue("test.plain", id=message_id)
+
+
+def test_workers_are_listed_the_last_heard_of_first() -> None:
+    for worker_id in ("h:1:1", "h:2:2"):
+        workers.announce(worker_id, host="h", process_id=1, queues=["default"], concurrency=2)
+    workers.beat("h:1:1", running=1, finished=5, failed=0)
+    first, second = api.workers()
+    assert (first.id, first.finished, first.running, first.stopped_at) == ("h:1:1", 5, 1, None)
+    assert second.id == "h:2:2"
