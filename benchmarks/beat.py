@@ -46,7 +46,7 @@ class CountingScheduler(DatabaseScheduler):
 
 def fill(count: int) -> None:
     """Replace Beat's rows by `count` tasks of every minute that last ran ten minutes ago."""
-    PeriodicTask.objects.all().delete()
+    PeriodicTask.objects.all()._raw_delete("default")  # without a signal, and two queries, for each
     every_minute = CrontabSchedule.objects.create(minute="*", timezone="UTC")
     last_run_at = timezone.now() - timedelta(minutes=10)
     PeriodicTask.objects.bulk_create(
@@ -70,7 +70,7 @@ def measure(count: int, seconds: float) -> dict[str, float]:
         scheduler.tick()
     elapsed = time.perf_counter() - began
     dispatched = scheduler.dispatched - before
-    PeriodicTask.objects.all().delete()
+    PeriodicTask.objects.all()._raw_delete("default")  # without a signal, and two queries, for each
     return {"schedules": count, "dispatched": dispatched, "seconds": elapsed, "per_second": dispatched / elapsed}
 
 

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 _SQL = statements("tick")
 _EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 _FROM_START = ("-infinity", "00000000-0000-0000-0000-000000000000")
+_FIRST_BATCH = 1000
+"""A leader begins with smaller batches, and doubles them while they are quick."""
 _BATCH_SECONDS = 1.0
 """Batches are made smaller until they take no longer; the protocol allows 3 s."""
 _ROW_FAULTS = ("22", "23", "P0001")
@@ -84,7 +86,8 @@ class Tick:
         """Prepare the leader's session. `batch` is the most schedules in a transaction; None: `TICK_BATCH`."""
         self._leadership = leadership
         self._session = leadership.session
-        self._most = self._limit = batch or scheduler_settings().tick_batch
+        self._most = batch or scheduler_settings().tick_batch
+        self._limit = min(self._most, _FIRST_BATCH)
         self._session.execute(_SQL["configure"])
         self._fire = fire_statements()
 
@@ -106,6 +109,8 @@ class Tick:
             except psycopg.Error as error:
                 if _is_taken(error):
                     is_careful = True
+                elif isinstance(error, psycopg.errors.QueryCanceled) and limit > 1:
+                    self._limit = max(1, limit // 4)  # the server's statement_timeout: the session itself is sound
                 elif not _is_row_fault(error):
                     raise
                 elif limit > 1:

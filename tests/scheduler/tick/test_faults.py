@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +13,7 @@ import psycopg
 import pytest
 
 from pg_queue.leader import Leadership
-from scheduler.tick import Pass, Tick
+from scheduler.tick import Tick
 from tests.processes import ProcessDatabase
 from tests.scheduler.rows import Rows
 
@@ -164,18 +166,35 @@ def test_an_occurrence_already_in_the_ledger_is_not_fired_again_and_the_schedule
 def test_two_ticks_at_one_instant_on_two_sessions_fire_each_occurrence_once(
     process_database: ProcessDatabase, rows: Rows, leadership: Leadership
 ) -> None:
-    """The lock and the stamp bypassed: the second tick runs in the middle of the first."""
+    """The lock and the stamp bypassed: one tick is held in the middle of its statement while the other one runs."""
     rows.add_many(200, NOON, cadences=3)
-    with process_database.connect() as second_session:
-        rival = _Unstamped(leadership, second_session)
-        made: list[Pass] = []
-        first = InterruptedTick(
-            _Unstamped(leadership, leadership.session), lambda: made.append(Tick(rival).run(at=NOON))
-        )
-        made.append(first.run(at=NOON))
-    assert sum(one.fired for one in made) == 200
-    assert rows.count("SELECT count(*) FROM scheduler_schedulerun WHERE state = 'fired'") == 200
-    assert len(rows.messages()) == 200
+    rows.session.execute(
+        """
+        CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            PERFORM pg_advisory_xact_lock_shared(42);
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER gate AFTER INSERT ON pg_queue_message FOR EACH STATEMENT EXECUTE FUNCTION wait_at_gate();
+        """
+    )
+    first = Tick(_Unstamped(leadership, leadership.session))
+    with process_database.connect() as gate, process_database.connect() as session, ThreadPoolExecutor() as pool:
+        session.execute("SET statement_timeout = '3s'")
+        second = Tick(_Unstamped(leadership, session))
+        gate.execute("SELECT pg_advisory_lock(42)")
+        held = pool.submit(first.run, at=NOON)
+        while not rows.count("SELECT count(*) FROM pg_locks WHERE objid = 42 AND NOT granted"):
+            assert not held.done()
+        rows.add_many(10, NOON)
+        other = pool.submit(second.run, at=NOON)
+        while rows.count("SELECT count(*) FROM pg_locks WHERE objid = 42 AND NOT granted") < 2:
+            assert not other.done(), other.result()
+        gate.execute("SELECT pg_advisory_unlock(42)")
+        made = [held.result(20), other.result(20)]
+    assert [one.fired for one in made] == [200, 10]
+    assert rows.count("SELECT count(DISTINCT schedule_id) FROM scheduler_schedulerun WHERE state = 'fired'") == 210
+    assert len(rows.messages()) == 210
 
 
 def test_a_tick_that_replays_committed_work_from_a_stale_view_fires_nothing_twice(
@@ -189,23 +208,17 @@ def test_a_tick_that_replays_committed_work_from_a_stale_view_fires_nothing_twic
     assert len(rows.messages()) == 50
 
 
-class _Unstamped:
-    """A leadership that nobody checks."""
+class _Unstamped(Leadership):
+    """A leadership that nobody checks, on any session."""
 
     def __init__(self, leadership: Leadership, session: psycopg.Connection[Any]) -> None:
-        self.session = session
-        self.term, self.since = leadership.term, leadership.since
-        self.previous_heartbeat_at = leadership.previous_heartbeat_at
+        fields = {name: getattr(leadership, name) for name in Leadership.__slots__}
+        super().__init__(**{**fields, "session": session})
 
-    def transaction(self) -> Any:
-        from contextlib import contextmanager
-
-        @contextmanager
-        def transaction() -> Any:
-            with self.session.transaction():
-                yield NOON
-
-        return transaction()
+    @contextmanager
+    def transaction(self) -> Iterator[datetime]:
+        with self.session.transaction():
+            yield NOON
 
 
 @pytest.mark.parametrize("sqlstate", ["53100", "53200", "40001", "XX000"], ids=["disk full", "memory", "retry", "bug"])
@@ -247,3 +260,21 @@ def test_a_connection_dropped_between_two_statements_of_a_batch_leaves_nothing_b
         tick.run(at=NOON)
     assert rows.runs() == rows.messages() == []
     assert rows.count("SELECT count(*) FROM scheduler_pgperiodicschedule WHERE next_run_at <> '2026-03-10 12:00Z'") == 0
+
+
+def test_batches_that_run_into_the_servers_time_limit_are_made_smaller_until_they_pass(
+    leadership: Leadership, rows: Rows
+) -> None:
+    rows.add_many(100, NOON)
+    rows.session.execute(
+        """
+        CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END $$;
+        CREATE TRIGGER dawdle BEFORE INSERT ON pg_queue_message FOR EACH ROW EXECUTE FUNCTION dawdle();
+        """
+    )
+    leadership.session.execute("SET statement_timeout = '600ms'")
+    made = Tick(leadership).run(at=NOON)
+    assert made.fired == 100
+    assert len(made.batch_seconds) > 2
+    assert len(rows.messages()) == 100
