@@ -6,14 +6,13 @@ They show counts and names of queues, no payload and no name of a schedule; keep
 from __future__ import annotations
 
 from django.core.cache import cache
-from django.db import DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from backend.metrics import registry
-from scheduler.settings import scheduler_settings
 
 
 @require_safe
@@ -39,7 +38,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _problems() -> dict[str, object]:
-    alias = scheduler_settings().database
+    alias = DEFAULT_DB_ALIAS
     try:
         with connections[alias].cursor() as cursor:
             cursor.execute("SELECT 1")

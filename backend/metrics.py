@@ -10,10 +10,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from pg_queue.health.metrics import QueueCollector
+from pg_queue.api import QueueCollector
 from pg_queue.models import Leader
+from scheduler.api import MirrorFailure, PgPeriodicSchedule
 from scheduler.metrics import ScheduleCollector
-from scheduler.models import MirrorFailure, PgPeriodicSchedule
 
 
 class OverviewCollector(Collector):

@@ -36,7 +36,7 @@ from pg_queue.errors import (
     RetryLater,
     UnknownTask,
 )
-from pg_queue.health import METRICS, HealthServer, Pulse
+from pg_queue.health import METRICS, HealthServer, Pulse, QueueCollector
 from pg_queue.leader import Election, Leadership, direct_connection
 from pg_queue.payload import check_payload
 from pg_queue.ports import QueueDepth
@@ -75,6 +75,7 @@ __all__ = [
     "PayloadNotJSON",
     "PayloadTooLarge",
     "Pulse",
+    "QueueCollector",
     "QueueDepth",
     "QueueError",
     "Reaper",

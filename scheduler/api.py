@@ -3,7 +3,7 @@
 from scheduler.domain import CronDialect, Firer, RunOrigin, RunState, ScheduleKind, ScheduleState
 from scheduler.errors import BeatUnavailable, InvalidInput, ScheduleNotFound, SchedulerError
 from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleRun
-from scheduler.recurrence import next_occurrences
+from scheduler.recurrence import next_occurrences, normalise
 from scheduler.runs import RunView, runs_with_live_state
 from scheduler.schedules import (
     create_schedule,
@@ -37,6 +37,7 @@ __all__ = [
     "get_schedule",
     "mirror_failures",
     "next_occurrences",
+    "normalise",
     "pause_schedule",
     "resume_schedule",
     "run_schedule",

@@ -29,7 +29,7 @@ from scheduler.admin.presentation import badge, brief, instant, pretty
 from scheduler.admin.preview import of_schedule
 from scheduler.admin.readonly import ReadOnlyAdmin
 from scheduler.admin.refusal import RefusableForm, RefusalMixin
-from scheduler.models import PgPeriodicSchedule, ScheduleRun
+from scheduler.api import PgPeriodicSchedule, ScheduleRun
 
 SHOWN = 10
 

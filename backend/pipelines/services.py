@@ -10,7 +10,7 @@ from django.db import IntegrityError
 
 from backend.pipelines.domain import RUN_TASK
 from pg_queue import api as queue
-from scheduler import api, recurrence
+from scheduler import api
 from scheduler.domain import ScheduleKind
 from scheduler.errors import InvalidInput, ScheduleNotFound
 
@@ -35,7 +35,7 @@ def lock(pipeline_id: UUID) -> Pipeline | None:
 def normalise(pipeline: Pipeline) -> None:
     """Bring name and expression into the form in which the schedule stores them. Raises `InvalidInput`."""
     pipeline.name = pipeline.name.strip()
-    pipeline.expression = recurrence.normalise(ScheduleKind.CRONTAB, pipeline.expression, pipeline.dialect)
+    pipeline.expression = api.normalise(ScheduleKind.CRONTAB, pipeline.expression, pipeline.dialect)
 
 
 def write_schedule(pipeline: Pipeline, before: Pipeline | None) -> None:

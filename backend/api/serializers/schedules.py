@@ -10,8 +10,8 @@ from backend.api.organizations import meant_by
 from backend.api.refusals import message
 from backend.api.strictness import InstantField, StrictSerializer
 from scheduler import api
+from scheduler.api import PgPeriodicSchedule
 from scheduler.domain import CronDialect, Firer, ScheduleKind
-from scheduler.models import PgPeriodicSchedule
 
 ARGUMENT = {"pipeline_name": "name", "cron_string": "expression"}
 """A column of the schedule and the choke points' name for it, where they differ."""

@@ -13,7 +13,7 @@ from backend.api.filters import RunFilter
 from backend.api.organizations import OrganizationScope
 from backend.api.serializers.runs import RunSerializer
 from scheduler import api
-from scheduler.models import ScheduleRun
+from scheduler.api import ScheduleRun
 
 RUN_KEYSET = ("-scheduled_for", "id")
 

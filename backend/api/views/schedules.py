@@ -21,7 +21,7 @@ from backend.api.serializers.runs import RunSerializer
 from backend.api.serializers.schedules import PauseSerializer, ScheduleSerializer, UpcomingSerializer
 from backend.api.views.runs import RUN_KEYSET
 from scheduler import api
-from scheduler.models import PgPeriodicSchedule, ScheduleRun
+from scheduler.api import PgPeriodicSchedule, ScheduleRun
 
 DEFAULT_COUNT, LARGEST_COUNT = 10, 1000
 COUNT = OpenApiParameter("count", OpenApiTypes.INT, description=f"1 to {LARGEST_COUNT}, by default {DEFAULT_COUNT}.")
