@@ -19,7 +19,7 @@ class PgPeriodicSchedule(models.Model):
     """
 
     pipeline_id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    beat_name = models.CharField(max_length=200, unique=True, editable=False)
+    beat_name = models.CharField(max_length=200, editable=False)
     """Name of Beat's `PeriodicTask`: the same UUID for schedules made here."""
     organization_id = models.CharField(max_length=64, db_default="default")
     workflow_id = models.CharField(max_length=255, null=True, blank=True)
@@ -72,6 +72,8 @@ class PgPeriodicSchedule(models.Model):
             models.Index(fields=["organization_id", "pipeline_id"], name="scheduler_schedule_org"),
         ]
         constraints = [
+            # Not `unique=True`: Django would add a second index for LIKE, which every fire pays for.
+            models.UniqueConstraint(fields=["beat_name"], name="scheduler_schedule_beat_name_key"),
             models.CheckConstraint(
                 name="scheduler_schedule_kind_known", condition=Q(kind__in=[k.value for k in ScheduleKind])
             ),

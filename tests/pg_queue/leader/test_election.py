@@ -190,11 +190,12 @@ def test_a_standby_terminates_nobody_else(candidate: Candidate, watcher: psycopg
     holder.close()
 
 
-def test_a_session_that_holds_no_lock_is_not_terminated_whatever_the_row_says(
+def test_a_session_that_holds_another_lock_is_not_terminated_whatever_the_row_says(
     candidate: Candidate, watcher: psycopg.Connection[Any], process_database: ProcessDatabase
 ) -> None:
     holder = win(candidate())
     with process_database.connect() as bystander:
+        bystander.execute("SELECT pg_advisory_lock(7)")
         watcher.execute(
             "UPDATE pg_queue_leader SET heartbeat_at = clock_timestamp() - interval '1 h',"
             " pid = pid_of.pid, backend_start = pid_of.backend_start"

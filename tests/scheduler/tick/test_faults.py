@@ -101,12 +101,17 @@ def test_a_schedule_edited_between_survey_and_fire_is_not_fired_by_its_old_caden
     assert rows.get(edited)["next_run_at"] == NOON + 30 * MINUTE
 
 
-def test_a_schedule_moved_between_survey_and_fire_is_not_fired_at_its_old_instant(
-    leadership: Leadership, rows: Rows
+@pytest.mark.parametrize("moved_by", [-MINUTE, MINUTE], ids=["back", "on"])
+def test_a_schedule_moved_between_survey_and_fire_is_not_fired_by_the_verdict_on_its_old_instant(
+    leadership: Leadership, rows: Rows, moved_by: timedelta
 ) -> None:
     moved = rows.add(next_run_at=NOON)
-    InterruptedTick(leadership, lambda: rows.change(moved, next_run_at=NOON + MINUTE)).run(at=NOON)
+    tick = InterruptedTick(leadership, lambda: rows.change(moved, next_run_at=NOON + moved_by))
+    tick.run(at=NOON)
     assert rows.runs() == rows.messages() == []
+
+    tick.run(at=NOON + MINUTE)
+    assert [run["scheduled_for"] for run in rows.runs(moved)] == sorted({NOON + moved_by, NOON + MINUTE})
 
 
 @pytest.mark.parametrize(
