@@ -9,7 +9,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from psycopg import sql as _sql
 
@@ -38,7 +38,7 @@ from pg_queue.errors import (
 )
 from pg_queue.health import METRICS, HealthServer, Pulse, QueueCollector
 from pg_queue.leader import Election, Leadership, direct_connection
-from pg_queue.payload import check_payload
+from pg_queue.payload import check_headers, check_payload
 from pg_queue.ports import QueueDepth
 from pg_queue.process import ExitCode, ServiceCommand, StopSignals
 from pg_queue.reaper import Duty, DutyRounds, Reaper, Round, queue_duties
@@ -115,6 +115,8 @@ WAKE_SQL = _statements("messages")["wake"]
 """Statement with one parameter, `%(queues)s` (text[]): wakes the workers that wait for these queues, on commit."""
 
 MAX_QUEUE_LENGTH, MAX_ORGANIZATION_LENGTH, MAX_REPORT_TO_LENGTH, MOST_ATTEMPTS = 128, 64, 32, 32767
+LATEST = datetime(9999, 12, 30, tzinfo=UTC)
+"""The last instant that every timezone can show: what is later could be stored, and not read back."""
 
 
 def enqueue(
@@ -221,13 +223,14 @@ def replay(ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
 def _checked(message: NewMessage, max_bytes: int) -> NewMessage:
     info = get_task(message.task)
     check_payload(message.args, message.kwargs, max_bytes=max_bytes)
-    if message.headers:
-        check_payload([], message.headers, max_bytes=max_bytes)
+    check_headers(message.headers, max_bytes=max_bytes)
     check_queue(message.queue, message.priority)
     _check_text("organization_id", message.organization_id, MAX_ORGANIZATION_LENGTH)
     _check_text("report_to", message.report_to or "", MAX_REPORT_TO_LENGTH)
-    if message.run_after is not None and message.run_after.utcoffset() is None:
-        raise InvalidMessage(field="run_after", expected="an aware datetime (with a timezone)", got=message.run_after)
+    if message.id is not None and not isinstance(message.id, uuid.UUID):
+        raise InvalidMessage(field="id", expected="a uuid.UUID or None", got=message.id)
+    if message.run_after is not None:
+        _check_instant("run_after", message.run_after)
     if message.max_attempts is not None:
         _check_range("max_attempts", message.max_attempts, 1, MOST_ATTEMPTS)
     elif info.max_attempts is not None:
@@ -236,10 +239,21 @@ def _checked(message: NewMessage, max_bytes: int) -> NewMessage:
 
 
 def _check_text(field: str, value: object, most: int, *, may_be_empty: bool = True) -> None:
-    if not isinstance(value, str) or len(value) > most or "\x00" in value or not (value or may_be_empty):
+    if not isinstance(value, str) or len(value) > most or not _is_storable(value) or not (value or may_be_empty):
         raise InvalidMessage(
             field=field, expected=f"a text of {0 if may_be_empty else 1} to {most} characters", got=value
         )
+
+
+def _check_instant(field: str, value: object) -> None:
+    if not isinstance(value, datetime) or value.utcoffset() is None or value > LATEST:
+        expected = f"an aware datetime (with a timezone), not later than {LATEST.isoformat()}"
+        raise InvalidMessage(field=field, expected=expected, got=value)
+
+
+def _is_storable(text: str) -> bool:
+    """PostgreSQL takes neither NUL nor half a surrogate pair."""
+    return "\x00" not in text and (text.isascii() or text == text.encode("utf-8", "ignore").decode())
 
 
 def _check_range(field: str, value: object, least: int, most: int) -> None:

@@ -40,6 +40,7 @@ class UnknownTask(QueueError, LookupError):
 class RetryLater(QueueError):
     """Raised by a task to be run again after `delay_seconds` (None: its backoff), as long as attempts are left.
 
+    At least 0 and at most ten years; what is no number counts as None.
     Raise it `from` the cause: the cause is what the message's error then names.
     """
 
@@ -65,5 +66,8 @@ class DirectConnectionRequired(QueueError):
 
 
 def _shorten(value: object, limit: int = 120) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - too deep, too long a number, or broken: that is why it is refused
+        return f"a value of type {type(value).__name__} that cannot be shown"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -13,6 +13,13 @@ from pg_queue.errors import PayloadNotJSON, PayloadTooLarge
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """The escape of NUL in JSON text, and not a backslash that is followed by `u0000`."""
 
+MAX_DEPTH = 200
+"""Lists and objects inside each other. Python's parser gives up later, and where depends on the caller's own stack:
+what one process could write, another could not read."""
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_BRACKET = re.compile(r"[\[{\]}]")
+
 _PLAIN = (str, int, float, type(None))
 
 
@@ -20,7 +27,8 @@ def encode(value: Json, *, field: str) -> str:
     """`value` as JSON text.
 
     Raises: PayloadNotJSON for what JSON or `jsonb` cannot hold: other types, NaN and infinity, a cycle, NUL or half a
-    surrogate pair in a string. (PostgreSQL, "JSON Types": `jsonb` rejects `\\u0000` and unpaired surrogates.)
+    surrogate pair in a string, more than `MAX_DEPTH` levels. (PostgreSQL, "JSON Types": `jsonb` rejects `\\u0000` and
+    unpaired surrogates.)
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -28,8 +36,12 @@ def encode(value: Json, *, field: str) -> str:
             text.encode()  # refuses half a surrogate pair
     except (TypeError, ValueError, RecursionError) as error:
         raise PayloadNotJSON(field=field, expected=f"what JSON can hold ({error})", got=value) from None
+    except Exception as error:  # a value's own methods may be what is broken
+        raise PayloadNotJSON(field=field, expected=f"what JSON can hold ({type(error).__name__})", got=value) from error
     if "\\u0000" in text and _NUL.search(text):
         raise PayloadNotJSON(field=field, expected="strings without NUL (U+0000), which PostgreSQL refuses", got=value)
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        raise PayloadNotJSON(field=field, expected=f"at most {MAX_DEPTH} levels of lists and objects", got=value)
     return text
 
 
@@ -43,13 +55,22 @@ def check_payload(args: Sequence[Json], kwargs: Mapping[str, Json], *, max_bytes
         raise PayloadNotJSON(field="args", expected="a list or tuple of arguments", got=args)
     if not isinstance(kwargs, Mapping):
         raise PayloadNotJSON(field="kwargs", expected="a mapping of names to arguments", got=kwargs)
-    kwargs = dict(kwargs)
-    size = _checked_size(list(args), "args") + _checked_size(kwargs, "kwargs")
-    if size > max_bytes:
-        larger = "args" if not kwargs or len(repr(args)) > len(repr(kwargs)) else "kwargs"
+    args_size, kwargs_size = _checked_size(list(args), "args"), _checked_size(dict(kwargs), "kwargs")
+    if args_size + kwargs_size > max_bytes:
         raise PayloadTooLarge(
-            field=larger, expected=f"args and kwargs of at most {max_bytes} bytes as JSON (MAX_PAYLOAD_BYTES)", got=size
+            field="args" if args_size > kwargs_size else "kwargs",
+            expected=f"args and kwargs of at most {max_bytes} bytes as JSON (MAX_PAYLOAD_BYTES)",
+            got=args_size + kwargs_size,
         )
+
+
+def check_headers(headers: Mapping[str, Json], *, max_bytes: int) -> None:
+    """Refuse headers that would come back changed. Raises: PayloadNotJSON, PayloadTooLarge (field `headers`)."""
+    if not isinstance(headers, Mapping):
+        raise PayloadNotJSON(field="headers", expected="a mapping of names to values", got=headers)
+    if headers and (size := _checked_size(dict(headers), "headers")) > max_bytes:
+        expected = f"headers of at most {max_bytes} bytes as JSON (MAX_PAYLOAD_BYTES)"
+        raise PayloadTooLarge(field="headers", expected=expected, got=size)
 
 
 def plain_result(value: Json, *, max_bytes: int) -> Json:
@@ -66,6 +87,14 @@ def plain_result(value: Json, *, max_bytes: int) -> Json:
             field="result", expected=f"a result of at most {max_bytes} bytes as JSON (MAX_PAYLOAD_BYTES)", got=size
         )
     return json.loads(text)
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _size(text: str) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,6 +16,31 @@ from pg_queue.models import Message
 from pg_queue.storage import workers
 
 pytestmark = pytest.mark.django_db
+
+BEYOND = datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=5)))
+"""In UTC that is the year 10000, which Python cannot read back."""
+
+
+class Hostile(dict[str, Any]):
+    """A value whose own methods raise what they like."""
+
+    def __init__(self) -> None:
+        super().__init__(a=1)
+
+    def __repr__(self) -> str:
+        raise LookupError("no repr")
+
+    def items(self) -> Any:
+        """Raise."""
+        raise LookupError("no items")
+
+
+def nested(depth: int) -> list[Any]:
+    """Lists in lists, so many deep."""
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +84,21 @@ def known(value: int = 0) -> int:
         ({"max_attempts": 40_000}, api.InvalidMessage, "max_attempts"),
         ({"organization_id": "o" * 65}, api.InvalidMessage, "organization_id"),
         ({"report_to": "r" * 33}, api.InvalidMessage, "report_to"),
+        ({"queue": "\ud800"}, api.InvalidMessage, "queue"),
+        ({"organization_id": "\ud800"}, api.InvalidMessage, "organization_id"),
+        ({"report_to": "a\x00"}, api.InvalidMessage, "report_to"),
+        ({"headers": {"h": math.nan}}, api.PayloadNotJSON, "headers"),
+        ({"headers": ["not", "a", "mapping"]}, api.PayloadNotJSON, "headers"),
+        ({"headers": []}, api.PayloadNotJSON, "headers"),
+        ({"headers": {"h": "x" * 262_145}}, api.PayloadTooLarge, "headers"),
+        ({"args": [10**5000]}, api.PayloadNotJSON, "args"),
+        ({"args": nested(201)}, api.PayloadNotJSON, "args"),
+        ({"args": nested(100_000)}, api.PayloadNotJSON, "args"),
+        ({"args": [Decimal("1.5")]}, api.PayloadNotJSON, "args"),
+        ({"args": [Hostile()]}, api.PayloadNotJSON, "args"),
+        ({"id": "not-a-uuid"}, api.InvalidMessage, "id"),
+        ({"run_after": "tomorrow"}, api.InvalidMessage, "run_after"),
+        ({"run_after": BEYOND}, api.InvalidMessage, "run_after"),
     ],
 )
 def test_bad_input_is_refused_with_its_field_and_nothing_is_stored(
@@ -79,6 +120,12 @@ def test_an_unknown_task_is_refused_with_the_names_that_look_like_it() -> None:
 def test_a_large_payload_just_fits() -> None:
     message_id = api.enqueue("test.plain", ["x" * (262_144 - len('[""]') - len("{}"))])
     assert len(api.get_messages([message_id])[message_id].args[0]) == 262_138
+
+
+def test_brackets_in_a_text_are_no_depth() -> None:
+    message_id = api.enqueue("test.plain", ["[{" * 500 + '"\\'], headers={})
+    assert api.get_messages([message_id])[message_id].args == ["[{" * 500 + '"\\']
+    assert api.enqueue("test.plain", nested(200))
 
 
 def test_a_backslash_before_u0000_is_no_nul() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 
 from pg_queue import api
 from pg_queue.domain import Death, Message, MessageState, Retry, Success
+from pg_queue.models import Worker
 from pg_queue.worker.execution import MESSAGE_CHARACTERS, TRACEBACK_CHARACTERS, backoff, failure_of, outcome_of
 from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.wire import Frames, frame, packed, unpacked
@@ -99,6 +103,73 @@ def test_whatever_is_raised_becomes_an_outcome(
     if isinstance(raised, api.RetryLater):
         assert isinstance(outcome, Retry)
         assert outcome.delay.total_seconds() == 7
+
+
+@pytest.mark.parametrize("asked", [math.inf, math.nan, -1, 1e300, 10**400, "soon"])
+def test_a_senseless_delay_is_still_one_that_can_be_kept(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(message: Message) -> None:
+        raise api.RetryLater(delay_seconds=asked)
+
+    monkeypatch.setattr("pg_queue.worker.execution.execute", execute)
+    outcome = outcome_of(MESSAGE)
+    assert isinstance(outcome, Retry)
+    assert timedelta() <= outcome.delay <= timedelta(days=3653)
+
+
+class Hostile(dict[str, Any]):
+    """A result whose own methods raise."""
+
+    def items(self) -> Any:
+        """Raise."""
+        raise LookupError
+
+    def __repr__(self) -> str:
+        raise LookupError
+
+
+def deep() -> list[Any]:
+    """Lists in lists, too many."""
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value", [[10**5000], deep(), deep()[0:1] * 2, Hostile(a=1), Decimal(1), {b"k": 1}, {"k": "\x00"}]
+)
+def test_a_result_that_json_cannot_hold_is_a_death_that_says_so(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pg_queue.worker.execution.execute", lambda message: value)
+    outcome = outcome_of(MESSAGE)
+    assert isinstance(outcome, Death)
+    assert outcome.failure.type == "task.result_not_json"
+
+
+def test_no_exception_is_too_strange_to_be_kept() -> None:
+    class Strange(Exception):
+        def __str__(self) -> str:
+            raise SystemExit(9)
+
+    Strange.__qualname__ = "a\x00\ud800" + "x" * 5000
+    failure = failure_of(Strange())
+    assert "SystemExit" in failure.message
+    assert "\x00" not in failure.type
+    assert len(failure.type) <= 255
+    failure.type.encode()
+
+
+@pytest.mark.django_db(transaction=True, available_apps=["pg_queue"])
+def test_a_transaction_that_a_task_left_open_fails_it_and_touches_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def execute(message: Message) -> None:
+        transaction.atomic().__enter__()
+        Worker.objects.create(id="h:1:1", host="h", process_id=1, concurrency=1)
+
+    monkeypatch.setattr("pg_queue.worker.execution.execute", execute)
+    outcome = outcome_of(MESSAGE)
+    assert isinstance(outcome, Retry)
+    assert "transaction" in outcome.failure.message
+    assert not connection.in_atomic_block
+    assert not Worker.objects.exists()
 
 
 def test_frames_arrive_whole_whatever_the_pieces() -> None:
