@@ -15,6 +15,8 @@ from backend.pipelines.domain import ExecutionState
 from scheduler.domain import Firer, RunOrigin, RunState, ScheduleKind
 
 EVERYWHERE = {"cursor", "page_size", "format", "organization"}
+LISTS = {"list", "runs", "executions"}
+"""The actions that filter."""
 BOOLEANS = {"true": True, "false": False}
 
 
@@ -26,10 +28,38 @@ class StrictFilterBackend(DjangoFilterBackend):
         filterset = self.get_filterset_class(view, queryset)
         known = EVERYWHERE | set(filterset.base_filters if filterset else ())
         unknown = sorted(set(request.query_params) - known)
-        if unknown and view.action == "list":
+        if unknown and view.action in LISTS:
             expected = f"parameters among {', '.join(sorted(known))}"
             raise ValidationError({name: [message(expected, name)] for name in unknown})
-        return super().filter_queryset(request, queryset, view)
+        try:
+            return super().filter_queryset(request, queryset, view)
+        except ValidationError as error:
+            raise ValidationError(_worded(error.detail, filterset, request)) from error
+
+
+def _worded(detail: Any, filterset: Any, request: Request) -> dict[str, list[str]]:
+    filters = filterset.base_filters
+    return {name: [message(_expectation(filters[name]), _refused(request, name))] for name in detail}
+
+
+def _refused(request: Request, name: str) -> str:
+    return ", ".join(request.query_params.getlist(name))
+
+
+def _expectation(one: django_filters.Filter) -> str:
+    """What `one` accepts, in words."""
+    if choices := one.extra.get("choices"):
+        return f"one of {', '.join(value for value, _ in choices)}"
+    for kind, words in _WORDS.items():
+        if isinstance(one, kind):
+            return words
+    return "text without NUL"
+
+
+_WORDS = {
+    django_filters.UUIDFilter: "a UUID",
+    django_filters.IsoDateTimeFilter: "an ISO 8601 instant such as 2030-01-31T06:00:00Z",
+}
 
 
 def _boolean(field: str | None = None) -> django_filters.TypedChoiceFilter:

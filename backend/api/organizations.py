@@ -22,7 +22,12 @@ from backend.pipelines.organizations import visible_to
 def named_in_query(request: Request) -> str | None:
     """The organization that the query names, checked; None when it names none."""
     slug = request.query_params.get("organization")
-    return None if slug is None else _permitted(request, slug)
+    return _permitted(request, slug) if slug else None
+
+
+def of_list(request: Request) -> str:
+    """Slug of the organization whose rows a list shows: of the query, else `default`. Raises `PermissionDenied`."""
+    return named_in_query(request) or _permitted(request, DEFAULT_ORGANIZATION)
 
 
 def meant_by(request: Request) -> str:
@@ -36,11 +41,13 @@ def meant_by(request: Request) -> str:
     query = request.query_params.get("organization")
     if body and query and body != query:
         raise ValidationError({"organization": [message(f"the same as in the query ({query})", body)]})
-    return _permitted(request, str(body or query or DEFAULT_ORGANIZATION))
+    named = body if body is not None else query
+    return _permitted(request, DEFAULT_ORGANIZATION if named in (None, "") else str(named))
 
 
 def _permitted(request: Request, slug: str) -> str:
-    if not visible_to(request.user).filter(slug=slug).exists():
+    # PostgreSQL refuses to compare with a NUL; no slug has one.
+    if "\0" in slug or not visible_to(request.user).filter(slug=slug).exists():
         raise PermissionDenied(message("organization: one that you are a member of", slug))
     return slug
 
@@ -57,7 +64,7 @@ class OrganizationScope:
         if getattr(self, "swagger_fake_view", False):
             return rows.none()
         if self.action == "list":
-            return rows.filter(organization_id=meant_by(self.request))
+            return rows.filter(organization_id=of_list(self.request))
         return self.visible(rows)
 
     def visible(self, rows: QuerySet[Any]) -> QuerySet[Any]:

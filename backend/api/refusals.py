@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
 from django.db import IntegrityError
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -32,12 +35,14 @@ def translate(error: Exception, context: dict[str, Any]) -> Exception:
         return exceptions.NotFound()
     if isinstance(error, SchedulerError):
         return exceptions.ValidationError({"non_field_errors": [str(error)]})
+    if isinstance(error, RequestDataTooBig | TooManyFieldsSent | TooManyFilesSent):
+        return exceptions.ParseError(f"expected a body of at most {settings.DATA_UPLOAD_MAX_MEMORY_SIZE} bytes")
     return error
 
 
 def message(expected: str, got: object) -> str:
     """The one form of a refusal's text; a value that is long is shortened."""
-    text = repr(got)
+    text = got.isoformat() if isinstance(got, datetime) else repr(got)
     return f"expected {expected}, got: {text if len(text) <= 120 else text[:119] + '…'}"
 
 

@@ -40,7 +40,7 @@ class StrictSerializer(serializers.Serializer):
         unknown = sorted(set(data) - set(self.fields))
         if unknown:
             expected = f"fields among {', '.join(n for n, f in self.fields.items() if not f.read_only)}"
-            raise serializers.ValidationError({name: [message(expected, name)] for name in unknown})
+            raise serializers.ValidationError({printable(name): [message(expected, name)] for name in unknown})
 
     def _worded(self, detail: Any, data: Any) -> Any:
         if not isinstance(detail, Mapping):
@@ -55,7 +55,21 @@ class StrictSerializer(serializers.Serializer):
             return errors  # they name the fields inside
         if name not in data:
             return [f"expected {expectation(field)}, got nothing"]
-        return [message(expectation(field), data[name])]
+        if all(str(error).startswith("expected ") for error in errors):
+            return errors  # a validator's own words
+        return [message(expectation(field) + _unfit(data[name]), data[name])]
+
+
+def printable(name: str) -> str:
+    """`name` with each half of a surrogate pair escaped: UTF-8, and so the answer, cannot hold one."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def _unfit(value: object) -> str:
+    """What a string that is refused for its characters should not hold."""
+    if isinstance(value, str) and ("\x00" in value or printable(value) != value):
+        return " without NUL and unpaired surrogates"
+    return ""
 
 
 def expectation(field: serializers.Field) -> str:
@@ -71,8 +85,9 @@ def expectation(field: serializers.Field) -> str:
 
 
 def _integer(field: serializers.IntegerField) -> str:
-    bounds = f" from {field.min_value} to {field.max_value}" if field.max_value is not None else ", 0 or more"
-    return f"a whole number{bounds}"
+    if field.max_value is None:
+        return "a whole number"
+    return f"a whole number from {field.min_value} to {field.max_value}"
 
 
 _WORDS: dict[type[serializers.Field], str] = {

@@ -49,8 +49,6 @@ class ScheduleSerializer(StrictSerializer):
     starts_at = InstantField(required=False, allow_null=True)
     ends_at = InstantField(required=False, allow_null=True)
     grace_seconds = serializers.IntegerField(
-        min_value=0,
-        max_value=2147483647,
         required=False,
         allow_null=True,
         help_text="How late an occurrence may still fire; null: the project's setting.",
