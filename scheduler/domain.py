@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+REPORT_TO = "schedule"
+"""The queue keeps the outcomes of our messages under this name until the ledger takes them."""
+
 
 class ScheduleKind(StrEnum):
     """What an expression is written in."""

@@ -12,7 +12,7 @@ from django.db import connections, transaction
 from psycopg import sql
 
 from pg_queue.api import Duty, Message, MessageState, take_outcomes
-from scheduler.domain import RunState
+from scheduler.domain import REPORT_TO, RunState
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
 
@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 _SQL = statements("ledger")
 
-REPORT_TO = "schedule"
-"""The queue keeps the outcomes of our messages under this name until they are taken."""
 PREFIX = "scheduler_schedulerun_y"
 MONTHS_AHEAD = 3
 _LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
@@ -48,7 +46,7 @@ def ledger_duties() -> list[Duty]:
 def write_back() -> int:
     """Carry one batch of outcomes from the queue into the ledger, in one transaction; how many were taken.
 
-    A run that is final already keeps what it says.
+    A run that is final already keeps what it says, but for a failed one whose dead letter was replayed.
     """
     conf = scheduler_settings()
     with transaction.atomic(using=conf.database):
@@ -57,6 +55,8 @@ def write_back() -> int:
         if outcomes:
             with connections[conf.database].cursor() as cursor:
                 cursor.execute(_SQL["write_back"], _columns(outcomes))
+                if cursor.rowcount < len(outcomes):
+                    logger.warning("ledger.outcomes_not_placed count=%s", len(outcomes) - cursor.rowcount)
     return len(taken)
 
 
@@ -92,9 +92,16 @@ def partition_name(first: date) -> str:
 def _placed(messages: Iterable[Message]) -> Iterator[tuple[Message, datetime]]:
     for message in messages:
         try:
-            yield message, datetime.fromisoformat(message.headers["scheduled_for"])
+            yield message, _occurrence(message)
         except (KeyError, TypeError, ValueError):
             logger.error("ledger.outcome_without_run message=%s headers=%r", message.id, message.headers)
+
+
+def _occurrence(message: Message) -> datetime:
+    scheduled_for = datetime.fromisoformat(message.headers["scheduled_for"])
+    if scheduled_for.utcoffset() is None:
+        raise ValueError("a naive instant")
+    return scheduled_for
 
 
 def _columns(outcomes: list[tuple[Message, datetime]]) -> Mapping[str, Any]:

@@ -48,14 +48,17 @@ class RunView:
 
 
 def runs_with_live_state(runs: Iterable[ScheduleRun]) -> list[RunView]:
-    """The runs in the same order; those not finished in the ledger with the queue's state, by one query for all."""
+    """The runs in the same order; those not finished in the ledger with the queue's state, by one query for all.
+
+    A failed run may have been replayed from the dead letters: its message tells, too.
+    """
     views = [_view(run) for run in runs]
     messages = queue.get_messages([view.id for view in views if _is_open(view)])
     return [_merge(view, messages.get(view.id)) for view in views]
 
 
 def _is_open(view: RunView) -> bool:
-    return view.state in (RunState.FIRED, RunState.RUNNING)
+    return view.state in (RunState.FIRED, RunState.RUNNING, RunState.FAILED)
 
 
 def _view(run: ScheduleRun) -> RunView:
@@ -82,9 +85,9 @@ def _merge(view: RunView, message: queue.Message | None) -> RunView:
         return view
     error = message.error.as_json() if message.error is not None else None
     if message.state is queue.MessageState.WAITING:
-        return replace(view, state=RunState.FIRED, started_at=message.started_at, error=error)
+        return replace(view, state=RunState.FIRED, started_at=message.started_at, finished_at=None, error=error)
     if message.state is queue.MessageState.RUNNING:
-        return replace(view, state=RunState.RUNNING, started_at=message.started_at, error=error)
+        return replace(view, state=RunState.RUNNING, started_at=message.started_at, finished_at=None, error=error)
     return replace(
         view,
         state=_OUTCOMES[message.state],

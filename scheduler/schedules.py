@@ -23,15 +23,12 @@ from psycopg.errors import UniqueViolation
 from pg_queue import api as queue
 from scheduler import beat, clock, grid, ownership, transitions, validation
 from scheduler.beat import mirror, rows
-from scheduler.domain import Firer, RunOrigin, RunState
+from scheduler.domain import REPORT_TO, Firer, RunOrigin, RunState
 from scheduler.errors import InvalidInput, ScheduleNotFound
 from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleRun
 from scheduler.querysets import MirrorFailureQuerySet
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
-
-REPORT_TO = "schedule"
-"""The consumer of outcomes under which runs are enqueued."""
 
 _UNIQUE_BY_ID = {"scheduler_pgperiodicschedule", "django_celery_beat_periodictask"}
 

@@ -20,6 +20,7 @@ import psycopg
 from psycopg.rows import class_row, scalar_row
 
 from pg_queue.api import WAKE_SQL, Leadership, enqueue_sql
+from scheduler.domain import REPORT_TO
 from scheduler.recurrence.intervals import LONGEST, SHORTEST
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
@@ -155,6 +156,7 @@ class Tick:
             "shortest_seconds": SHORTEST.total_seconds() / 1000,
             "longest_seconds": LONGEST.total_seconds(),
             "term": self._leadership.term,
+            "report_to": REPORT_TO,
             "led_until": led_until or "-infinity",
             "leads_since": self._leadership.since,
             "id_prefix": id_prefix(now),

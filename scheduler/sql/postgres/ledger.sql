@@ -10,7 +10,8 @@ SELECT greatest(0, coalesce(extract(epoch FROM clock_timestamp() - (
 
 -- name: write_back
 -- Carry outcomes into the ledger. The bounds let the planner leave out the other months, and ids = ANY(…) makes it an
--- index scan whatever the planner thinks of the parameters' size. What is final stays as it is.
+-- index scan whatever the planner thinks of the parameters' size. What is final stays as it is, but for a failure whose
+-- dead letter was replayed: its later end replaces it.
 UPDATE scheduler_schedulerun AS run
 SET state = outcome.state, started_at = outcome.started_at, finished_at = outcome.finished_at,
     result = outcome.result, error = outcome.error
@@ -21,7 +22,7 @@ FROM unnest(
 WHERE run.id = ANY (%(ids)s::uuid[])
   AND run.scheduled_for BETWEEN %(first)s AND %(last)s
   AND run.id = outcome.id AND run.scheduled_for = outcome.scheduled_for
-  AND run.state IN ('fired', 'running')
+  AND (run.state IN ('fired', 'running') OR (run.state = 'failed' AND run.finished_at < outcome.finished_at))
 
 -- name: partitions
 -- The ledger's monthly partitions and the bounds that they were made for.

@@ -123,7 +123,7 @@ stretch AS (
     ON CONFLICT (schedule_id, scheduled_for, origin) DO NOTHING
 ),
 firing AS (
-    SELECT id, queue, priority, task, args, kwargs, organization_id, max_attempts, 'schedule' AS report_to,
+    SELECT id, queue, priority, task, args, kwargs, organization_id, max_attempts, %(report_to)s AS report_to,
            jsonb_build_object('schedule_id', pipeline_id, 'scheduled_for', latest) AS headers
     FROM advanced
     WHERE is_fired

@@ -92,6 +92,55 @@ def test_a_final_run_keeps_what_it_says() -> None:
     assert (run.state, run.error) == (RunState.FAILED, {"type": "first"})
 
 
+def test_a_dead_letter_that_is_replayed_gives_its_run_a_new_end() -> None:
+    run, again = make_run(timezone.now()), make_run(timezone.now())
+    settle({one.id: Death(failure=Failure(type="ValueError", message="first", traceback="")) for one in (run, again)})
+    assert ledger.write_back() == 2
+    run.refresh_from_db()
+    first_end = run.finished_at
+
+    queue.replay([run.id, again.id])
+    settle(
+        {
+            run.id: Success(value=7),
+            again.id: Death(failure=Failure(type="ValueError", message="second", traceback="")),
+        }
+    )
+    assert ledger.write_back() == 2
+
+    run.refresh_from_db()
+    again.refresh_from_db()
+    assert (run.state, run.result, run.error) == (RunState.SUCCEEDED, 7, None)
+    assert run.finished_at > first_end
+    assert (again.state, again.error["message"]) == (RunState.FAILED, "second")
+
+
+def test_an_older_end_does_not_replace_a_newer_one(caplog: pytest.LogCaptureFixture) -> None:
+    later = timezone.now() + timedelta(hours=1)
+    run = make_run(timezone.now(), state=RunState.FAILED, error={"type": "newer"}, finished_at=later)
+    done = make_run(timezone.now(), state=RunState.SUCCEEDED, finished_at=timezone.now() - timedelta(hours=1))
+    settle({run.id: Success(value=1), done.id: Success(value=1)})
+    assert ledger.write_back() == 2
+    run.refresh_from_db()
+    done.refresh_from_db()
+    assert (run.state, run.error, run.finished_at) == (RunState.FAILED, {"type": "newer"}, later)
+    assert done.result is None
+    assert "ledger.outcomes_not_placed" in caplog.text
+
+
+@pytest.mark.parametrize("instant", ["2031-11-15T12:00:00", "infinity", 5, None])
+def test_an_outcome_whose_instant_means_nothing_holds_up_no_other(
+    instant: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    stray = queue.enqueue("noop", report_to=ledger.REPORT_TO, headers={"scheduled_for": instant})
+    run = make_run(timezone.now())
+    settle({stray: Success(value=None), run.id: Success(value=None)})
+    assert ledger.write_back() == 2
+    run.refresh_from_db()
+    assert run.state == RunState.SUCCEEDED
+    assert str(stray) in caplog.text
+
+
 def test_an_outcome_without_its_occurrence_is_logged_and_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
     stray = queue.enqueue("noop", report_to=ledger.REPORT_TO, headers={"scheduled_for": "yesterday"})
     run = make_run(timezone.now())

@@ -8,7 +8,8 @@ import pytest
 from django.db import transaction
 
 from pg_queue import api as queue
-from scheduler import api
+from pg_queue.domain import Death, Settlement
+from scheduler import api, ledger
 from scheduler.api import InvalidInput, PgPeriodicSchedule, RunState, ScheduleRun
 from tests.scheduler.schedules.conftest import Hands
 from tests.scheduler.schedules.making import make
@@ -76,6 +77,19 @@ def test_a_run_shows_the_queues_state_until_the_ledger_has_its_end() -> None:
     message = claim()
     view = api.runs_with_live_state([run])[0]
     assert (view.state, view.started_at) == (RunState.RUNNING, message.started_at)
+
+
+def test_a_failed_run_that_is_replayed_is_shown_as_waiting_again() -> None:
+    run = api.run_schedule(make().pk)
+    [held] = queue.store().claim(queues=["default"], limit=1, lease=timedelta(minutes=1), worker="w")
+    death = Death(failure=queue.Failure(type="ValueError", message="no", traceback=""))
+    queue.store().settle([Settlement(message_id=run.id, token=held.token, outcome=death)])
+    ledger.write_back()
+    run.refresh_from_db()
+    assert api.runs_with_live_state([run])[0].state is RunState.FAILED
+    queue.replay([run.id])
+    view = api.runs_with_live_state([run])[0]
+    assert (view.state, view.finished_at) == (RunState.FIRED, None)
 
 
 def test_runs_keep_their_order_and_are_looked_up_together(monkeypatch: pytest.MonkeyPatch) -> None:
