@@ -44,10 +44,10 @@ def announce(worker_id: str, *, host: str, process_id: int, queues: Sequence[str
     )
 
 
-def beat(worker_id: str, *, running: int, finished: int, failed: int) -> None:
-    """Say that the worker is alive, with its figures since its start."""
+def beat(worker_id: str, *, running: int, finished: int, failed: int) -> bool:
+    """Say that the worker is alive, with its figures since its start. False: there is no such row (any more)."""
     row = Worker.objects.using(_alias()).filter(pk=worker_id)
-    row.update(heartbeat_at=Now(), running=running, finished=finished, failed=failed)
+    return row.update(heartbeat_at=Now(), running=running, finished=finished, failed=failed) > 0
 
 
 def sign_off(worker_id: str, *, finished: int, failed: int) -> None:

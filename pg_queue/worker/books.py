@@ -9,9 +9,9 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from django.db import DataError, InterfaceError, OperationalError, connections
+from django.db import DatabaseError, InterfaceError, connections
 
-from pg_queue.domain import Claim, Death, Failure, Settled, Settlement, Success
+from pg_queue.domain import Claim, Death, Failure, Settled, Settlement
 from pg_queue.health.metrics import CLAIM_SECONDS, DATABASE_ERRORS, RUNNING, SETTLE_SECONDS, TASKS
 from pg_queue.ports import QueueStore
 from pg_queue.settings import QueueSettings
@@ -110,12 +110,13 @@ class Books:
         try:
             with SETTLE_SECONDS.time():
                 return self._store.settle(batch)
-        except DataError as error:
-            if len(batch) > 1:
-                return {key: answer for one in batch for key, answer in self._settle([one]).items()}
-            if not isinstance(batch[0].outcome, Success):
+        except DatabaseError as error:
+            if not _is_about_the_rows(error):
                 raise
-            return self._store.settle([_refused(batch[0], error)])
+            if len(batch) == 1:
+                return self._store.settle([_refused(batch[0], error)])
+            half = len(batch) // 2
+            return self._settle(batch[:half]) | self._settle(batch[half:])
 
     def _release(self) -> None:
         pairs = [(claim.message.id, claim.token) for claim in self._unreleased]
@@ -130,7 +131,10 @@ class Books:
             return None
         try:
             result = action()
-        except (OperationalError, InterfaceError) as error:
+        except (
+            DatabaseError,
+            InterfaceError,
+        ) as error:  # not the connection's alone: outcomes must outlive any of them
             DATABASE_ERRORS.labels(doing).inc()
             logger.warning("worker.database_failed doing=%s pending=%s; %s", doing, self.pending, str(error).strip())
             connections[self._conf.database].close()
@@ -151,6 +155,12 @@ class Books:
             self.figures.failed += 1
 
 
-def _refused(settlement: Settlement, error: DataError) -> Settlement:
-    failure = Failure(type="task.result_refused", message=f"PostgreSQL cannot hold the result: {str(error).strip()}")
+def _is_about_the_rows(error: DatabaseError) -> bool:
+    """SQLSTATE classes 22 (data), 23 (constraints) and 54 (limits): trying the same again fails again."""
+    sqlstate = getattr(error.__cause__, "sqlstate", None) or ""
+    return sqlstate[:2] in {"22", "23", "54"}
+
+
+def _refused(settlement: Settlement, error: DatabaseError) -> Settlement:
+    failure = Failure(type="task.result_refused", message=f"PostgreSQL cannot hold the outcome: {str(error).strip()}")
     return Settlement(message_id=settlement.message_id, token=settlement.token, outcome=Death(failure=failure))

@@ -6,7 +6,8 @@ import os
 import signal
 import socket
 import threading
-from queue import Empty, SimpleQueue
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from pg_queue.domain import Message
@@ -18,13 +19,45 @@ READY, DONE, RETURNED = "ready", "done", "returned"
 RECEIVE_BYTES = 1 << 16
 
 
+class Inbox:
+    """What was handed over and has not begun.
+
+    Taken back as a whole: what the worker gets back never surrounds a message that the other thread has just begun, so
+    reports stay in the order of assignment.
+    """
+
+    def __init__(self) -> None:
+        self._messages: deque[Message] = deque()
+        self._changed = threading.Condition()
+
+    def put(self, messages: Iterable[Message]) -> None:
+        """Add messages behind the others."""
+        with self._changed:
+            self._messages.extend(messages)
+            self._changed.notify()
+
+    def get(self) -> Message:
+        """Take the oldest one out; waits for one."""
+        with self._changed:
+            while not self._messages:
+                self._changed.wait()
+            return self._messages.popleft()
+
+    def take_back(self) -> list[Message]:
+        """Take all of them out at once."""
+        with self._changed:
+            messages = list(self._messages)
+            self._messages.clear()
+            return messages
+
+
 def main(channel: socket.socket) -> None:
     """Run messages from `channel`; never returns. Leads a process group of its own, which ends with it."""
     _settle_in()
     from pg_queue.worker.execution import outcome_of
 
-    inbox: SimpleQueue[Message] = SimpleQueue()
-    sending = threading.Lock()
+    inbox = Inbox()
+    sending, own_pid = threading.Lock(), os.getpid()
 
     def send(*values: Any) -> None:
         with sending:
@@ -34,7 +67,10 @@ def main(channel: socket.socket) -> None:
     send(READY)
     while True:
         message = inbox.get()
-        send(DONE, message.id, outcome_of(message))
+        outcome = outcome_of(message)
+        if os.getpid() != own_pid:
+            os._exit(0)  # the task forked and came back twice: only the original may report
+        send(DONE, message.id, outcome)
 
 
 def _settle_in() -> None:
@@ -52,16 +88,15 @@ def _settle_in() -> None:
     connections.close_all()
 
 
-def _listen(channel: socket.socket, inbox: SimpleQueue[Message], send: Any) -> None:
+def _listen(channel: socket.socket, inbox: Inbox, send: Any) -> None:
     frames = Frames()
     try:
         while data := _receive(channel):
             for kind, *values in frames.feed(data):
                 if kind == RUN:
-                    for packed in values[0]:
-                        inbox.put(unpacked(packed))
+                    inbox.put(unpacked(packed) for packed in values[0])
                 elif kind == RECALL:
-                    send(RETURNED, _take_back(inbox))
+                    send(RETURNED, [message.id for message in inbox.take_back()])
     finally:
         # The worker is gone, or done with this child. Whatever the task has started goes too.
         os.killpg(0, signal.SIGKILL)
@@ -72,12 +107,3 @@ def _receive(channel: socket.socket) -> bytes:
         return channel.recv(RECEIVE_BYTES)
     except ConnectionError:
         return b""
-
-
-def _take_back(inbox: SimpleQueue[Message]) -> list[Any]:
-    ids = []
-    while True:
-        try:
-            ids.append(inbox.get_nowait().id)
-        except Empty:
-            return ids

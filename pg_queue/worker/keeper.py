@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import connections
 
 from pg_queue.health.metrics import DATABASE_ERRORS
 from pg_queue.ports import QueueStore
@@ -66,7 +66,7 @@ class Keeper:
         every, chore = self._chores[name]
         try:
             chore()
-        except (DatabaseError, InterfaceError):
+        except Exception:  # whatever it is: without this thread every lease runs out
             DATABASE_ERRORS.labels(name).inc()
             logger.warning("worker.chore_failed chore=%s", name, exc_info=True)
             connections.close_all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import selectors
@@ -13,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
 
-from django.db import OperationalError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 
 from pg_queue.domain import Claim, Failure, Retry
 from pg_queue.errors import UnknownTask
@@ -158,17 +159,25 @@ class Worker:
     # Children
 
     def _receive(self, one: Child) -> None:
-        for kind, *values in one.receive():
-            if kind == protocol.READY:
-                one.is_ready = True
-            elif kind == protocol.DONE:
-                message_id, outcome = values
-                self._books.report(one.finished(message_id), outcome)
-            elif kind == protocol.RETURNED:
-                self._books.give_back(one.returned(values[0]))
+        try:
+            for kind, *values in one.receive():
+                self._note(one, kind, values)
+        except Exception:  # one child's nonsense must not end the others' work
+            logger.exception("worker.child_garbled pid=%s", one.process.pid)
+            one.is_cut = True
+            one.kill("garbled")
         if one.is_cut:
             self._selector.unregister(one.channel)
             one.end()
+
+    def _note(self, one: Child, kind: str, values: list[Any]) -> None:
+        if kind == protocol.READY:
+            one.is_ready = True
+        elif kind == protocol.DONE:
+            message_id, outcome = values
+            self._books.report(one.finished(message_id), outcome)
+        elif kind == protocol.RETURNED:
+            self._books.give_back(one.returned(values[0]))
 
     def _bury(self, gone: Child) -> None:
         """A child has ended: the message that it ran is blamed, those behind it never began."""
@@ -183,7 +192,11 @@ class Worker:
         self._pool.remove(gone)
         if gone.assigned:
             running, *behind = gone.assigned
-            self._conclude(running, gone.killed_for, ended)
+            if gone.killed_at not in (None, running.message.id):
+                # The one that it was killed for was reported in the last moment: what came after is not to blame.
+                self._conclude(running, None, f"{ended}, which was meant for the message before")
+            else:
+                self._conclude(running, gone.killed_for, ended)
             self._books.give_back(behind)
 
     def _conclude(self, claim: Claim, killed_for: str | None, ended: str) -> None:
@@ -226,9 +239,11 @@ class Worker:
         return time_limit(own, self._conf)
 
     def _stop_what_is_lost(self) -> None:
-        try:
-            lost = self._lost.get_nowait()
-        except Empty:
+        lost: set[UUID] = set()
+        with contextlib.suppress(Empty):
+            while True:
+                lost |= self._lost.get_nowait()
+        if not lost:
             return
         for one in self._pool.children:
             if one.assigned and one.assigned[0].message.id in lost:
@@ -313,16 +328,21 @@ class Worker:
 
     def _beat(self) -> None:
         figures = self._books.figures
-        workers.beat(
+        is_known = workers.beat(
             self.options.worker_id, running=len(self._holdings), finished=figures.finished, failed=figures.failed
         )
+        if not is_known:  # away for so long that its row was forgotten
+            self._announce()
 
     def _sign_off(self) -> None:
         figures = self._books.figures
-        try:
-            workers.sign_off(self.options.worker_id, finished=figures.finished, failed=figures.failed)
-        except OperationalError:
-            logger.warning("worker.sign_off_failed worker=%s", self.options.worker_id, exc_info=True)
+        for _ in range(2):  # the session may have been lost since it was last used
+            try:
+                workers.sign_off(self.options.worker_id, finished=figures.finished, failed=figures.failed)
+                break
+            except (DatabaseError, InterfaceError):
+                logger.warning("worker.sign_off_failed worker=%s", self.options.worker_id, exc_info=True)
+                connections[self._conf.database].close()
         connections[self._conf.database].close()
 
     def _drain_when_told(self) -> None:

@@ -30,6 +30,10 @@ RESPAWN_SECONDS, RESPAWN_MAX_SECONDS = 0.1, 10.0
 """Wait before a child that ended without having run anything is replaced; doubled each time in a row."""
 
 
+class GarbledReport(Exception):
+    """A child sent what it cannot mean: a task has meddled with its channel."""
+
+
 @dataclass(slots=True, eq=False)
 class Child:
     """One child process. The oldest assigned claim is the one that it runs."""
@@ -47,7 +51,9 @@ class Child:
     is_cut: bool = False
     """Its channel has ended: nothing more will arrive."""
     killed_for: str | None = None
-    """Why the worker killed it: `time_limit`, `lost` or `stopped`; None: it did not."""
+    """Why the worker killed it: `time_limit`, `lost`, `stopped` or `garbled`; None: it did not."""
+    killed_at: UUID | None = None
+    """The message that it ran then."""
     frames: Frames = field(default_factory=Frames)
     outbox: bytearray = field(default_factory=bytearray)
 
@@ -82,17 +88,20 @@ class Child:
                 del self.outbox[: self.channel.send(self.outbox)]
 
     def receive(self) -> Iterator[tuple[Any, ...]]:
-        """Everything that has arrived, without blocking."""
+        """Everything that has arrived, without blocking. Raises: whatever `pickle` raises for what is no frame."""
         with contextlib.suppress(BlockingIOError, ConnectionError):
             while data := self.channel.recv(child.RECEIVE_BYTES):
                 yield from self.frames.feed(data)
             self.is_cut = True
 
     def finished(self, message_id: UUID) -> Claim:
-        """The oldest assigned claim was reported; it is no longer assigned."""
+        """The oldest assigned claim was reported; it is no longer assigned.
+
+        Raises: GarbledReport for any other one.
+        """
+        if not self.assigned or self.assigned[0].message.id != message_id:
+            raise GarbledReport(f"a report of {message_id}, which it does not run")
         claim = self.assigned.popleft()
-        if claim.message.id != message_id:
-            raise RuntimeError(f"child {self.process.pid}: expected a report of {claim.message.id}, got: {message_id}")
         now = time.monotonic()
         self._note_duration(now - self.busy_since)
         self.has_run, self.busy_since = True, now
@@ -110,6 +119,7 @@ class Child:
         """End it with its process group, at once; what it ran is dealt with when its end is noticed."""
         if self.killed_for is None:
             self.killed_for = why
+            self.killed_at = self.assigned[0].message.id if self.assigned else None
             self.end()
 
     def end(self) -> None:
@@ -142,7 +152,11 @@ class Pool:
     def fill(self) -> None:
         """Start the children that are missing, where that is due."""
         while len(self.children) < self.size and time.monotonic() >= self._spawn_at:
-            self.children.append(self._spawn())
+            try:
+                self.children.append(self._spawn())
+            except (OSError, EOFError):  # the process that forks them is gone: the next attempt starts another
+                logger.warning("worker.child_not_started", exc_info=True)
+                self._put_off()
 
     def seconds_until_fill(self) -> float | None:
         """Seconds until a missing child may be started; None when none is missing."""
@@ -157,8 +171,7 @@ class Pool:
         if gone.has_run or gone.assigned:
             self._delay, self._spawn_at = RESPAWN_SECONDS, 0.0
         else:
-            self._spawn_at = time.monotonic() + self._delay
-            self._delay = min(self._delay * 2, RESPAWN_MAX_SECONDS)
+            self._put_off()
 
     def close(self) -> None:
         """Kill all that are left, with what they started, and wait until they are gone."""
@@ -168,11 +181,17 @@ class Pool:
             one.process.join(5)
             one.channel.close()
 
+    def _put_off(self) -> None:
+        self._spawn_at = time.monotonic() + self._delay
+        self._delay = min(self._delay * 2, RESPAWN_MAX_SECONDS)
+
     def _spawn(self) -> Child:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as on_failure:
+            on_failure.callback(ours.close)
             process = self._context.Process(target=child.main, args=(theirs,), name="downbeat-task")
             process.start()
+            on_failure.pop_all()
         ours.setblocking(False)
         started = Child(process=process, channel=ours)
         self._watch(started)

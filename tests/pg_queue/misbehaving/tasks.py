@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,9 @@ from typing import Any
 from celery import shared_task
 
 from pg_queue.api import GiveUp, RetryLater, current_message, task
+from pg_queue.domain import Success
+from pg_queue.worker.child import DONE
+from pg_queue.worker.wire import frame
 
 
 @task("test.add")
@@ -71,6 +77,13 @@ def hang() -> None:
     threading.Event().wait()
 
 
+def _nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 @task("test.returns", max_attempts=5)
 def returns(what: str) -> Any:
     """Return what JSON cannot hold, or what is too large."""
@@ -81,9 +94,89 @@ def returns(what: str) -> Any:
         "nul": "a\x00b",
         "surrogate": "\ud800",
         "large": "x" * 300_000,
+        "deep": _nested(900),
         "huge_number": 10**4000,
+        "huger_number": 10**5000,
         "tuple": (1, {"a": (2,)}),
     }[what]
+
+
+@task("test.forks", max_attempts=1)
+def forks() -> str:
+    """Fork, and return in both processes."""
+    return "child" if os.fork() == 0 else "parent"
+
+
+@task("test.closes_files", max_attempts=1)
+def closes_files() -> None:
+    """Close everything, the channel to the worker too."""
+    os.closerange(3, 1024)
+
+
+@task("test.meddles", max_attempts=1)
+def meddles() -> None:
+    """Write nonsense into every socket."""
+    for descriptor in range(3, 1024):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as found:
+            found.send(b"\x00\x00\x00\x04oops")
+
+
+@task("test.reports_another", max_attempts=1)
+def reports_another() -> None:
+    """Report a message that nobody gave it, in good form."""
+    for descriptor in range(3, 1024):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as found:
+            found.send(frame((DONE, uuid.uuid4(), Success())))
+
+
+@task("test.prints")
+def prints() -> int:
+    """Print more than a pipe holds."""
+    for _ in range(3000):
+        sys.stdout.write("x" * 99 + "\n")
+    return 3000
+
+
+@task("test.interrupts", max_attempts=1)
+def interrupts() -> None:
+    """Raise what Ctrl-C raises."""
+    raise KeyboardInterrupt("by hand")
+
+
+@task("test.starts_threads")
+def starts_threads() -> str:
+    """Leave a thread behind that never ends."""
+    threading.Thread(target=threading.Event().wait, daemon=False).start()
+    return "started"
+
+
+@task("test.raises_strangely", max_attempts=1)
+def raises_strangely() -> None:
+    """Raise what cannot be shown, with characters that PostgreSQL refuses."""
+
+    class Strange(Exception):
+        def __str__(self) -> str:
+            raise SystemExit("\x00")
+
+    Strange.__qualname__ = "Strange\x00\ud800"
+    raise Strange from ValueError("\x00\ud800" + "x" * 1_000_000)
+
+
+@task("test.retry_never")
+def retry_never() -> None:
+    """Ask for a retry after the end of time."""
+    raise RetryLater(delay_seconds=float("inf"))
+
+
+@task("test.kill_parent", max_attempts=5, retry_backoff_seconds=0)
+def kill_parent() -> str:
+    """Kill the process that tasks' processes are forked from, once."""
+    message = current_message()
+    assert message is not None
+    if message.attempts == 1:
+        os.kill(os.getppid(), signal.SIGKILL)
+        threading.Event().wait(30)
+    return f"attempt {message.attempts}"
 
 
 @task("test.hold")

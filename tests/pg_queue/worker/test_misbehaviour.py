@@ -31,8 +31,16 @@ CASES: dict[str, tuple[Any, ...]] = {
     "returns_tuple": ("test.returns", "tuple"),
     **{
         f"returns_{what}": ("test.returns", what)
-        for what in ("datetime", "set", "nan", "nul", "surrogate", "large", "huge_number")
+        for what in ("datetime", "set", "nan", "nul", "surrogate", "large", "huge_number", "huger_number", "deep")
     },
+    "forks": ("test.forks",),
+    "closes_files": ("test.closes_files",),
+    "meddles": ("test.meddles",),
+    "reports_another": ("test.reports_another",),
+    "prints": ("test.prints",),
+    "interrupts": ("test.interrupts",),
+    "starts_threads": ("test.starts_threads",),
+    "raises_strangely": ("test.raises_strangely",),
 }
 
 
@@ -48,7 +56,10 @@ def outcomes(process_template: str, django_db_blocker: Any) -> Iterator[dict[str
             manage.clean_up()
 
 
-ONE_ATTEMPT = {"exits", "sys_exits", "crashes", "hangs", "unknown", "wrong_arguments"}
+ONE_ATTEMPT = {
+    *("forks", "closes_files", "meddles", "reports_another", "prints", "interrupts", "starts_threads"),
+    *("raises_strangely", "exits", "sys_exits", "crashes", "hangs", "unknown", "wrong_arguments"),
+}
 
 
 def run_all(queue: ProcessQueue) -> dict[str, Message]:
@@ -92,7 +103,11 @@ def test_a_task_that_asks_for_a_retry_gets_it(outcomes: dict[str, Message]) -> N
         ("exits", "worker.exited", "exited with code 3"),
         ("crashes", "worker.exited", "SIGSEGV"),
         ("hangs", "worker.time_limit", "0.5 s"),
+        ("closes_files", "worker.exited", "the process that ran it"),
+        ("meddles", "worker.exited", "the process that ran it"),
+        ("reports_another", "worker.exited", "the process that ran it"),
         ("sys_exits", "SystemExit", "5"),
+        ("interrupts", "KeyboardInterrupt", "by hand"),
         ("unknown", "worker.unknown_task", "test.unheard_of"),
         ("wrong_arguments", "TypeError", "right"),
     ],
@@ -115,6 +130,8 @@ def test_a_task_that_ends_badly_fails_and_says_how(
         ("returns_nan", "task.result_not_json"),
         ("returns_nul", "task.result_not_json"),
         ("returns_surrogate", "task.result_not_json"),
+        ("returns_deep", "task.result_not_json"),
+        ("returns_huger_number", "task.result_not_json"),
         ("returns_large", "task.result_too_large"),
     ],
 )
@@ -128,6 +145,18 @@ def test_a_result_that_cannot_be_kept_is_final_at_once(outcomes: dict[str, Messa
 def test_a_result_comes_back_as_json_has_it(outcomes: dict[str, Message]) -> None:
     assert outcomes["returns_tuple"].result == [1, {"a": [2]}]
     assert outcomes["returns_huge_number"].result == 10**4000
+
+
+@pytest.mark.parametrize(("case", "result"), [("forks", "parent"), ("prints", 3000), ("starts_threads", "started")])
+def test_what_a_task_does_to_its_process_is_no_matter(outcomes: dict[str, Message], case: str, result: Any) -> None:
+    assert (outcomes[case].state, outcomes[case].result) == (MessageState.SUCCEEDED, result)
+
+
+def test_an_error_that_cannot_be_shown_is_kept_all_the_same(outcomes: dict[str, Message]) -> None:
+    error = outcomes["raises_strangely"].error
+    assert error is not None
+    assert error.type.endswith("Strange\\x00\\ud800")
+    assert "SystemExit" in error.message
 
 
 def test_a_celery_task_runs_unchanged_with_its_request(outcomes: dict[str, Message]) -> None:

@@ -1,0 +1,214 @@
+"""The worker's dealings with its children, where only the right moment shows a fault."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import DatabaseError
+
+from pg_queue.domain import (
+    Claim,
+    Death,
+    Failure,
+    Message,
+    MessageState,
+    Retry,
+    Settled,
+    Settlement,
+    Success,
+)
+from pg_queue.process import StopSignals
+from pg_queue.settings import QueueSettings
+from pg_queue.worker import child as protocol
+from pg_queue.worker.books import Books
+from pg_queue.worker.holdings import Holdings
+from pg_queue.worker.loop import Worker
+from pg_queue.worker.options import WorkerOptions
+from pg_queue.worker.pool import Child, Pool
+from pg_queue.worker.wire import frame
+
+OPTIONS = WorkerOptions(queues=("default",), concurrency=1, drain_seconds=1)
+FAILURE = Failure(type="ValueError", message="no")
+NOW = datetime.now(UTC)
+
+
+def claims(count: int) -> list[Claim]:
+    first = Message(
+        id=uuid.uuid4(),
+        task="noop",
+        args=[],
+        kwargs={},
+        queue="default",
+        priority=5,
+        state=MessageState.RUNNING,
+        attempts=1,
+        max_attempts=3,
+        run_after=NOW,
+        enqueued_at=NOW,
+        started_at=NOW,
+        finished_at=None,
+        headers={},
+        organization_id="",
+    )
+    return [Claim(message=replace(first, id=uuid.uuid4()), token=uuid.uuid4(), lease_until=NOW) for _ in range(count)]
+
+
+class DeadProcess:
+    """A child process that was killed."""
+
+    pid, exitcode = None, -9
+
+    def __init__(self) -> None:
+        self.sentinel, self._write = os.pipe()
+
+    def is_alive(self) -> bool:
+        return False
+
+    def join(self, timeout: float | None = None) -> None:
+        os.close(self._write)
+
+    def close(self) -> None:
+        os.close(self.sentinel)
+
+
+@pytest.fixture
+def worker() -> Iterator[Worker]:
+    made = Worker(OPTIONS, StopSignals())
+    yield made
+    made._selector.close()
+
+
+def dead_child(worker: Worker, assigned: list[Claim], *sent: Any) -> Child:
+    """A child that has died after it sent these frames."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        for values in sent:
+            theirs.sendall(frame(values))
+    ours.setblocking(False)
+    found = Child(process=DeadProcess(), channel=ours)  # type: ignore[arg-type]
+    found.assigned.extend(assigned)
+    worker._pool.children.append(found)
+    worker._watch(found)
+    return found
+
+
+def reported(worker: Worker) -> dict[uuid.UUID, Any]:
+    return {settlement.message_id: settlement.outcome for settlement in worker._books._unsettled}
+
+
+@pytest.mark.parametrize("why", ["time_limit", "lost"])
+def test_a_kill_that_comes_too_late_does_not_blame_the_next_message(worker: Worker, why: str) -> None:
+    first, second, third = claims(3)
+    found = dead_child(worker, [first, second, third], (protocol.DONE, first.message.id, Success()))
+    found.kill(why)
+    worker._bury(found)
+    outcomes = reported(worker)
+    assert outcomes[first.message.id] == Success()
+    assert outcomes[second.message.id].failure.type == "worker.exited"
+    assert [claim.message.id for claim in worker._books._unreleased] == [third.message.id]
+
+
+def test_a_report_of_another_message_ends_that_child_only(worker: Worker) -> None:
+    (first,) = claims(1)
+    found = dead_child(worker, [first], (protocol.DONE, uuid.uuid4(), Success()))
+    worker._receive(found)
+    assert found.killed_for == "garbled"
+    worker._bury(found)
+    assert reported(worker)[first.message.id].failure.type == "worker.exited"
+
+
+def test_what_is_taken_back_never_surrounds_what_has_begun() -> None:
+    """Were it taken back one by one, the running thread could take one out in between."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(300):
+            inbox, taken, begun = protocol.Inbox(), [], []
+            given = [claim.message for claim in claims(30)]
+            inbox.put(given)
+            start = threading.Barrier(2)
+
+            def run(inbox: protocol.Inbox = inbox, begun: list[Any] = begun, start: Any = start) -> None:
+                start.wait()
+                for _ in range(10):
+                    begun.append(inbox.get())
+
+            thread = threading.Thread(target=run, daemon=True)
+            thread.start()
+            start.wait()
+            taken = inbox.take_back()
+            inbox.put(given[:10])
+            thread.join(10)
+            assert taken == given[len(given) - len(taken) :]
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_a_child_that_cannot_be_started_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = Pool(1, watch=lambda child: None)
+
+    def refuse() -> Child:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(pool, "_spawn", refuse)
+    pool.fill()
+    assert pool.children == []
+    assert pool.seconds_until_fill() > 0
+
+
+class Refusing:
+    """A store that refuses some messages' outcomes as PostgreSQL would, each time."""
+
+    def __init__(self, refused: set[uuid.UUID], sqlstate: str) -> None:
+        self.refused, self.sqlstate, self.settled = refused, sqlstate, dict[uuid.UUID, Any]()
+
+    def settle(self, batch: list[Settlement]) -> dict[uuid.UUID, Settled]:
+        for one in batch:
+            ours = isinstance(one.outcome, Death) and one.outcome.failure.type == "task.result_refused"
+            if one.message_id in self.refused and not ours:
+                raise DatabaseError("refused") from self.cause()
+        self.settled |= {one.message_id: one.outcome for one in batch}
+        return {one.message_id: Settled.DONE for one in batch}
+
+    def cause(self) -> Exception:
+        error = Exception()
+        error.sqlstate = self.sqlstate  # type: ignore[attr-defined]
+        return error
+
+
+@pytest.mark.parametrize(
+    "outcome", [Success(value=1), Retry(failure=FAILURE, delay=timedelta()), Death(failure=FAILURE)]
+)
+@pytest.mark.parametrize("sqlstate", ["22P05", "22008", "54000"])
+def test_one_outcome_that_cannot_be_kept_holds_up_no_other(outcome: Any, sqlstate: str) -> None:
+    held = claims(20)
+    bad = held[7].message.id
+    store = Refusing({bad}, sqlstate)
+    books = Books(store, OPTIONS, QueueSettings(), Holdings())  # type: ignore[arg-type]
+    for claim in held:
+        books.report(claim, outcome)
+    books.flush()
+    assert books.is_clear
+    assert store.settled.keys() == {claim.message.id for claim in held}
+    assert store.settled.pop(bad).failure.type == "task.result_refused"
+    assert set(map(type, store.settled.values())) == {type(outcome)}
+
+
+@pytest.mark.django_db
+def test_outcomes_outlive_an_error_of_any_kind() -> None:
+    (one,) = claims(1)
+    store = Refusing({one.message.id}, "25006")  # the server has become a standby
+    books = Books(store, OPTIONS, QueueSettings(), Holdings())  # type: ignore[arg-type]
+    books.report(one, Success())
+    books.flush()
+    assert not books.is_clear
+    assert books.seconds_until_retry() > 0
