@@ -247,6 +247,7 @@ def test_a_beat_that_may_not_read_the_schedules_can_still_write_its_rows() -> No
     made = make(firer="beat")
     _execute("DROP ROLE IF EXISTS downbeat_beat_only")
     _execute("CREATE ROLE downbeat_beat_only")
+    _execute("GRANT downbeat_beat_only TO CURRENT_USER")
     try:
         _execute("GRANT SELECT, UPDATE ON django_celery_beat_periodictask TO downbeat_beat_only")
         with transaction.atomic():
