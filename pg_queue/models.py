@@ -7,15 +7,19 @@ letter beside the result, which keeps everything that a replay needs. So the hot
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 
 from django.db import models
-from django.db.models import Func, Q, Value
+from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 
 from pg_queue.domain import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY, TERMINAL_STATES, MessageState
 
 NEXT_SEQUENCE = Func(Value("pg_queue_message_sequence"), function="nextval", output_field=models.BigIntegerField())
 NEW_ID = Func(function="pg_queue_uuid7", output_field=models.UUIDField())
+
+READABLE = (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC))
+"""The instants that every timezone can show."""
 
 
 class Message(models.Model):
@@ -60,7 +64,15 @@ class Message(models.Model):
                 name="pg_queue_message_priority_range", condition=Q(priority__range=(MIN_PRIORITY, MAX_PRIORITY))
             ),
             models.CheckConstraint(
-                name="pg_queue_message_attempts_range", condition=Q(attempts__gte=0, max_attempts__gte=1)
+                # One that waits has an attempt left: claiming it must not run past the column's range.
+                name="pg_queue_message_attempts_range",
+                condition=Q(attempts__gte=0, max_attempts__gte=1, attempts__lt=F("max_attempts"))
+                | Q(attempts__gte=0, attempts=F("max_attempts"), claim_token__isnull=False),
+            ),
+            models.CheckConstraint(
+                # What Python cannot read back would stop every worker that claims it.
+                name="pg_queue_message_instants_readable",
+                condition=Q(run_after__range=READABLE, enqueued_at__range=READABLE),
             ),
             models.CheckConstraint(
                 name="pg_queue_message_claim_whole",

@@ -35,7 +35,8 @@ class QueueStore(Protocol):
 
         Order: the queues in the order given; within a queue the higher priority first; within that, first in first
         out by the instant at which the message became due. A live claim has one holder: two callers never get the
-        same message. Each claim counts one attempt and carries a fresh token.
+        same message. Each claim counts one attempt and carries a fresh token. A message that cannot be read (no
+        `enqueue` has written it) becomes a dead letter at once, and is not among them.
         """
         ...
 

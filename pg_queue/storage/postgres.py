@@ -17,13 +17,19 @@ from typing import Any
 import psycopg
 from django.db import connections, transaction
 
-from pg_queue.domain import Claim, Death, Message, NewMessage, Retry, Settled, Settlement, Success
+from pg_queue.domain import Claim, Death, Failure, Message, NewMessage, Retry, Settled, Settlement, Success
 from pg_queue.settings import QueueSettings
 from pg_queue.sql import statements
-from pg_queue.storage.rows import Row, decode_claim, decode_message, encode_messages, encode_outcomes
+from pg_queue.storage.rows import Row, claim_key, decode_claim, decode_message, encode_messages, encode_outcomes
 
 ENQUEUE_CHUNK = 2000
 """Most messages in one statement: bounds the memory that one of them takes on both sides."""
+
+ENQUEUE_BYTES = 16 << 20
+"""The same in characters of JSON; PostgreSQL takes at most 256 MB in one `jsonb`."""
+
+UNREADABLE = (ValueError, RecursionError)
+"""What the JSON parser raises: for a number of more digits than Python converts, and for too many levels."""
 
 Pair = tuple[uuid.UUID, uuid.UUID]
 
@@ -55,16 +61,24 @@ class PostgresStore:
 
     def enqueue(self, messages: Sequence[NewMessage]) -> list[uuid.UUID]:
         """See the port."""
-        if len(messages) <= ENQUEUE_CHUNK:
-            return self._enqueue_chunk(messages)
+        ids, chunks = encode_messages(messages, self._conf.max_attempts, count=ENQUEUE_CHUNK, size=ENQUEUE_BYTES)
+        queues = sorted({message.queue for message in messages if message.run_after is None})
+        if len(chunks) == 1:
+            self._fetch(self._messages["enqueue"], {"messages": chunks[0], "queues": queues})
+            return ids
         with transaction.atomic(using=self.alias, savepoint=False):
-            chunks = (messages[at : at + ENQUEUE_CHUNK] for at in range(0, len(messages), ENQUEUE_CHUNK))
-            return [message_id for chunk in chunks for message_id in self._enqueue_chunk(chunk)]
+            for chunk in chunks:
+                self._fetch(self._messages["enqueue"], {"messages": chunk, "queues": queues})
+        return ids
 
     def claim(self, *, queues: Sequence[str], limit: int, lease: timedelta, worker: str) -> list[Claim]:
         """See the port."""
         parameters = {"queues": list(queues), "limit": limit, "lease": lease.total_seconds(), "worker": worker}
-        return [decode_claim(row) for row in self._fetch(self._messages["claim"], parameters)]
+        rows = self._fetch(self._messages["claim"], parameters)
+        try:
+            return [decode_claim(row) for row in rows]
+        except UNREADABLE:
+            return self._readable(rows)
 
     def renew(self, claims: Sequence[Pair], *, lease: timedelta) -> set[uuid.UUID]:
         """See the port."""
@@ -122,11 +136,18 @@ class PostgresStore:
         ((seconds,),) = self._fetch(self._messages["next_due"], {"queues": list(queues)})
         return None if seconds is None else max(0.0, float(seconds))
 
-    def _enqueue_chunk(self, messages: Sequence[NewMessage]) -> list[uuid.UUID]:
-        ids, rows = encode_messages(messages, self._conf.max_attempts)
-        queues = sorted({message.queue for message in messages if message.run_after is None})
-        self._fetch(self._messages["enqueue"], {"messages": rows, "queues": queues})
-        return ids
+    def _readable(self, rows: Sequence[Row]) -> list[Claim]:
+        """The claims among `rows`; what cannot be read, because no `enqueue` has written it, is buried."""
+        claims, deaths = [], []
+        for row in rows:
+            try:
+                claims.append(decode_claim(row))
+            except UNREADABLE as error:
+                failure = Failure(type="message.unreadable", message=f"{type(error).__name__}: {error}")
+                message_id, token = claim_key(row)
+                deaths.append(Settlement(message_id=message_id, token=token, outcome=Death(failure=failure)))
+        self.settle(deaths)
+        return claims
 
     def _lost(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
         return {settlement.message_id: Settled.LOST for settlement in settlements}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -15,11 +15,16 @@ Row = Sequence[Any]
 """The columns of `claim`, `get` and `take_outcomes`, in the order in which their statements list them."""
 
 
-def encode_messages(messages: Sequence[NewMessage], default_max_attempts: int) -> tuple[list[UUID], str]:
-    """Each message's id, and all of them as the JSON array of arrays that the statement `enqueue` reads."""
+def encode_messages(
+    messages: Sequence[NewMessage], default_max_attempts: int, *, count: int, size: int
+) -> tuple[list[UUID], list[str]]:
+    """Each message's id, and all of them as JSON arrays of arrays, which the statement `enqueue` reads.
+
+    One array holds at most `count` messages, and is closed by the message with which it reaches `size` characters.
+    """
     ids = [message.id or uuid7() for message in messages]
-    rows = [
-        (
+    rows = (
+        _encode(
             str(message_id),
             m.queue,
             m.priority,
@@ -33,8 +38,8 @@ def encode_messages(messages: Sequence[NewMessage], default_max_attempts: int) -
             m.max_attempts or default_max_attempts,
         )
         for message_id, m in zip(ids, messages, strict=True)
-    ]
-    return ids, json.dumps(rows, default=dict)
+    )
+    return ids, list(_chunks(rows, count, size))
 
 
 def encode_outcomes(outcomes: Iterable[tuple[Settlement, Any, float]]) -> str:
@@ -79,6 +84,31 @@ def decode_failure(stored: dict[str, Any]) -> Failure:
         message=str(stored.get("message", "")),
         traceback=str(stored.get("traceback", "")),
     )
+
+
+def claim_key(row: Row) -> tuple[UUID, UUID]:
+    """The message's id and the claim's token, of a row of the statement `claim`."""
+    return row[0], row[19]
+
+
+def _encode(*values: Any) -> str:
+    return _encoder(values)
+
+
+_encoder = json.JSONEncoder(default=dict, separators=(",", ":")).encode
+
+
+def _chunks(rows: Iterable[str], count: int, size: int) -> Iterator[str]:
+    chunk: list[str] = []
+    length = 0
+    for row in rows:
+        chunk.append(row)
+        length += len(row)
+        if len(chunk) == count or length >= size:
+            yield f"[{','.join(chunk)}]"
+            chunk, length = [], 0
+    if chunk:
+        yield f"[{','.join(chunk)}]"
 
 
 def _json(text: str) -> Any:

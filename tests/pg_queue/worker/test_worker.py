@@ -139,6 +139,15 @@ def test_a_lost_database_connection_costs_no_outcome(queue: ProcessQueue, tmp_pa
     assert worker.stop() == 0
 
 
+def test_tasks_go_on_when_the_process_that_they_are_forked_from_is_killed(queue: ProcessQueue) -> None:
+    message_id = queue.add("test.kill_parent", max_attempts=5)
+    worker = queue.worker("--concurrency", "1")
+    message = queue.outcome(message_id)
+    assert (message.state, message.result) == (MessageState.SUCCEEDED, f"attempt {message.attempts}")
+    assert message.attempts > 1
+    assert worker.stop() == 0, worker.output
+
+
 def test_an_idle_worker_is_woken_and_does_not_wait_for_its_poll(queue: ProcessQueue) -> None:
     queue.worker("--concurrency", "1", POLL_SECONDS=60)
     listening = "SELECT 1 FROM pg_stat_activity WHERE starts_with(query, 'LISTEN') AND datname = current_database()"
