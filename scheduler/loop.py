@@ -124,12 +124,17 @@ class _Reign:
 
     def run(self) -> None:
         self._session.execute(f"LISTEN {CHANNEL}")
-        tick = Tick(self._leadership)
+        tick = Tick(self._leadership, is_stopping=self._turn)
         while not self._stop.count:
             self._on_turn()
             made = tick.run()
             metrics.note_pass(made)
             self._sleep(has_moved=made.has_moved)
+
+    def _turn(self) -> bool:
+        """Say that the loop turns; whether a stop was asked for."""
+        self._on_turn()
+        return self._stop.count > 0
 
     def _sleep(self, *, has_moved: bool) -> None:
         """Until something is due or changed, stamping meanwhile."""

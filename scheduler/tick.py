@@ -1,8 +1,9 @@
 """One pass of the leader: find what is due, fire it, advance it.
 
-A pass is a row of batches, oldest first; each batch is one transaction on the leader's session, opened by its stamp,
-with the same number of statements however many rows it fires. Its one writing statement inserts messages and ledger
-rows from the rows that it has just advanced, so the three cannot disagree. docs/explanation/tick.md tells the races.
+A pass is a row of batches, oldest first. What Python has to evaluate for a batch is evaluated before its transaction,
+which is one on the leader's session, opened by its stamp, with the same number of statements however many rows it
+fires. Its one writing statement inserts messages and ledger rows from the rows that it has just advanced, so the three
+cannot disagree. docs/explanation/tick.md tells the races.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -35,6 +36,8 @@ _FIRST_BATCH = 1000
 """A leader begins with smaller batches, and doubles them while they are quick."""
 _BATCH_SECONDS = 1.0
 """Batches are made smaller until they take no longer; the protocol allows 3 s."""
+_EVALUATION_SECONDS = 1.0
+"""How long expressions are evaluated between two stamps."""
 _ROW_FAULTS = ("22", "23", "P0001")
 """SQLSTATEs that a row's own values can cause: data exceptions, integrity violations, a trigger's RAISE."""
 
@@ -83,8 +86,14 @@ class _Batch:
 class Tick:
     """Makes passes for one leadership. Not safe between threads."""
 
-    def __init__(self, leadership: Leadership, *, batch: int | None = None) -> None:
-        """Prepare the leader's session. `batch` is the most schedules in a transaction; None: `TICK_BATCH`."""
+    def __init__(
+        self, leadership: Leadership, *, batch: int | None = None, is_stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Prepare the leader's session. `batch` is the most schedules in a transaction; None: `TICK_BATCH`.
+
+        `is_stopping` is asked at every batch, and every second of evaluation: a pass ends early where it says so.
+        """
+        self._is_stopping = is_stopping
         self._leadership = leadership
         self._session = leadership.session
         self._most = batch or scheduler_settings().tick_batch
@@ -95,6 +104,8 @@ class Tick:
     def run(self, at: datetime | None = None) -> Pass:
         """Fire everything due at `at`, and return what was done; None: now, by the database's clock.
 
+        Less than everything where a stop was asked for: each batch is whole.
+
         Commits batch by batch. A row that cannot be fired is quarantined, and the rest go on.
 
         Raises:
@@ -104,7 +115,7 @@ class Tick:
         made = Pass(at=at)
         verdicts, cursor, is_careful = Verdicts(), _FROM_START, False
         while True:
-            began, limit = time.perf_counter(), self._limit
+            limit = self._limit
             try:
                 done = self._run_batch(made, verdicts, cursor, limit, is_careful=is_careful)
             except psycopg.Error as error:
@@ -118,24 +129,49 @@ class Tick:
                     self._limit = limit // 2
                 else:
                     cursor = self._quarantine_first(made, cursor)
+                self._leadership.stamp()  # the batch's own was rolled back with it
+                if self._is_stopping():
+                    return made
                 continue
-            self._adapt(made, time.perf_counter() - began)
             if done.last_at is not None and done.last_id is not None:
                 cursor = (done.last_at, done.last_id)
-            if done.seen < limit:
+            if done.seen < limit or self._is_stopping():
                 return made
 
     def _run_batch(
         self, made: Pass, verdicts: Verdicts, cursor: tuple[str, str], limit: int, *, is_careful: bool
     ) -> _Batch:
+        made.at = made.at or self._clock()
+        window = self._window(made.at, cursor, limit)
+        answers = verdicts.on(self._evaluate(verdicts, self._survey(window)))
+        began = time.perf_counter()
         with self._leadership.transaction() as now:
-            made.at = made.at or now
-            window = self._window(made.at, cursor, limit)
-            done = self._write(window | verdicts.on(self._survey(window)) | self._circumstances(now), is_careful)
+            done = self._write(window | answers | self._circumstances(now), is_careful)
             if done.queues:
                 self._session.execute(WAKE_SQL, {"queues": done.queues})
         _add(made, done)
+        self._adapt(made, time.perf_counter() - began)
         return done
+
+    def _clock(self) -> datetime:
+        with self._session.cursor(row_factory=scalar_row) as cursor:
+            now = cursor.execute(_SQL["clock"]).fetchone()
+        assert isinstance(now, datetime)
+        return now
+
+    def _evaluate(self, verdicts: Verdicts, questions: list[Question]) -> list[Question]:
+        """Find the verdicts, outside of any transaction: thousands of long expressions take longer than the server lets
+        one idle. Those answered: all, unless a stop was asked for; a row without a verdict is left for the next pass.
+        """
+        stamped = time.perf_counter()
+        for number, question in enumerate(questions):
+            if time.perf_counter() - stamped > _EVALUATION_SECONDS:
+                if self._is_stopping():
+                    return questions[:number]
+                self._leadership.stamp()
+                stamped = time.perf_counter()
+            verdicts.learn(question)
+        return questions
 
     def _survey(self, window: Mapping[str, Any]) -> list[Question]:
         return [Question(*row) for row in self._session.execute(_SQL["survey"], window).fetchall()]
@@ -176,6 +212,7 @@ class Tick:
         try:
             with self._session.transaction(force_rollback=True):
                 self._write(window | Verdicts().on(self._survey(window)) | self._circumstances(now), True)
+                self._session.execute(_SQL["check_deferred"])
         except psycopg.Error as error:
             if _is_taken(error) or not _is_row_fault(error):
                 raise

@@ -55,13 +55,14 @@ class Verdicts:
     def on(self, questions: Iterable[Question]) -> dict[str, list[Any]]:
         """Questions and their verdicts as columns, one list each, for `unnest`."""
         asked = list(questions)
-        verdicts = [self._verdict(question) for question in asked]
+        verdicts = [self.learn(question) for question in asked]
         return {
             **{f"{name}s": [getattr(question, name) for question in asked] for name in Question.__slots__},
             **{f"{name}s": [getattr(verdict, name) for verdict in verdicts] for name in Verdict.__slots__},
         }
 
-    def _verdict(self, question: Question) -> Verdict:
+    def learn(self, question: Question) -> Verdict:
+        """The verdict on one question. May take milliseconds the first time."""
         if question not in self._known:
             self._known[question] = judge(question)
         return self._known[question]

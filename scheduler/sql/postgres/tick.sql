@@ -7,8 +7,17 @@ SELECT set_config('plan_cache_mode', 'force_custom_plan', false),
        set_config('work_mem', '64MB', false),
        set_config('jit', 'off', false)
 
+-- name: clock
+-- The instant that decides what is due in this pass.
+SELECT clock_timestamp()
+
+-- name: check_deferred
+-- What a constraint would say only at the commit.
+SET CONSTRAINTS ALL IMMEDIATE
+
 -- name: survey
--- The distinct crontab cadences among the next due rows, without a lock: what Python has to evaluate.
+-- The distinct crontab cadences among the next due rows, without a lock: what Python has to evaluate, before the batch's
+-- transaction.
 SELECT DISTINCT cron_string, timezone, dialect, next_run_at, base
 FROM (
     SELECT kind, cron_string, timezone, dialect, next_run_at,
