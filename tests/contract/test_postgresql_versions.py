@@ -1,0 +1,56 @@
+"""The database's part of the work, once more on the oldest PostgreSQL that this machine has installed.
+
+The run itself is on the embedded PostgreSQL 18; SQL that only 18 understands, or plans well, would pass there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backend.standalone.postgres import EmbeddedPostgres
+from backend.standalone.provider import InstalledPostgres
+from tests.processes import ROOT, child_environment
+
+OLDEST_SUPPORTED, NEWEST_EMBEDDED = 15, 18
+SUITES = [
+    "tests/contract/test_queue_store.py",
+    "tests/pg_queue/leader/test_election.py",
+    "tests/scheduler/ledger",
+    "tests/scheduler/tick",
+]
+
+
+def installed() -> dict[int, Path]:
+    """Folders of programs by major version, where Debian's packages put them."""
+    folders = Path("/usr/lib/postgresql").glob("*/bin")
+    majors = {int(folder.parent.name): folder for folder in folders if folder.parent.name.isdecimal()}
+    return {major: folder for major, folder in majors.items() if OLDEST_SUPPORTED <= major < NEWEST_EMBEDDED}
+
+
+@pytest.mark.services("postgresql")
+@pytest.mark.processes
+@pytest.mark.timeout(300)
+def test_store_election_ledger_and_tick_hold_on_the_oldest_installed_postgresql() -> None:
+    majors = installed()
+    if not majors:
+        absent = f"absent: an installed PostgreSQL from {OLDEST_SUPPORTED} to {NEWEST_EMBEDDED - 1}"
+        pytest.fail(absent) if os.environ.get("REQUIRE_SERVICES") == "1" else pytest.skip(absent)
+    major = min(majors)
+    server = EmbeddedPostgres.ephemeral(provider=InstalledPostgres(majors[major], major=major))
+    try:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SUITES]
+        finished = subprocess.run(
+            command, cwd=ROOT, env=child_environment(server.start()), capture_output=True, text=True, check=False
+        )
+    finally:
+        server.discard()
+    assert finished.returncode == 0, f"on PostgreSQL {major}:\n{finished.stdout[-8000:]}"
+    counted = re.search(r"(\d+) passed", finished.stdout)
+    assert counted is not None
+    assert int(counted[1]) > 50
