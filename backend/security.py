@@ -1,10 +1,10 @@
-"""The Content-Security-Policy of every page: nothing is loaded from elsewhere, and no inline script runs."""
+"""What holds for every page: nothing is loaded from elsewhere, no inline script runs, no NUL reaches the database."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 
 STRICT = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
@@ -26,3 +26,19 @@ class ContentSecurityPolicy:
         policy = DOCUMENTATION if request.path == DOCUMENTATION_PATH else STRICT
         response.headers.setdefault("Content-Security-Policy", policy)
         return response
+
+
+class NoNulInQuery:
+    """Refuses a NUL in the query of a page: PostgreSQL cannot compare with one, and the admin would crash (500).
+
+    REST answers for itself, by the parameter's name.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """The response, or 400."""
+        if "%00" in request.META.get("QUERY_STRING", "") and not request.path.startswith("/api/"):
+            return HttpResponseBadRequest("expected a query without NUL (%00)", content_type="text/plain")
+        return self.get_response(request)

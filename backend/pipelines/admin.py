@@ -23,7 +23,7 @@ from backend.pipelines.models import (
 )
 from scheduler.admin import RunAdmin, ScheduleAdmin
 from scheduler.admin import filters as ledger
-from scheduler.admin.forms import SuggestingInput, task_names, zone_names
+from scheduler.admin.forms import JsonField, SuggestingInput, task_names, zone_names
 from scheduler.admin.paginator import BoundedPaginator
 from scheduler.admin.presentation import badge, brief, instant, pretty
 from scheduler.admin.preview import of_schedule
@@ -95,6 +95,7 @@ class StepForm(forms.ModelForm):
     class Meta:
         model = PipelineStep
         fields = ["position", "task", "args", "kwargs"]
+        field_classes = {"args": JsonField, "kwargs": JsonField}
         widgets = {
             "position": forms.NumberInput(attrs={"class": "db-position", "min": 1}),
             "task": SuggestingInput(task_names, {"autocomplete": "off"}),

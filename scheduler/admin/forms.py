@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
+from django.core.exceptions import ValidationError
+from django.forms.fields import InvalidJSONInput
 
 from pg_queue import api as queue
 from scheduler.admin.refusal import RefusableForm
@@ -31,6 +34,26 @@ class SuggestingInput(AdminTextInputWidget):
         identity = f"{context['widget']['attrs'].get('id', name)}_suggestions"
         context["widget"]["attrs"]["list"] = identity
         return {**context, "suggestions_id": identity, "suggestions": self.suggest()}
+
+
+class JsonField(forms.JSONField):
+    """Django's, which crashes on JSON of more levels, digits or halves of characters than Python takes."""
+
+    def to_python(self, value: Any) -> Any:
+        """As Django's. Raises `ValidationError`."""
+        try:
+            return super().to_python(value)
+        except (RecursionError, ValueError):
+            raise ValidationError(self.error_messages["invalid"], code="invalid", params={"value": value}) from None
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """As Django's; what could not be shown anew is shown as it was typed."""
+        try:
+            parsed = super().bound_data(data, initial)
+            json.dumps(parsed, ensure_ascii=False).encode()
+        except (RecursionError, ValueError):
+            return InvalidJSONInput(data)
+        return parsed
 
 
 def task_names() -> list[str]:
@@ -99,6 +122,7 @@ class ScheduleForm(RefusableForm):
             "firer": "Chosen when the schedule is created.",
             "workflow_id": "A mark of your own.",
         }
+        field_classes = {"args": JsonField, "kwargs": JsonField}
         widgets = {
             "pipeline_name": AdminTextInputWidget(attrs={"class": "vTextField db-wide", "autofocus": True}),
             "task": SuggestingInput(task_names, {"class": "vTextField", "autocomplete": "off"}),

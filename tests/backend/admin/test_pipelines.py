@@ -76,7 +76,15 @@ def test_a_name_that_is_taken_is_shown_at_its_field(browser, make_pipeline):
     assert "no other pipeline of the organization has" in answer.context["adminform"].form.errors["name"][0]
 
 
-@pytest.mark.parametrize(("step", "field"), [({"steps-0-task": "nope"}, "task"), ({"steps-0-args": "{}"}, "args")])
+@pytest.mark.parametrize(
+    ("step", "field"),
+    [
+        ({"steps-0-task": "nope"}, "task"),
+        ({"steps-0-args": "{}"}, "args"),
+        ({"steps-0-args": "[" * 100_000}, "args"),
+        ({"steps-0-args": '["\\ud800"]'}, "args"),
+    ],
+)
 def test_a_bad_step_is_shown_at_its_field(browser, step, field):
     answer = browser.post(f"{LIST}add/", {**FORM, **step})
     formset = answer.context["inline_admin_formsets"][0].formset

@@ -76,6 +76,11 @@ def test_create_an_interval_that_starts_paused(browser):
         ({"task": "os.system"}, "task", "registered task"),
         ({"args": '{"a": 1}'}, "args", "a list"),
         ({"args": "[1"}, "args", "valid JSON"),
+        ({"args": "[" * 300 + "]" * 300}, "args", "levels"),
+        ({"args": "[" * 100_000 + "]" * 100_000}, "args", "valid JSON"),
+        ({"args": "[" + "9" * 5_000 + "]"}, "args", "valid JSON"),
+        ({"args": '["\\ud800"]'}, "args", "surrogates"),
+        ({"args": '["\\u0000"]'}, "args", "NUL"),
         ({"kwargs": "[]"}, "kwargs", "an object"),
         ({"args": '["' + "x" * 262_144 + '"]'}, "args", "262144"),
         ({"queue": "a b"}, "queue", "letters"),
@@ -96,6 +101,13 @@ def test_bad_input_is_shown_at_its_field_and_what_was_typed_is_kept(browser, cha
     assert words in errors_of(answer)[field][0]
     assert not api.PgPeriodicSchedule.objects.exists()
     assert "Europe/Berlin" in answer.content.decode() or field == "timezone"
+
+
+@pytest.mark.parametrize("page", [LIST, RUNS, "/admin/pipelines/pipeline/", "/admin/pg_queue/message/"])
+@pytest.mark.parametrize("query", ["task=%00", "organization=%00", "queue=%00", "q=%00"])
+def test_a_nul_in_a_lists_query_is_refused(browser, page, query):
+    browser.raise_request_exception = False
+    assert browser.get(f"{page}?{query}").status_code == 400
 
 
 def test_edit_writes_what_was_changed_only(browser, make_schedule):
