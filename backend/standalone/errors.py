@@ -13,6 +13,10 @@ class PostgresStartFailed(StandaloneError):
     """`initdb` or `postgres` exited or did not answer; the message carries the end of its log."""
 
 
+class DatabaseUnusable(StandaloneError):
+    """`DATABASE_URL` names no PostgreSQL, or one that does not let us in."""
+
+
 class AlreadyRunning(StandaloneError):
     """Another supervisor runs on this data directory."""
 

@@ -12,9 +12,13 @@ import psycopg
 
 POLL_SECONDS = 0.5
 LEADERS = """
-SELECT name, term, process_id, host FROM pg_queue_leader
-WHERE process_id IS NOT NULL AND resigned_at IS NULL ORDER BY name
+SELECT name, term, process_id, host FROM pg_queue_leader AS leader
+WHERE process_id IS NOT NULL AND resigned_at IS NULL AND EXISTS (
+    SELECT FROM pg_stat_activity AS session
+    WHERE session.pid = leader.pid AND session.backend_start = leader.backend_start
+) ORDER BY name
 """
+"""A leader that was killed leaves its row behind, but not its session."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from backend.standalone.children import ROOT
 from backend.standalone.credentials import (
     Credentials,
@@ -18,11 +20,12 @@ from backend.standalone.credentials import (
     signing_key,
     write_credentials,
 )
-from backend.standalone.errors import PortTaken, StandaloneError
+from backend.standalone.errors import DatabaseUnusable, PortTaken, StandaloneError
 from backend.standalone.output import Terminal
 from backend.standalone.ports import LOOPBACK, is_free
 from backend.standalone.remnants import MARK
 
+DATABASE_SCHEMES = {"postgres", "postgresql"}
 MANAGE = (sys.executable, str(ROOT / "manage.py"))
 
 
@@ -57,6 +60,22 @@ def require_free_port(port: int) -> None:
             f"PORT {port} of {LOOPBACK} is taken by another program (or this user may not listen there). "
             f"Choose another: PORT={port + 1 if port < 65535 else 8000} make run"
         )
+
+
+def require_database(url: str) -> None:
+    """Raises: DatabaseUnusable unless `url` names a PostgreSQL database that lets us in within five seconds."""
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in DATABASE_SCHEMES:
+        # The rest of it may hold a password.
+        got = f"{scheme}://…" if separator else "no URL"
+        raise DatabaseUnusable(f"DATABASE_URL: expected postgres://user:password@host:port/database, got: {got}")
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.Error as error:
+        raise DatabaseUnusable(
+            f"DATABASE_URL: expected a PostgreSQL database that lets us in, got: {error}\n"
+            "Correct it, or leave it out: then Downbeat starts a PostgreSQL of its own."
+        ) from error
 
 
 def service_environment(options: Options, url: str, secret: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from backend.standalone.postgres import EmbeddedPostgres
 from backend.standalone.preparation import (
     Options,
     prepare_database,
+    require_database,
     require_free_port,
     service_environment,
 )
@@ -75,6 +76,8 @@ def _supervise(options: Options, tenure: Tenure, terminal: Terminal, prepare: Pr
     if ended := tenure.reclaim():
         terminal.say("downbeat", f"ended {ended} processes that an earlier start had left running")
     require_free_port(options.port)
+    if options.database_url:
+        require_database(options.database_url)
     postgres = None if options.database_url else EmbeddedPostgres(options.data_dir)
     try:
         url = options.database_url or _start_postgres(postgres, terminal)

@@ -204,6 +204,25 @@ def test_a_port_that_is_none_is_refused_by_name(start: Start, port: str) -> None
     assert f"PORT: expected a number from 1 to 65535, got: {port!r}" in process.stderr
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite:///x", "postgres://user:password@host:port/database, got: sqlite://…"),
+        ("mysql://root:secret@127.0.0.1/x", "got: mysql://…"),
+        ("nonsense", "got: no URL"),
+        ("postgres://postgres@127.0.0.1:1/x", "Connection refused"),
+        ("postgres://postgres@127.0.0.1:port/x", "port"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_refused_in_words(start: Start, tmp_path: Path, url: str, words: str) -> None:
+    process = start(DATABASE_URL=url, DATA_DIR=str(tmp_path / "new"))
+    assert process.wait() == 1
+    assert "Downbeat cannot run: DATABASE_URL: expected" in process.stderr
+    assert words in process.stderr
+    assert "Traceback" not in process.stderr + process.output
+    assert "secret" not in process.stderr
+
+
 def test_a_database_of_the_users_own_is_used_instead_of_an_embedded_one(start: Start, tmp_path: Path) -> None:
     process = start(DATABASE_URL=os.environ["DATABASE_URL"], DATA_DIR=str(tmp_path / "new"))
     wait_until_serving(process)
