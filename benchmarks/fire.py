@@ -111,7 +111,11 @@ def pairs(database: Any, session: Any, sizes: list[int], count: int) -> dict[int
 def print_table(figures: dict[str, Any]) -> None:
     """One line per figure, with its target."""
     print(f"\nPostgreSQL {figures['server_version']}, {figures['machine']['cores']} cores\n")
-    rows = list(table(figures))
+    print_rows(list(table(figures)))
+
+
+def print_rows(rows: list[Row]) -> None:
+    """In columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

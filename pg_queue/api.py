@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from psycopg import sql as _sql
 
@@ -224,9 +225,10 @@ def _checked(message: NewMessage, max_bytes: int) -> NewMessage:
     info = get_task(message.task)
     check_payload(message.args, message.kwargs, max_bytes=max_bytes)
     check_headers(message.headers, max_bytes=max_bytes)
-    check_queue(message.queue, message.priority)
-    _check_text("organization_id", message.organization_id, MAX_ORGANIZATION_LENGTH)
-    _check_text("report_to", message.report_to or "", MAX_REPORT_TO_LENGTH)
+    try:
+        _check_labels(message.queue, message.priority, message.organization_id, message.report_to)
+    except TypeError:  # not hashable, so not a text; the check itself says which
+        _check_labels.__wrapped__(message.queue, message.priority, message.organization_id, message.report_to)
     if message.id is not None and not isinstance(message.id, uuid.UUID):
         raise InvalidMessage(field="id", expected="a uuid.UUID or None", got=message.id)
     if message.run_after is not None:
@@ -236,6 +238,15 @@ def _checked(message: NewMessage, max_bytes: int) -> NewMessage:
     elif info.max_attempts is not None:
         return replace(message, max_attempts=info.max_attempts)
     return message
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _check_labels(queue: str, priority: int, organization_id: str, report_to: str | None) -> None:
+    """Remembered, because most messages of a project carry the same few."""
+    check_queue(queue, priority)
+    _check_text("organization_id", organization_id, MAX_ORGANIZATION_LENGTH)
+    if report_to is not None:
+        _check_text("report_to", report_to, MAX_REPORT_TO_LENGTH)
 
 
 def _check_text(field: str, value: object, most: int, *, may_be_empty: bool = True) -> None:

@@ -20,7 +20,15 @@ from django.db import connections, transaction
 from pg_queue.domain import Claim, Death, Failure, Message, NewMessage, Retry, Settled, Settlement, Success
 from pg_queue.settings import QueueSettings
 from pg_queue.sql import statements
-from pg_queue.storage.rows import Row, claim_key, decode_claim, decode_message, encode_messages, encode_outcomes
+from pg_queue.storage.rows import (
+    Row,
+    claim_key,
+    decode_claim,
+    decode_message,
+    encode_message,
+    encode_messages,
+    encode_outcomes,
+)
 
 ENQUEUE_CHUNK = 2000
 """Most messages in one statement: bounds the memory that one of them takes on both sides."""
@@ -61,6 +69,10 @@ class PostgresStore:
 
     def enqueue(self, messages: Sequence[NewMessage]) -> list[uuid.UUID]:
         """See the port."""
+        if len(messages) == 1:
+            row = encode_message(messages[0], self._conf.max_attempts)
+            self._fetch(self._messages["enqueue_one"], row)
+            return [row["id"]]
         ids, chunks = encode_messages(messages, self._conf.max_attempts, count=ENQUEUE_CHUNK, size=ENQUEUE_BYTES)
         queues = sorted({message.queue for message in messages if message.run_after is None})
         if len(chunks) == 1:

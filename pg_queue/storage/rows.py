@@ -20,17 +20,17 @@ def encode_messages(
 ) -> tuple[list[UUID], list[str]]:
     """Each message's id, and all of them as JSON arrays of arrays, which the statement `enqueue` reads.
 
-    One array holds at most `count` messages, and is closed by the message with which it reaches `size` characters.
+    One array holds at most `count` messages, and at most `size` characters unless a single message is longer.
     """
     ids = [message.id or uuid7() for message in messages]
-    rows = (
-        _encode(
+    rows = [
+        (
             str(message_id),
             m.queue,
             m.priority,
             m.run_after.isoformat() if m.run_after else None,
             m.task,
-            list(m.args),
+            m.args,
             m.kwargs,
             m.headers,
             m.organization_id,
@@ -38,8 +38,27 @@ def encode_messages(
             m.max_attempts or default_max_attempts,
         )
         for message_id, m in zip(ids, messages, strict=True)
-    )
-    return ids, list(_chunks(rows, count, size))
+    ]
+    slices = (rows[at : at + count] for at in range(0, len(rows), count))
+    return ids, [text for part in slices for text in _halved(part, size)]
+
+
+def encode_message(message: NewMessage, default_max_attempts: int) -> dict[str, Any]:
+    """The parameters of the statement `enqueue_one`."""
+    return {
+        "id": message.id or uuid7(),
+        "queue": message.queue,
+        "priority": message.priority,
+        "run_after": message.run_after,
+        "task": message.task,
+        "args": _encode(message.args),
+        "kwargs": _encode(message.kwargs),
+        "headers": _encode(message.headers),
+        "organization_id": message.organization_id,
+        "report_to": message.report_to,
+        "max_attempts": message.max_attempts or default_max_attempts,
+        "is_due": message.run_after is None,
+    }
 
 
 def encode_outcomes(outcomes: Iterable[tuple[Settlement, Any, float]]) -> str:
@@ -91,24 +110,19 @@ def claim_key(row: Row) -> tuple[UUID, UUID]:
     return row[0], row[19]
 
 
-def _encode(*values: Any) -> str:
-    return _encoder(values)
+_encode = json.JSONEncoder(default=dict, separators=(",", ":")).encode
+"""Mappings that are no `dict` are kept as one."""
 
 
-_encoder = json.JSONEncoder(default=dict, separators=(",", ":")).encode
-
-
-def _chunks(rows: Iterable[str], count: int, size: int) -> Iterator[str]:
-    chunk: list[str] = []
-    length = 0
-    for row in rows:
-        chunk.append(row)
-        length += len(row)
-        if len(chunk) == count or length >= size:
-            yield f"[{','.join(chunk)}]"
-            chunk, length = [], 0
-    if chunk:
-        yield f"[{','.join(chunk)}]"
+def _halved(rows: Sequence[Any], size: int) -> Iterator[str]:
+    """All rows as one JSON array, or as several where it would be longer than `size` and holds more than one row."""
+    text = _encode(rows)
+    if len(text) <= size or len(rows) == 1:
+        yield text
+        return
+    half = len(rows) // 2
+    yield from _halved(rows[:half], size)
+    yield from _halved(rows[half:], size)
 
 
 def _json(text: str) -> Any:

@@ -84,6 +84,8 @@ def known(value: int = 0) -> int:
         ({"max_attempts": 40_000}, api.InvalidMessage, "max_attempts"),
         ({"organization_id": "o" * 65}, api.InvalidMessage, "organization_id"),
         ({"report_to": "r" * 33}, api.InvalidMessage, "report_to"),
+        ({"queue": ["unhashable"]}, api.InvalidMessage, "queue"),
+        ({"priority": 5.0}, api.InvalidMessage, "priority"),
         ({"queue": "\ud800"}, api.InvalidMessage, "queue"),
         ({"organization_id": "\ud800"}, api.InvalidMessage, "organization_id"),
         ({"report_to": "a\x00"}, api.InvalidMessage, "report_to"),

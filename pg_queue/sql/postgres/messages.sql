@@ -13,6 +13,19 @@ WITH stored AS (
 )
 SELECT pg_notify('pg_queue', queue) FROM unnest(%(queues)s::text[]) AS queue
 
+-- name: enqueue_one
+-- The same for one message: without the parsing and planning of the set, which cost as much as the insert itself.
+WITH stored AS (
+    INSERT INTO pg_queue_message (
+        id, queue, priority, run_after, task, args, kwargs, headers, organization_id, report_to, max_attempts
+    )
+    VALUES (
+        %(id)s, %(queue)s, %(priority)s, GREATEST(%(run_after)s::timestamptz, now()), %(task)s, %(args)s::jsonb,
+        %(kwargs)s::jsonb, %(headers)s::jsonb, %(organization_id)s, %(report_to)s, %(max_attempts)s
+    )
+)
+SELECT pg_notify('pg_queue', %(queue)s) WHERE %(is_due)s::boolean
+
 -- name: wake
 -- Wake the workers that wait for these queues, when the transaction commits.
 SELECT pg_notify('pg_queue', queue) FROM unnest(%(queues)s::text[]) AS queue
