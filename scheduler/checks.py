@@ -5,6 +5,7 @@
 | scheduler.E001 | error | `SCHEDULER` is not valid |
 | scheduler.E002 | error | `SCHEDULER["DATABASE"]` is not PostgreSQL, or no database |
 | scheduler.E003 | error | new schedules are to be fired by Beat, and django-celery-beat is not installed |
+| scheduler.E005 | error | `SCHEDULER["DATABASE"]` is another alias than `PG_QUEUE["DATABASE"]` |
 | scheduler.W004 | warning | Beat's table is not guarded by the trigger (`check --database`) |
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError, connections
 
+from pg_queue.api import Configuration, queue_settings
 from scheduler import beat
 from scheduler.beat import trigger
 from scheduler.domain import Firer
@@ -25,7 +27,7 @@ from scheduler.settings import SchedulerSettings, scheduler_settings
 
 @register("scheduler")
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """E001, E002 and E003."""
+    """E001, E002, E003 and E005."""
     try:
         conf = scheduler_settings()
     except InvalidInput as error:
@@ -65,12 +67,30 @@ def _check_database(conf: SchedulerSettings) -> list[CheckMessage]:
         return [Error(message, hint="Name the alias of the queue's own database.", id="scheduler.E002")]
     vendor = connections[conf.database].vendor
     if vendor == "postgresql":
-        return []
+        return _check_queue(conf)
     return [
         Error(
             f"DATABASES[{conf.database!r}]: expected PostgreSQL, where schedules are kept, got: {vendor!r}",
             hint="Set its ENGINE to 'django.db.backends.postgresql', or SCHEDULER['DATABASE'] to an alias that has it.",
             id="scheduler.E002",
+        )
+    ]
+
+
+def _check_queue(conf: SchedulerSettings) -> list[CheckMessage]:
+    """A run and its message are one transaction, which needs one connection: another alias of one database is two."""
+    try:
+        expected = queue_settings().database
+    except Configuration:
+        return []  # pg_queue.E001 says so
+    if conf.database == expected:
+        return []
+    return [
+        Error(
+            f"SCHEDULER['DATABASE']: expected {expected!r}, the queue's own, because a run and its message are written "
+            f"in one transaction, got: {conf.database!r}",
+            hint="Name one alias in SCHEDULER['DATABASE'] and PG_QUEUE['DATABASE'].",
+            id="scheduler.E005",
         )
     ]
 

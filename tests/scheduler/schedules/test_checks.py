@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.core.checks import run_checks
+from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.test import override_settings
 
@@ -45,6 +46,23 @@ def test_an_alias_that_is_no_database_is_an_error() -> None:
         messages = checks.check_settings()
     assert [message.id for message in messages] == ["scheduler.E002"]
     assert "got: 'elsewhere'" in messages[0].msg
+
+
+def test_another_alias_than_the_queues_is_an_error_even_of_the_same_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connections.settings, "ledger", connections.settings["default"])
+    with override_settings(SCHEDULER={"DATABASE": "ledger"}):
+        messages = checks.check_settings()
+    assert [message.id for message in messages] == ["scheduler.E005"]
+    assert "SCHEDULER['DATABASE']: expected 'default', the queue's own" in messages[0].msg
+
+
+def test_a_command_refuses_another_alias_than_the_queues(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(connections.settings, "ledger", connections.settings["default"])
+    with override_settings(SCHEDULER={"DATABASE": "ledger"}):
+        for command in (["run_scheduler", "--once"], ["schedules", "list"]):
+            with pytest.raises(CommandError, match=r"scheduler\.E005") as refused:
+                call_command(*command)
+            assert refused.value.returncode == 2
 
 
 def test_beat_by_default_without_django_celery_beat_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
