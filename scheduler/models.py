@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime
 
 from django.db import models
 from django.db.models import Q
@@ -10,6 +11,10 @@ from django.db.models.functions import Now
 
 from scheduler.domain import FIRED_STATES, CronDialect, Firer, RunOrigin, RunState, ScheduleKind, ScheduleState
 from scheduler.querysets import MirrorFailureQuerySet, ScheduleQuerySet, ScheduleRunQuerySet
+
+_INSTANTS = ("next_run_at", "last_run_at", "starts_at", "ends_at")
+_READABLE = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
+"""What Python's datetime holds, whatever the time zone."""
 
 
 class PgPeriodicSchedule(models.Model):
@@ -82,6 +87,11 @@ class PgPeriodicSchedule(models.Model):
             ),
             models.CheckConstraint(
                 name="scheduler_schedule_dialect_known", condition=Q(dialect__in=[d.value for d in CronDialect])
+            ),
+            # Beyond them, and at infinity, Python cannot read them: one such row would break every list.
+            models.CheckConstraint(
+                name="scheduler_schedule_instants_readable",
+                condition=Q(*((f"{instant}__range", _READABLE) for instant in _INSTANTS)),
             ),
             models.CheckConstraint(name="scheduler_schedule_priority_range", condition=Q(priority__range=(1, 10))),
             models.CheckConstraint(
