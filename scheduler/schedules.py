@@ -151,7 +151,7 @@ def run_schedule(schedule_id: uuid.UUID | str) -> ScheduleRun:
     The schedule's own occurrences are not touched. The message goes to the queue here, whoever fires the schedule.
 
     Raises:
-        InvalidInput: its task is not registered any more.
+        InvalidInput: its task is not registered any more, or no message can hold what is stored.
         ScheduleNotFound: no schedule has this id, or its mirror row is missing.
     """
     with _transaction():
@@ -257,6 +257,8 @@ def _enqueue(row: PgPeriodicSchedule, now: datetime) -> uuid.UUID:
         )
     except queue.UnknownTask as error:
         raise InvalidInput(field="task", expected="the name of a registered task", got=row.task) from error
+    except queue.InvalidMessage as error:  # stored by other means than these
+        raise validation.refused(error) from error
 
 
 def _record(left_out: ScheduleRun | None) -> None:

@@ -23,6 +23,7 @@ from scheduler.settings import scheduler_settings
 _QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,127}")
 _COLUMNS = {"name": "pipeline_name", "expression": "cron_string"}
 _LARGEST_SMALL_INTEGER = 32767
+_FIRST_INSTANT, _END_OF_INSTANTS = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 
 def clean(values: Mapping[str, object]) -> dict[str, Any]:
@@ -69,15 +70,24 @@ def schedule_id(value: object) -> uuid.UUID:
         raise InvalidInput(field="schedule_id", expected="a UUID", got=value) from None
 
 
+def refused(error: queue.InvalidMessage) -> InvalidInput:
+    """The queue's refusal in the scheduler's words, to be raised."""
+    return InvalidInput(field=error.field, expected=error.expected, got=_shorten(error.got))
+
+
 def _check_payload(args: list[Any], kwargs: dict[str, Any]) -> None:
     try:
         queue.validate_payload(args, kwargs)
     except queue.InvalidMessage as error:
-        raise InvalidInput(field=error.field, expected=error.expected, got=_shorten(error.got)) from error
+        raise refused(error) from error
 
 
 def _shorten(value: object) -> object:
-    return value if len(repr(value)) <= 200 else f"{repr(value)[:199]}…"
+    try:
+        shown = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or an integer of too many digits
+        return f"a {type(value).__name__} that cannot be shown"
+    return value if len(shown) <= 200 else f"{shown[:199]}…"
 
 
 def _text(field: str, value: object, *, most: int, least: int = 1) -> str:
@@ -148,8 +158,8 @@ def _optional(cleaner: Callable[[str, object], Any]) -> Callable[[str, object], 
 def _instant(field: str, value: object) -> datetime:
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise InvalidInput(field=field, expected="a datetime with a time zone (an aware one)", got=value)
-    if not 1970 <= value.year < 3000:
-        raise InvalidInput(field=field, expected="a datetime between the years 1970 and 2999", got=value)
+    if not _FIRST_INSTANT <= value < _END_OF_INSTANTS:
+        raise InvalidInput(field=field, expected="a datetime between the years 1970 and 2999, in UTC", got=value)
     return value.astimezone(UTC)
 
 
@@ -165,7 +175,7 @@ def _workflow(field: str, value: object) -> str | None:
 
 
 def _note(field: str, value: object) -> str:
-    if not isinstance(value, str) or "\x00" in value or len(value) > 500:
+    if not isinstance(value, str) or re.search("[\x00\ud800-\udfff]", value) or len(value) > 500:
         raise InvalidInput(field=field, expected="text of at most 500 characters", got=_shorten(value))
     return value.strip()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
-from scheduler import beat
+from scheduler import beat, recurrence
 from scheduler.beat.expressions import BeatCrontab, BeatInterval, beat_crontab, beat_interval
 from scheduler.domain import CronDialect, Firer, ScheduleKind
 from scheduler.errors import InvalidInput
@@ -78,15 +78,24 @@ def write(row: PgPeriodicSchedule, *, anchor: datetime | None) -> None:
 def keep_disabled(row: PgPeriodicSchedule) -> None:
     """Keep a disabled row in Beat's table for a schedule that PG fires; none where Beat cannot hold the expression.
 
-    Does nothing where dcb is not installed, nor for a row in quarantine, whose expression may mean nothing.
+    Does nothing where dcb is not installed, nor for a row that means nothing, which a person may still want to pause:
+    the trigger keeps Beat's row disabled as it is.
     """
-    if not beat.is_installed() or row.quarantined_at is not None:
+    if not beat.is_installed() or not _means_something(row):
         return
     expressed = express(row)
     if expressed is None:
         remove(row.beat_name)
     else:
         _save(row, expressed, None)
+
+
+def _means_something(row: PgPeriodicSchedule) -> bool:
+    try:
+        recurrence.validate(kind=row.kind, expression=row.cron_string, timezone=row.timezone, dialect=row.dialect)
+    except InvalidInput:
+        return False
+    return True
 
 
 def remove(name: str) -> bool:

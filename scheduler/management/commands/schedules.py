@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.core.management.base import CommandError, CommandParser
 
 from pg_queue.api import ExitCode, ServiceCommand
 from scheduler import api
 from scheduler.domain import Firer, ScheduleState
+from scheduler.recurrence.zones import time_line
 from scheduler.representation import card, run_fields, schedule_fields, table
 from scheduler.settings import scheduler_settings
 
@@ -83,8 +84,8 @@ class Command(ServiceCommand):
     def do_next(self, options: Mapping[str, Any]) -> None:
         """The occurrences ahead, in UTC and in the schedule's own time zone."""
         row = api.get_schedule(options["id"])
-        zone = ZoneInfo(row.timezone)
         ahead = api.upcoming(row, options["count"])
+        zone = time_line(row.timezone).zone if ahead else UTC
         rows = [{"scheduled_for": f"{at:%Y-%m-%dT%H:%M:%SZ}", "local": at.astimezone(zone).isoformat()} for at in ahead]
         self._print(rows, lambda kept: table(("scheduled_for", "local"), kept))
         if not rows:

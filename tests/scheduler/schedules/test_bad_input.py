@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -139,3 +139,44 @@ def test_an_id_that_no_schedule_has_is_not_found(act: Any) -> None:
         act(uuid.uuid4())
     with pytest.raises(InvalidInput, match="schedule_id: expected a UUID, got: 'x'"):
         act("x")
+
+
+def _nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("args", [_nested(100_000), [10**5000]], ids=["depth", "digits"])
+def test_arguments_that_cannot_even_be_shown_are_refused_by_field(args: list[Any]) -> None:
+    with pytest.raises(InvalidInput, match=r"^args: expected") as refused:
+        make(args=args)
+    assert len(str(refused.value)) < 1000
+
+
+def test_a_reason_that_no_database_can_hold_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"^pause_note: expected"):
+        api.pause_schedule(make().pk, reason="because \ud800")
+
+
+def test_a_start_beyond_the_last_year_in_utc_is_refused_by_its_field() -> None:
+    with pytest.raises(InvalidInput, match=r"^starts_at: expected"):
+        make(starts_at=datetime(2999, 12, 31, 23, 59, tzinfo=timezone(timedelta(hours=-14))))
+
+
+@pytest.mark.parametrize("garbage", [{"cron_string": "garbage"}, {"timezone": "Mars/Olympus"}])
+def test_a_stored_row_that_means_nothing_can_be_paused_and_deleted(garbage: dict[str, str]) -> None:
+    made = make()
+    PgPeriodicSchedule.objects.update(**garbage)
+    api.pause_schedule(made.pk, reason="broken")
+    assert PgPeriodicSchedule.objects.get(pk=made.pk).enabled is False
+    api.delete_schedule(made.pk)
+    assert not PgPeriodicSchedule.objects.exists()
+
+
+def test_a_stored_payload_that_no_message_can_hold_is_refused_when_run() -> None:
+    made = make()
+    PgPeriodicSchedule.objects.update(args={"not": "a list"})
+    with pytest.raises(InvalidInput, match=r"^args: expected"):
+        api.run_schedule(made.pk)

@@ -139,3 +139,12 @@ def test_settings_that_are_wrong_exit_with_2(settings) -> None:  # type: ignore[
     code, message = exit_code("list")
     assert code == 2
     assert "SCHEDULER: expected keys among" in message
+
+
+def test_a_stored_time_zone_that_means_nothing_exits_with_2() -> None:
+    made = make()
+    PgPeriodicSchedule.objects.update(timezone="Mars/Olympus")
+    for count in ("1", "10"):
+        with pytest.raises(CommandError, match="Mars/Olympus") as refused:
+            call_command("schedules", "next", str(made.pk), "--count", count)
+        assert refused.value.returncode == 2
