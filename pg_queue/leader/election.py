@@ -39,8 +39,10 @@ SESSION_SETTINGS = {
     "tcp_user_timeout": _TIMEOUT,
     "lock_timeout": f"{_WAIT_MILLISECONDS}ms",
     "TimeZone": "UTC",
+    "default_transaction_isolation": "read committed",
 }
-"""What ends the session of a leader that no longer speaks, from the server's side and without superuser."""
+"""What ends the session of a leader that no longer speaks, from the server's side and without superuser; and what the
+database or the role may have set otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

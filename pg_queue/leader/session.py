@@ -44,6 +44,7 @@ def direct_connection(application_name: str = "downbeat", *, settings: Mapping[s
     session = psycopg.connect(**parameters, autocommit=True)
     try:
         _refuse_shared_session(session, parameters)
+        _assume_role(session)
         for name, value in (settings or {}).items():
             session.execute("SELECT set_config(%s, %s, false)", [name, value])
     except BaseException:
@@ -62,6 +63,12 @@ def connection_parameters(alias: str) -> dict[str, Any]:
         raise Configuration(f"DATABASES[{alias!r}]: expected PostgreSQL, got: {wrapper.vendor!r}")
     given = {name: value for name, value in wrapper.get_connection_params().items() if name not in _DJANGO_PARAMETERS}
     return dict(_CLIENT_DEFAULTS) | given
+
+
+def _assume_role(session: Session) -> None:
+    """Django's own option of the alias: the tables may be that role's alone."""
+    if role := connections[direct_alias()].settings_dict["OPTIONS"].get("assume_role"):
+        session.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
 
 
 def _refuse_shared_session(session: Session, parameters: Mapping[str, Any]) -> None:

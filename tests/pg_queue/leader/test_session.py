@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 import pytest
+from django.db import connections
 
 from pg_queue.errors import Configuration, DirectConnectionRequired
 from pg_queue.leader import session as leader_session
@@ -159,3 +160,18 @@ def test_a_database_that_is_not_postgresql_is_refused() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert "expected PostgreSQL, got: 'sqlite'" in run.stderr
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_direct_connection_takes_the_role_that_the_django_alias_assumes(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapper = connections["default"]
+    with wrapper.cursor() as cursor:
+        cursor.execute("DROP ROLE IF EXISTS downbeat_tests_assumed; CREATE ROLE downbeat_tests_assumed")
+    monkeypatch.setitem(wrapper.settings_dict, "OPTIONS", {"assume_role": "downbeat_tests_assumed"})
+    try:
+        with direct_connection() as session:
+            assert session.execute("SELECT current_user").fetchone() == ("downbeat_tests_assumed",)
+    finally:
+        monkeypatch.undo()
+        with wrapper.cursor() as cursor:
+            cursor.execute("DROP ROLE downbeat_tests_assumed")
