@@ -13,7 +13,7 @@ SELECT pg_advisory_xact_lock(hashtextextended('scheduler_guard_beat', 20261122))
 
 -- name: create_function
 -- What ModelEntry.save() of a running Beat writes from memory must not undo what was committed meanwhile, and whoever
--- writes: a row that PG owns stays disabled.
+-- writes: a row that PG owns stays disabled, and keeps its name: under another it would not be known as PG's.
 --
 -- It runs as its owner, because Beat's role may have no rights on the schedules, and it never makes Beat's own write
 -- wait long or fail for the schedules' sake: where their table is locked away (a migration), `enabled` stays as it was,
@@ -22,6 +22,7 @@ CREATE OR REPLACE FUNCTION {schema}.scheduler_guard_beat() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET lock_timeout = '1s' AS $body$
 DECLARE
     written record;
+    is_renamed boolean := false;
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         IF NEW.total_run_count > OLD.total_run_count THEN
@@ -32,9 +33,13 @@ BEGIN
             NEW.date_changed := written.date_changed;
             NEW.last_run_at := greatest(OLD.last_run_at, written.last_run_at);
         END IF;
+        is_renamed := NEW.name <> OLD.name;
     END IF;
-    IF NEW.enabled AND to_regclass({schedules_text}) IS NOT NULL THEN
+    IF (NEW.enabled OR is_renamed) AND to_regclass({schedules_text}) IS NOT NULL THEN
         BEGIN
+            IF is_renamed AND EXISTS (SELECT FROM {schedules} WHERE beat_name = OLD.name AND firer = 'pg') THEN
+                NEW.name := OLD.name;
+            END IF;
             IF EXISTS (SELECT FROM {schedules} WHERE beat_name = NEW.name AND firer = 'pg') THEN
                 NEW.enabled := false;
             END IF;

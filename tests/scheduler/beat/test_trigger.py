@@ -316,3 +316,14 @@ def test_many_migrations_at_once_do_not_collide() -> None:
     for thread in threads:
         thread.join(30)
     assert errors == []
+
+
+def test_a_row_that_pg_owns_keeps_its_name_or_it_could_be_enabled_under_another() -> None:
+    made, beats_own = make(firer="pg"), make(firer="beat")
+    PeriodicTask.objects.filter(name=made.beat_name).update(name="renamed", enabled=True)
+    assert beats(made).enabled is False
+    PeriodicTask.objects.filter(name=made.beat_name).update(name="renamed")
+    PeriodicTask.objects.filter(name="renamed").update(enabled=True)
+    assert beats(made).enabled is False
+    PeriodicTask.objects.filter(name=beats_own.beat_name).update(name="renamed")
+    assert PeriodicTask.objects.get(name="renamed").enabled is True

@@ -15,7 +15,7 @@ import pytest
 from pg_queue.leader import Leadership
 from scheduler.tick import Tick
 from tests.processes import ProcessDatabase
-from tests.scheduler.rows import Rows
+from tests.scheduler.rows import Rows, lead
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -131,6 +131,18 @@ def test_a_schedule_taken_out_between_survey_and_fire_is_not_fired(
 ) -> None:
     taken_out, other = rows.add(next_run_at=NOON), rows.add(next_run_at=NOON)
     InterruptedTick(leadership, lambda: rows.change(taken_out, **change)).run(at=NOON)
+    assert fired_ids(rows) == {other}
+
+
+def test_an_edit_during_a_tick_costs_no_term_where_the_database_keeps_snapshots(
+    process_database: ProcessDatabase, rows: Rows
+) -> None:
+    rows.session.execute(
+        f"ALTER DATABASE \"{process_database.name}\" SET default_transaction_isolation = 'repeatable read'"
+    )
+    edited, other = rows.add(next_run_at=NOON), rows.add(next_run_at=NOON)
+    with lead(process_database) as leadership:
+        InterruptedTick(leadership, lambda: rows.change(edited, enabled=False)).run(at=NOON)
     assert fired_ids(rows) == {other}
 
 
