@@ -159,7 +159,7 @@ def _add_month(first: date) -> int:
         "first": sql.Literal(f"{first} 00:00:00+00"),
         "end": sql.Literal(f"{_following(first)} 00:00:00+00"),
     }
-    return _alter(["create_partition", "lock_default", "move_from_default", "attach_partition"], parts)
+    return _alter(["lock_ledger", "create_partition", "lock_default", "move_from_default", "attach_partition"], parts)
 
 
 def _drop_month(name: str) -> int:

@@ -284,4 +284,6 @@ def _is_taken(error: psycopg.Error) -> bool:
 
 
 def _is_row_fault(error: psycopg.Error) -> bool:
+    if isinstance(error, psycopg.errors.CheckViolation) and not error.diag.constraint_name:
+        return False  # the ledger lacks the partition: that is no row's fault
     return (error.sqlstate or "").startswith(_ROW_FAULTS)

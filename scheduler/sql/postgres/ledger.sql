@@ -39,6 +39,11 @@ SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date
 -- One process at a time changes the set of partitions; the others leave it for their next round.
 SELECT pg_try_advisory_xact_lock(hashtextextended('scheduler.ledger.partitions', 0))
 
+-- name: lock_ledger
+-- What the attachment needs, before anything else: whoever has it (ANALYZE) may want the partitions next. Runs are
+-- written meanwhile.
+LOCK TABLE ONLY scheduler_schedulerun IN SHARE UPDATE EXCLUSIVE MODE
+
 -- name: create_partition
 -- A table like the ledger, not part of it yet. Room is left in each page for the run's outcome.
 CREATE TABLE {name} (LIKE scheduler_schedulerun INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (fillfactor = 80)

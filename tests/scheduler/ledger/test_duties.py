@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from pg_queue import api as queue
@@ -197,3 +199,42 @@ def place_of(run: ScheduleRun) -> str:
         cursor.execute("SELECT tableoid::regclass::text FROM scheduler_schedulerun WHERE id = %s", [run.id])
         found: str = cursor.fetchone()[0]
     return found
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_month_that_must_wait_for_the_ledger_holds_up_nothing_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ANALYZE holds the ledger as here, and then wants each partition: the other order would be a deadlock."""
+    monkeypatch.setattr(ledger, "_today", lambda: date(2032, 6, 1))
+    session = connection.copy()
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE ONLY scheduler_schedulerun IN SHARE UPDATE EXCLUSIVE MODE")
+            thread = threading.Thread(target=add_months_elsewhere)
+            thread.start()
+            while not _query(session, _WAITING):
+                assert thread.is_alive()
+            assert _query(session, _HELD) == []
+            thread.join(30)
+    finally:
+        session.close()
+
+
+_WAITING = "SELECT 1 FROM pg_locks WHERE relation = 'scheduler_schedulerun'::regclass AND NOT granted"
+_HELD = (
+    "SELECT 1 FROM pg_locks WHERE relation = 'scheduler_schedulerun_default'::regclass AND granted"
+    " AND mode = 'AccessExclusiveLock'"
+)
+
+
+def add_months_elsewhere() -> None:
+    try:
+        with suppress(OperationalError):
+            ledger.add_months()
+    finally:
+        connection.close()
+
+
+def _query(session: Any, statement: str) -> list[Any]:
+    with session.cursor() as cursor:
+        cursor.execute(statement)
+        return list(cursor.fetchall())

@@ -274,6 +274,14 @@ def test_a_server_in_trouble_loses_the_batch_as_a_whole_and_blames_no_row(
     assert len(rows.messages()) == 20
 
 
+def test_a_ledger_without_room_for_the_month_is_no_rows_fault(tick: Tick, rows: Rows) -> None:
+    rows.add_many(3, NOON)
+    rows.session.execute("DROP TABLE scheduler_schedulerun_default")
+    with pytest.raises(psycopg.errors.CheckViolation, match="no partition"):
+        tick.run(at=NOON)
+    assert rows.count("SELECT count(*) FROM scheduler_pgperiodicschedule WHERE quarantined_at IS NOT NULL") == 0
+
+
 def test_a_connection_dropped_between_two_statements_of_a_batch_leaves_nothing_behind(
     leadership: Leadership, rows: Rows
 ) -> None:
