@@ -40,7 +40,7 @@ class QueueSettings:
     """How long a stopping worker lets running tasks finish."""
     task_time_limit_seconds: float | None = None
     """Executions longer than this are killed, where the task does not say otherwise; None: never."""
-    claim_batch: int = 100
+    claim_batch: int = 300
     """Most messages claimed at once. Reached only while tasks take milliseconds."""
     poll_seconds: float = 1.0
     """Longest wait of an idle worker; NOTIFY only shortens it."""

@@ -193,8 +193,7 @@ class PostgresStore:
     def _settle(self, name: str, outcomes: list[tuple[Settlement, Any, float]]) -> list[uuid.UUID]:
         if not outcomes:
             return []
-        parameters = {"ids": [s.message_id for s, _, _ in outcomes], "outcomes": encode_outcomes(outcomes)}
-        return [row[0] for row in self._fetch(self._outcomes[name], parameters)]
+        return [row[0] for row in self._fetch(self._outcomes[name], {"outcomes": encode_outcomes(outcomes)})]
 
     def _ttl_seconds(self, ttl: timedelta | None) -> float:
         return self._conf.result_ttl_seconds if ttl is None else ttl.total_seconds()

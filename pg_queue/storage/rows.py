@@ -63,7 +63,7 @@ def encode_message(message: NewMessage, default_max_attempts: int) -> dict[str, 
 
 def encode_outcomes(outcomes: Iterable[tuple[Settlement, Any, float]]) -> str:
     """Settlements with what each keeps (a value or a failure) and its seconds, as the settling statements read them."""
-    return json.dumps([(str(s.message_id), str(s.token), kept, seconds) for s, kept, seconds in outcomes])
+    return _encode([(s.message_id.hex, s.token.hex, kept, seconds) for s, kept, seconds in outcomes])
 
 
 def decode_message(row: Row) -> Message:

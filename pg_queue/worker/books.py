@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
@@ -82,7 +83,7 @@ class Books:
     def write_off(self, claim: Claim) -> None:
         """The claim is somebody else's now: nothing is settled."""
         self._holdings.drop([claim.message.id])
-        self._count(Settled.LOST, claim.message.id)
+        self._count({claim.message.id: Settled.LOST})
 
     def flush(self) -> None:
         """Tell the store everything, in batches, as far as the database answers."""
@@ -101,8 +102,7 @@ class Books:
             return False
         del self._unsettled[: len(batch)]
         self._holdings.drop(ids)
-        for settlement in batch:
-            self._count(answers[settlement.message_id], settlement.message_id)
+        self._count(answers)
         return True
 
     def _settle(self, batch: list[Settlement]) -> dict[UUID, Settled]:
@@ -144,15 +144,16 @@ class Books:
         self._delay = RETRY_SECONDS
         return result
 
-    def _count(self, answer: Settled, message_id: UUID) -> None:
-        TASKS.labels(answer.value).inc()
-        if answer is Settled.DONE:
-            self.figures.finished += 1
-        elif answer is Settled.LOST:
-            self.figures.lost += 1
-            logger.warning("worker.claim_lost message=%s", message_id)
-        else:
-            self.figures.failed += 1
+    def _count(self, answers: Mapping[UUID, Settled]) -> None:
+        counts = Counter(answers.values())
+        for answer, count in counts.items():
+            TASKS.labels(answer.value).inc(count)
+        self.figures.finished += counts[Settled.DONE]
+        self.figures.failed += counts[Settled.RETRYING] + counts[Settled.DEAD]
+        self.figures.lost += counts[Settled.LOST]
+        if counts[Settled.LOST]:
+            for message_id in [key for key, answer in answers.items() if answer is Settled.LOST]:
+                logger.warning("worker.claim_lost message=%s", message_id)
 
 
 def _is_about_the_rows(error: DatabaseError) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pg_queue.domain import Message
-from pg_queue.worker.wire import Frames, frame, unpacked
+from pg_queue.worker.wire import Frames, frame, packed_outcome, unpacked
 
 RUN, RECALL = "run", "recall"
 READY, DONE, RETURNED = "ready", "done", "returned"
@@ -70,7 +70,7 @@ def main(channel: socket.socket) -> None:
         outcome = outcome_of(message)
         if os.getpid() != own_pid:
             os._exit(0)  # the task forked and came back twice: only the original may report
-        send(DONE, message.id, outcome)
+        send(DONE, message.id.int, packed_outcome(outcome))
 
 
 def _settle_in() -> None:
@@ -96,7 +96,7 @@ def _listen(channel: socket.socket, inbox: Inbox, send: Any) -> None:
                 if kind == RUN:
                     inbox.put(unpacked(packed) for packed in values[0])
                 elif kind == RECALL:
-                    send(RETURNED, [message.id for message in inbox.take_back()])
+                    send(RETURNED, [message.id.int for message in inbox.take_back()])
     finally:
         # The worker is gone, or done with this child. Whatever the task has started goes too.
         os.killpg(0, signal.SIGKILL)

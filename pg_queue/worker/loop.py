@@ -32,6 +32,7 @@ from pg_queue.worker.keeper import Keeper
 from pg_queue.worker.listener import Listener
 from pg_queue.worker.options import WorkerOptions, time_limit
 from pg_queue.worker.pool import RECALL_SECONDS, Child, Pool, how_it_ended
+from pg_queue.worker.wire import unpacked_outcome
 
 logger = logging.getLogger(__name__)
 
@@ -174,8 +175,8 @@ class Worker:
         if kind == protocol.READY:
             one.is_ready = True
         elif kind == protocol.DONE:
-            message_id, outcome = values
-            self._books.report(one.finished(message_id), outcome)
+            number, outcome = values
+            self._books.report(one.finished(number), unpacked_outcome(outcome))
         elif kind == protocol.RETURNED:
             self._books.give_back(one.returned(values[0]))
 

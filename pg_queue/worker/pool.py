@@ -94,25 +94,25 @@ class Child:
                 yield from self.frames.feed(data)
             self.is_cut = True
 
-    def finished(self, message_id: UUID) -> Claim:
-        """The oldest assigned claim was reported; it is no longer assigned.
+    def finished(self, number: int) -> Claim:
+        """The oldest assigned claim was reported, by the number of its message's id; it is no longer assigned.
 
         Raises: GarbledReport for any other one.
         """
-        if not self.assigned or self.assigned[0].message.id != message_id:
-            raise GarbledReport(f"a report of {message_id}, which it does not run")
+        if not self.assigned or self.assigned[0].message.id.int != number:
+            raise GarbledReport(f"a report of {number!r}, which it does not run")
         claim = self.assigned.popleft()
         now = time.monotonic()
         self._note_duration(now - self.busy_since)
         self.has_run, self.busy_since = True, now
         return claim
 
-    def returned(self, message_ids: Iterable[UUID]) -> list[Claim]:
+    def returned(self, numbers: Iterable[int]) -> list[Claim]:
         """These were called back before they began; they are no longer assigned."""
-        back = set(message_ids)
+        back = set(numbers)
         self.is_recalling = False
-        claims = [claim for claim in self.assigned if claim.message.id in back]
-        self.assigned = deque(claim for claim in self.assigned if claim.message.id not in back)
+        claims = [claim for claim in self.assigned if claim.message.id.int in back]
+        self.assigned = deque(claim for claim in self.assigned if claim.message.id.int not in back)
         return claims
 
     def kill(self, why: str) -> None:

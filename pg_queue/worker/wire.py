@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import fields
 from operator import attrgetter
 from typing import Any
+from uuid import UUID
 
-from pg_queue.domain import Message
+from pg_queue.domain import Death, Message, MessageState, Retry, Success
 
 _LENGTH = struct.Struct("!I")
-_FIELDS = tuple(field.name for field in fields(Message))
+_FIELDS = tuple(field.name for field in fields(Message) if field.name not in {"id", "state"})
 _values_of = attrgetter(*_FIELDS)
 
 
@@ -23,13 +24,32 @@ def frame(value: Any) -> bytes:
 
 
 def packed(message: Message) -> tuple[Any, ...]:
-    """A message as its fields' values: pickled in a third of a dataclass's time."""
-    return tuple(_values_of(message))
+    """A message as its fields' values: pickled in a third of a dataclass's time; the id as a number, for the same."""
+    return message.id.int, *_values_of(message)
 
 
 def unpacked(values: tuple[Any, ...]) -> Message:
     """The message of `packed`."""
-    return Message(**dict(zip(_FIELDS, values, strict=True)))
+    number, *others = values
+    fields_of = dict(zip(_FIELDS, others, strict=True))
+    return Message(id=UUID(int=number), state=MessageState.RUNNING, **fields_of)
+
+
+def packed_outcome(outcome: Success | Retry | Death) -> Any:
+    """An outcome as `unpacked_outcome` wants it; the commonest one in a sixth of a dataclass's time."""
+    if type(outcome) is Success and outcome.ttl is None:
+        return (outcome.value,)
+    return outcome
+
+
+def unpacked_outcome(packed: Any) -> Success | Retry | Death:
+    """The outcome of `packed_outcome`. Raises: TypeError for anything else."""
+    if type(packed) is tuple:
+        (value,) = packed
+        return Success(value=value)
+    if not isinstance(packed, Success | Retry | Death):
+        raise TypeError(f"expected an outcome, got: {type(packed).__name__}")
+    return packed
 
 
 class Frames:

@@ -78,7 +78,7 @@ ORDER BY array_position(%(queues)s::text[], queue::text), priority DESC, run_aft
 UPDATE pg_queue_message AS m
 SET lease_until = now() + make_interval(secs => %(lease)s)
 FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS held (id, token)
-WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = held.id AND m.claim_token = held.token
+WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = held.id AND COALESCE(m.claim_token = held.token, false)
 RETURNING m.id
 
 -- name: release
@@ -87,7 +87,7 @@ WITH given_back AS (
     UPDATE pg_queue_message AS m
     SET claim_token = NULL, claimed_by = NULL, lease_until = NULL, started_at = NULL, attempts = m.attempts - 1
     FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS held (id, token)
-    WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = held.id AND m.claim_token = held.token
+    WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = held.id AND COALESCE(m.claim_token = held.token, false)
     RETURNING m.id, m.queue
 ),
 woken AS (

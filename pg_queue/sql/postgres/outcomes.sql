@@ -1,6 +1,8 @@
 -- name: succeed
 -- Delete held messages and leave their results, in one statement.
--- m.id = ANY(ids) besides the join: an index scan whatever the planner thinks of the parameter's size.
+-- m.id = ANY(array) besides the join: an index scan whatever the planner thinks of the parameter's size.
+-- COALESCE keeps the planner off the index of claimed messages, here and below: all that were ever settled are its dead
+-- entries until the next VACUUM, and each batch would walk past them.
 WITH outcome AS (
     SELECT (o ->> 0)::uuid AS id, (o ->> 1)::uuid AS token, o -> 2 AS value, (o ->> 3)::double precision AS ttl
     FROM jsonb_array_elements(%(outcomes)s::jsonb) AS o
@@ -8,7 +10,8 @@ WITH outcome AS (
 gone AS (
     DELETE FROM pg_queue_message AS m
     USING outcome
-    WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = outcome.id AND m.claim_token = outcome.token
+    WHERE m.id = ANY (ARRAY(SELECT id FROM outcome)) AND m.id = outcome.id
+        AND COALESCE(m.claim_token = outcome.token, false)
     RETURNING m.*, outcome.value, outcome.ttl
 )
 INSERT INTO pg_queue_result (
@@ -36,7 +39,8 @@ UPDATE pg_queue_message AS m
 SET claim_token = NULL, claimed_by = NULL, lease_until = NULL, last_error = outcome.failure,
     run_after = clock_timestamp() + make_interval(secs => outcome.delay)
 FROM outcome
-WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = outcome.id AND m.claim_token = outcome.token
+WHERE m.id = ANY (ARRAY(SELECT id FROM outcome)) AND m.id = outcome.id
+        AND COALESCE(m.claim_token = outcome.token, false)
     AND m.attempts < m.max_attempts
 RETURNING m.id
 
@@ -49,7 +53,8 @@ WITH outcome AS (
 gone AS (
     DELETE FROM pg_queue_message AS m
     USING outcome
-    WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = outcome.id AND m.claim_token = outcome.token
+    WHERE m.id = ANY (ARRAY(SELECT id FROM outcome)) AND m.id = outcome.id
+        AND COALESCE(m.claim_token = outcome.token, false)
     RETURNING m.*, outcome.failure, outcome.ttl
 ),
 buried AS (

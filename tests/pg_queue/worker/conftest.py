@@ -21,7 +21,6 @@ from pg_queue.settings import queue_settings
 from pg_queue.storage.postgres import PostgresStore
 from tests.processes import Manage, ProcessDatabase, RunningProcess
 
-ALIAS = "process_queue"
 FAST = {"LEASE_SECONDS": 1.5, "RENEW_SECONDS": 0.3, "REAP_SECONDS": 0.2, "HEARTBEAT_SECONDS": 0.3}
 
 
@@ -91,14 +90,15 @@ class ProcessQueue:
 @contextmanager
 def process_queue(database: ProcessDatabase, manage: Manage, blocker: Any) -> Iterator[ProcessQueue]:
     """A `ProcessQueue` on this database, by a Django alias that lives as long as the block."""
-    connections.settings[ALIAS] = {**connections["default"].settings_dict, "NAME": urlsplit(database.url).path[1:]}
+    alias = f"process_queue_{database.name}"  # of its own: two may live at once
+    connections.settings[alias] = {**connections["default"].settings_dict, "NAME": urlsplit(database.url).path[1:]}
     with blocker.unblock():
         try:
-            yield ProcessQueue(database, PostgresStore(replace(queue_settings(), database=ALIAS)), manage)
+            yield ProcessQueue(database, PostgresStore(replace(queue_settings(), database=alias)), manage)
         finally:
-            connections[ALIAS].close()
-            del connections[ALIAS]
-            del connections.settings[ALIAS]
+            connections[alias].close()
+            del connections[alias]
+            del connections.settings[alias]
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def reported(worker: Worker) -> dict[uuid.UUID, Any]:
 @pytest.mark.parametrize("why", ["time_limit", "lost"])
 def test_a_kill_that_comes_too_late_does_not_blame_the_next_message(worker: Worker, why: str) -> None:
     first, second, third = claims(3)
-    found = dead_child(worker, [first, second, third], (protocol.DONE, first.message.id, Success()))
+    found = dead_child(worker, [first, second, third], (protocol.DONE, first.message.id.int, (None,)))
     found.kill(why)
     worker._bury(found)
     outcomes = reported(worker)
@@ -119,7 +119,7 @@ def test_a_kill_that_comes_too_late_does_not_blame_the_next_message(worker: Work
 
 def test_a_report_of_another_message_ends_that_child_only(worker: Worker) -> None:
     (first,) = claims(1)
-    found = dead_child(worker, [first], (protocol.DONE, uuid.uuid4(), Success()))
+    found = dead_child(worker, [first], (protocol.DONE, uuid.uuid4().int, (None,)))
     worker._receive(found)
     assert found.killed_for == "garbled"
     worker._bury(found)

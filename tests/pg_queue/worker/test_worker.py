@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connections
 
 from pg_queue.domain import MessageState
-from tests.pg_queue.worker.conftest import ProcessQueue, is_gone, until, worker_environment
-from tests.processes import Manage
+from tests.pg_queue.worker.conftest import ProcessQueue, is_gone, process_queue, until, worker_environment
+from tests.processes import Manage, RunningProcess, copied_database
 
 pytestmark = pytest.mark.processes
 
 Begun = Callable[[int], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A queue with a worker of two children that outlives the test: for tests that leave it as they found it."""
+
+    queue: ProcessQueue
+    worker: RunningProcess
+
+
+@pytest.fixture(scope="module")
+def served(process_template: str, django_db_blocker: Any) -> Iterator[Served]:
+    """The one of this module."""
+    with copied_database(os.environ["DATABASE_URL"], process_template, "served") as database:
+        manage = Manage(database.url)
+        try:
+            with process_queue(database, manage, django_db_blocker) as queue:
+                yield Served(queue=queue, worker=queue.worker("--concurrency", "2"))
+        finally:
+            manage.clean_up()
 
 
 def test_a_worker_killed_in_a_task_loses_nothing(queue: ProcessQueue, tmp_path: Path, begun: Begun) -> None:
@@ -45,7 +68,7 @@ def test_sigterm_lets_running_tasks_finish_and_gives_the_others_back(
     begun(1)
     assert {queue.outcome(message_id).state for message_id in quick} == {MessageState.SUCCEEDED}
     later = [queue.add("noop") for _ in range(5)]
-    worker.send(15)
+    worker.send(15, group=True)  # as a supervisor may: the whole group
     worker.wait_for_line("worker.draining")
     (tmp_path / "go").touch()
     assert worker.wait() == 0, worker.output
@@ -54,15 +77,13 @@ def test_sigterm_lets_running_tasks_finish_and_gives_the_others_back(
     assert queue.sql("SELECT running, stopped_at IS NOT NULL, finished FROM pg_queue_worker") == [(0, True, 51)]
 
 
-def test_what_was_assigned_ahead_of_a_long_task_is_called_back(
-    queue: ProcessQueue, tmp_path: Path, begun: Begun
-) -> None:
+def test_what_was_assigned_ahead_of_a_long_task_is_called_back(served: Served, tmp_path: Path, begun: Begun) -> None:
     """Quick tasks make the worker assign ahead; the long one must not keep those behind it."""
+    queue = served.queue
     for _ in range(60):
         queue.add("noop")
     long = queue.add("test.hold", str(tmp_path))
     behind = [queue.add("noop") for _ in range(60)]
-    queue.worker("--concurrency", "2")
     begun(1)
     assert {queue.outcome(message_id).attempts for message_id in behind} == {1}
     assert queue.get(long).state is MessageState.RUNNING
@@ -94,11 +115,11 @@ def test_a_second_signal_stops_at_once(queue: ProcessQueue, tmp_path: Path, begu
     assert queue.get(message_id).state is MessageState.WAITING
 
 
-def test_a_long_task_keeps_its_lease(queue: ProcessQueue, tmp_path: Path, begun: Begun) -> None:
+def test_a_long_task_keeps_its_lease(served: Served, tmp_path: Path, begun: Begun) -> None:
+    queue = served.queue
     message_id = queue.add("test.hold", str(tmp_path))
-    queue.worker("--concurrency", "1")
     begun(1)
-    ((claimed_until,),) = queue.sql("SELECT lease_until FROM pg_queue_message")
+    ((claimed_until,),) = queue.sql("SELECT lease_until FROM pg_queue_message WHERE id = %s", message_id)
     until(lambda: queue.sql("SELECT clock_timestamp() > %s", claimed_until) == [(True,)], what="the first lease's end")
     assert queue.store.expire_claims(limit=9) == 0
     (tmp_path / "go").touch()
@@ -106,14 +127,15 @@ def test_a_long_task_keeps_its_lease(queue: ProcessQueue, tmp_path: Path, begun:
 
 
 def test_an_execution_whose_lease_was_lost_is_stopped_and_settles_nothing(
-    queue: ProcessQueue, tmp_path: Path, begun: Begun
+    served: Served, tmp_path: Path, begun: Begun
 ) -> None:
+    queue, worker = served.queue, served.worker
     message_id = queue.add("test.hold", str(tmp_path))
-    worker = queue.worker("--concurrency", "1")
     child = begun(1)
     queue.sql(
         "UPDATE pg_queue_message SET claim_token = gen_random_uuid(), claimed_by = 'thief', "
-        "lease_until = now() + interval '1 hour'"
+        "lease_until = now() + interval '1 hour' WHERE id = %s",
+        message_id,
     )
     worker.wait_for_line("worker.claim_lost")
     until(lambda: is_gone(child), what="the execution to be killed")
