@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from types import FrameType, TracebackType
@@ -104,6 +105,12 @@ def database_label() -> str:
     return f"{parts['NAME']} at {parts['HOST'] or 'local socket'}:{parts['PORT'] or 5432}"
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise ArgumentTypeError(f"expected a port from 0 to 65535, got: {text!r}")
+    return int(text)
+
+
 class ServiceCommand(BaseCommand):
     """A command that stays until it is told to stop, or does one pass with `--once`.
 
@@ -118,7 +125,9 @@ class ServiceCommand(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """The options that all services have."""
         parser.epilog = EXIT_CODES_HELP
-        parser.add_argument("--health-port", type=int, metavar="N", help="serve /healthz, /readyz, /metrics; 0: any")
+        parser.add_argument(
+            "--health-port", type=_port, metavar="N", help="serve /healthz, /readyz, /metrics; 0: any free port"
+        )
         parser.add_argument("--health-host", default="127.0.0.1", metavar="ADDRESS", help="default: %(default)s")
         parser.add_argument("--once", action="store_true", help="do what is due now, then exit")
         parser.add_argument("--json", action="store_true", help="one JSON object per line on stdout")

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 ROUND_SECONDS = 5.0
 """Longest time that one duty may take of a round; what is left waits for the next."""
+QUIET_SECONDS = 30.0
+"""What a duty did that comes round more often than this is worth a line to whoever debugs, not to every log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +80,8 @@ class DutyRounds:
             close_old_connections()
         self._due_at[duty.name] = self._clock() + duty.every_seconds
         if rows:
-            logger.info("reaper.duty_done duty=%s rows=%s", duty.name, rows)
+            level = logging.INFO if duty.every_seconds > QUIET_SECONDS else logging.DEBUG
+            logger.log(level, "reaper.duty_done duty=%s rows=%s", duty.name, rows)
         return Round(duty=duty.name, rows=rows, error=error)
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from scheduler.domain import CronDialect, ScheduleKind
 from scheduler.errors import InvalidInput
@@ -150,11 +150,25 @@ def _check(*, kind: str, expression: str, timezone: str, dialect: str) -> Cadenc
     if not isinstance(timezone, str):
         raise InvalidInput(field="timezone", expected="the name of an IANA time zone, as text", got=timezone)
     time_line(timezone)
-    if cadence.kind is ScheduleKind.INTERVAL:
-        intervals.period(expression)
-    elif not _pattern(fields.fold(expression), cadence.dialect).days.is_possible:
-        raise fields.refuse("an expression that has an occurrence", expression)
+    try:
+        _check_expression(cadence)
+    except InvalidInput as refusal:
+        raise _as_typed(refusal, expression) from None
     return cadence
+
+
+def _check_expression(cadence: Cadence) -> None:
+    if cadence.kind is ScheduleKind.INTERVAL:
+        intervals.period(cadence.expression)
+    elif not _pattern(fields.fold(cadence.expression), cadence.dialect).days.is_possible:
+        raise fields.refuse("an expression that has an occurrence", cadence.expression)
+
+
+def _as_typed(refusal: InvalidInput, expression: Any) -> InvalidInput:
+    """The refusal of a whole expression names it as it was typed, not as it was folded."""
+    if not isinstance(expression, str) or str(refusal.got).casefold() != " ".join(expression.split()).casefold():
+        return refusal
+    return InvalidInput(field=refusal.field, expected=refusal.expected, got=expression)
 
 
 def _check_count(count: object) -> None:

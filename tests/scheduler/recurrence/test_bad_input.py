@@ -199,3 +199,12 @@ def test_an_expression_is_stored_in_one_spelling_that_is_stable(
     assert normalise(kind, written, dialect) == stored
     assert normalise(kind, stored, dialect) == stored
     validate(kind=kind, expression=written, timezone="UTC", dialect=dialect)
+
+
+@pytest.mark.parametrize(
+    ("kind", "typed"), [("interval", "5 SECONDS"), ("interval", "P1M"), ("crontab", "0  0 30 Feb *")]
+)
+def test_a_refused_expression_is_named_as_it_was_typed(kind: str, typed: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        validate(kind=kind, expression=typed, timezone="UTC")
+    assert refused.value.got == typed
