@@ -55,11 +55,11 @@ def check_payload(args: Sequence[Json], kwargs: Mapping[str, Json], *, max_bytes
     Raises: PayloadNotJSON (field `args` or `kwargs`), also for a key that is not a string; PayloadTooLarge above
     `max_bytes` together.
     """
-    if not isinstance(args, list | tuple):
+    if not isinstance(args, (list, tuple)):
         raise PayloadNotJSON(field="args", expected="a list or tuple of arguments", got=args)
-    if not isinstance(kwargs, Mapping):
+    if not (type(kwargs) is dict or isinstance(kwargs, Mapping)):
         raise PayloadNotJSON(field="kwargs", expected="a mapping of names to arguments", got=kwargs)
-    args_size, kwargs_size = _checked_size(list(args), "args"), _checked_size(dict(kwargs), "kwargs")
+    args_size, kwargs_size = _checked_size(args, "args"), _checked_size(kwargs, "kwargs")
     if args_size + kwargs_size > max_bytes:
         raise PayloadTooLarge(
             field="args" if args_size > kwargs_size else "kwargs",
@@ -70,7 +70,7 @@ def check_payload(args: Sequence[Json], kwargs: Mapping[str, Json], *, max_bytes
 
 def check_headers(headers: Mapping[str, Json], *, max_bytes: int) -> None:
     """Refuse headers that would come back changed. Raises: PayloadNotJSON, PayloadTooLarge (field `headers`)."""
-    if not isinstance(headers, Mapping):
+    if not (type(headers) is dict or isinstance(headers, Mapping)):
         raise PayloadNotJSON(field="headers", expected="a mapping of names to values", got=headers)
     if headers and (size := _checked_size(dict(headers), "headers")) > max_bytes:
         expected = f"headers of at most {max_bytes} bytes as JSON (MAX_PAYLOAD_BYTES)"
@@ -108,6 +108,8 @@ def _size(text: str) -> int:
 def _checked_size(value: Any, field: str) -> int:
     if not value:
         return 2
+    if not isinstance(value, (dict, list, tuple)):
+        value = dict(value)  # a mapping of another kind
     text = encode(value, field=field)
     _check_keys(value, field)
     return _size(text)
