@@ -34,6 +34,8 @@ _EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 _FROM_START = ("-infinity", "00000000-0000-0000-0000-000000000000")
 _FIRST_BATCH = 1000
 """A leader begins with smaller batches, and doubles them while they are quick."""
+_HANDFUL = 100
+"""Most rows of a batch whose plan does not depend on how many they are."""
 _BATCH_SECONDS = 1.0
 """Batches are made smaller until they take no longer; the protocol allows 3 s."""
 _EVALUATION_SECONDS = 1.0
@@ -98,6 +100,7 @@ class Tick:
         self._session = leadership.session
         self._most = batch or scheduler_settings().tick_batch
         self._limit = min(self._most, _FIRST_BATCH)
+        self._plan_mode = ""
         self._session.execute(_SQL["configure"])
         self._fire = fire_statements()
 
@@ -115,7 +118,9 @@ class Tick:
         made = Pass(at=at)
         verdicts, cursor, is_careful = Verdicts(), _FROM_START, False
         while True:
-            limit = self._limit
+            # Most passes fire a handful: they are planned once for all. What is more goes on in batches with plans of
+            # their own.
+            limit = min(self._limit, _HANDFUL) if cursor == _FROM_START else self._limit
             try:
                 done = self._run_batch(made, verdicts, cursor, limit, is_careful=is_careful)
             except psycopg.Error as error:
@@ -141,6 +146,7 @@ class Tick:
     def _run_batch(
         self, made: Pass, verdicts: Verdicts, cursor: tuple[str, str], limit: int, *, is_careful: bool
     ) -> _Batch:
+        self._plan_for(limit)
         made.at = made.at or self._clock()
         window = self._window(made.at, cursor, limit)
         answers = verdicts.on(self._evaluate(verdicts, self._survey(window)))
@@ -152,6 +158,12 @@ class Tick:
         _add(made, done)
         self._adapt(made, time.perf_counter() - began)
         return done
+
+    def _plan_for(self, limit: int) -> None:
+        mode = "force_generic_plan" if limit <= _HANDFUL else "force_custom_plan"
+        if mode != self._plan_mode:
+            self._session.execute(_SQL["plan"], {"mode": mode})
+            self._plan_mode = mode
 
     def _clock(self) -> datetime:
         with self._session.cursor(row_factory=scalar_row) as cursor:
@@ -174,11 +186,11 @@ class Tick:
         return questions
 
     def _survey(self, window: Mapping[str, Any]) -> list[Question]:
-        return [Question(*row) for row in self._session.execute(_SQL["survey"], window).fetchall()]
+        return [Question(*row) for row in self._session.execute(_SQL["survey"], window, prepare=True).fetchall()]
 
     def _write(self, parameters: Mapping[str, Any], is_careful: bool) -> _Batch:
         with self._session.cursor(row_factory=class_row(_Batch)) as cursor:
-            done = cursor.execute(self._fire[is_careful], parameters).fetchone()
+            done = cursor.execute(self._fire[is_careful], parameters, prepare=True).fetchone()
         assert done is not None
         return done
 

@@ -1,8 +1,7 @@
 -- name: configure
--- Plan every statement for its own parameters, by the indexes made for it: the tables' statistics always lag behind a
--- tick, and PostgreSQL has none for a CTE. Everything that a tick reads was just written, so pages are cheap.
-SELECT set_config('plan_cache_mode', 'force_custom_plan', false),
-       set_config('enable_seqscan', 'off', false),
+-- Plan by the indexes made for each statement: the tables' statistics always lag behind a tick, and PostgreSQL has none
+-- for a CTE. Everything that a tick reads was just written, so pages are cheap.
+SELECT set_config('enable_seqscan', 'off', false),
        set_config('random_page_cost', '0.1', false),
        set_config('work_mem', '64MB', false),
        set_config('jit', 'off', false)
@@ -14,6 +13,11 @@ SELECT clock_timestamp()
 -- name: check_deferred
 -- What a constraint would say only at the commit.
 SET CONSTRAINTS ALL IMMEDIATE
+
+-- name: plan
+-- A large batch is planned for its own parameters (how many rows, how many verdicts); planning the statements costs
+-- more than firing a handful of rows does, so a small one uses the plan made before.
+SELECT set_config('plan_cache_mode', %(mode)s, false)
 
 -- name: survey
 -- The distinct crontab cadences among the next due rows, without a lock: what Python has to evaluate, before the batch's
