@@ -224,7 +224,7 @@ def test_the_number_of_statements_does_not_grow_with_the_rows(
     monkeypatch.setattr(psycopg.Cursor, "execute", note)
     tick.run(at=NOON)  # the first pass chooses how to plan
     per_batch = []
-    for hours, rows_due in enumerate((1, 30, 90, 1_200)):
+    for hours, rows_due in enumerate((1, 20, 40, 1_200)):
         rows.add_many(rows_due, NOON + hours * HOUR, cadences=rows_due)
         sent.clear()
         made = tick.run(at=NOON + hours * HOUR)
