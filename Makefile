@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint bench-fire screenshot soak docs clean
+.PHONY: help install run test lint bench-fire bench-queue screenshot soak docs clean
 
 # The first Python that is new enough; `make PYTHON=/path/to/python3` chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -49,6 +49,9 @@ lint: install ## style, types, layers, missing migrations
 	@.venv/bin/lint-imports
 	@$(VENV_PYTHON) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 
+bench-queue: install ## enqueue, drain and idle latency of the queue, beside the bare statements
+	@$(VENV_PYTHON) -m benchmarks.queue
+
 bench-fire: install ## 1,000 and 10,000 schedules due together: ours and Celery Beat's scheduler, side by side
 	@$(VENV_PYTHON) -m benchmarks.fire
 
@@ -56,7 +59,7 @@ screenshot: install ## pictures of the admin for the README, by headless Chromiu
 	@$(VENV_PYTHON) -m docs.screenshots
 
 soak: install ## the long tests that `make test` leaves out
-	@DOWNBEAT_SOAK=1 $(VENV_PYTHON) -m pytest -m soak --timeout=3600
+	@$(VENV_PYTHON) -m pytest -m soak
 
 docs: install ## the documentation, into docs/_build/html
 	@$(VENV_PYTHON) -m sphinx -W --keep-going -q docs docs/_build/html

@@ -167,6 +167,7 @@ def test_a_direct_connection_takes_the_role_that_the_django_alias_assumes(monkey
     wrapper = connections["default"]
     with wrapper.cursor() as cursor:
         cursor.execute("DROP ROLE IF EXISTS downbeat_tests_assumed; CREATE ROLE downbeat_tests_assumed")
+        cursor.execute("GRANT downbeat_tests_assumed TO CURRENT_USER")
     monkeypatch.setitem(wrapper.settings_dict, "OPTIONS", {"assume_role": "downbeat_tests_assumed"})
     try:
         with direct_connection() as session:
