@@ -10,15 +10,11 @@ from typing import Any
 
 import psycopg
 
+# Not `pg_queue.api`: that needs Django set up, which the supervisor does without.
+from pg_queue.sql import statements
+
 POLL_SECONDS = 0.5
-LEADERS = """
-SELECT name, term, process_id, host FROM pg_queue_leader AS leader
-WHERE process_id IS NOT NULL AND resigned_at IS NULL AND EXISTS (
-    SELECT FROM pg_stat_activity AS session
-    WHERE session.pid = leader.pid AND session.backend_start = leader.backend_start
-) ORDER BY name
-"""
-"""A leader that was killed leaves its row behind, but not its session."""
+_LIVING_LEADERS = statements("leader")["living_leaders"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +60,7 @@ class LeaderWatch(threading.Thread):
 
     def _poll(self, connection: psycopg.Connection[Any]) -> None:
         while not self._is_stopping.wait(POLL_SECONDS):
-            for name, term, pid, host in connection.execute(LEADERS).fetchall():
+            for name, term, pid, host in connection.execute(_LIVING_LEADERS).fetchall():
                 if self._terms.get(name) != term:
                     self._terms[name] = term
                     self.report(Leadership(name=name, term=term, pid=pid, host=host))

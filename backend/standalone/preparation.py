@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
-from backend.standalone.children import ROOT
+from backend.standalone.children import MANAGE, ROOT
 from backend.standalone.credentials import (
     Credentials,
     known_password,
@@ -26,7 +25,6 @@ from backend.standalone.ports import LOOPBACK, is_free
 from backend.standalone.remnants import MARK
 
 DATABASE_SCHEMES = {"postgres", "postgresql"}
-MANAGE = (sys.executable, str(ROOT / "manage.py"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from backend.standalone.children import ROOT, ChildSpec
+from backend.standalone.children import MANAGE, ChildSpec
 from backend.standalone.ports import LOOPBACK
 
-MANAGE = (sys.executable, str(ROOT / "manage.py"))
 GUNICORN = (sys.executable, "-m", "gunicorn", "backend.wsgi:application")
 # Longer than PG_QUEUE["DRAIN_SECONDS"], after which the worker itself ends what still runs.
 WORKER_DRAIN_SECONDS = 40.0

@@ -68,3 +68,12 @@ WHERE lock.granted AND lock.locktype = 'advisory' AND lock.objsubid = 1
   AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND lock.classid = %(key_high)s::oid AND lock.objid = %(key_low)s::oid
   AND leader.heartbeat_at < clock_timestamp() - make_interval(secs => %(stale_seconds)s)
+
+-- name: living_leaders
+-- Who leads each election now. A leader that was killed leaves its row behind, but not its session.
+SELECT name, term, process_id, host FROM pg_queue_leader AS leader
+WHERE process_id IS NOT NULL AND resigned_at IS NULL AND EXISTS (
+    SELECT FROM pg_stat_activity AS session
+    WHERE session.pid = leader.pid AND session.backend_start = leader.backend_start
+)
+ORDER BY name
