@@ -42,7 +42,7 @@ from pg_queue.leader import Election, Leadership, direct_connection
 from pg_queue.payload import check_headers, check_payload
 from pg_queue.ports import QueueDepth
 from pg_queue.process import ExitCode, ServiceCommand, StopSignals
-from pg_queue.reaper import Duty, DutyRounds, Reaper, Round, queue_duties
+from pg_queue.reaper import Duty, DutyRounds, Reaper, Round, add_duties, all_duties
 from pg_queue.settings import direct_alias, queue_settings
 from pg_queue.sql import named_statements as load_sql
 from pg_queue.sql import statements as _statements
@@ -87,6 +87,8 @@ __all__ = [
     "TaskInfo",
     "UnknownTask",
     "WorkerView",
+    "add_duties",
+    "all_duties",
     "check_queue",
     "current_message",
     "depths",
@@ -98,7 +100,6 @@ __all__ = [
     "get_messages",
     "get_task",
     "load_sql",
-    "queue_duties",
     "queue_settings",
     "replay",
     "store",

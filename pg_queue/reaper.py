@@ -52,7 +52,11 @@ class DutyRounds:
     """Does duties when they are due. One thread's own."""
 
     def __init__(self, duties: Sequence[Duty], *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Raises: ValueError where two duties have one name."""
         self._clock = clock
+        if len({duty.name for duty in duties}) < len(duties):
+            names = ", ".join(sorted(duty.name for duty in duties))
+            raise ValueError(f"duties: expected distinct names, got: {names}")
         self._due_at = {duty.name: clock() for duty in duties}
         self._duties = tuple(duties)
 
@@ -109,6 +113,30 @@ class Reaper:
                 self._stopping.wait(self._rounds.seconds_until_due())
         finally:
             connections.close_all()
+
+
+Source = Callable[[], Sequence[Duty]]
+
+_sources: dict[str, Source] = {}
+
+
+def add_duties(app_label: str, source: Source) -> None:
+    """Have every reaper do another app's duties too. To be called in that app's `AppConfig.ready`.
+
+    `source` is asked when a reaper starts, so it may read settings. `run_reaper` then checks that app's settings and
+    migrations as it does the queue's own. A second call for the same app replaces the first.
+    """
+    _sources[app_label] = source
+
+
+def duty_apps() -> tuple[str, ...]:
+    """Labels of the apps that `all_duties` come from."""
+    return ("pg_queue", *_sources)
+
+
+def all_duties() -> list[Duty]:
+    """Everything that a reaper does: the queue's own duties, then those added by `add_duties`."""
+    return [*queue_duties(), *(duty for source in _sources.values() for duty in source())]
 
 
 def queue_duties() -> list[Duty]:

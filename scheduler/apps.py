@@ -1,4 +1,4 @@
-"""App configuration: the checks, and the guard of Beat's rows after every migration."""
+"""App configuration: the checks, the reaper's duties here, and the guard of Beat's rows after every migration."""
 
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
@@ -12,8 +12,11 @@ class SchedulerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks, and the receiver that installs the trigger on django-celery-beat's table."""
+        """Register the system checks, the ledger's duties, and the receiver that guards django-celery-beat's table."""
+        from pg_queue.api import add_duties
         from scheduler import checks  # noqa: F401  registers them
         from scheduler.beat.trigger import install_after_migrate
+        from scheduler.ledger import ledger_duties
 
+        add_duties(self.label, ledger_duties)
         post_migrate.connect(install_after_migrate, sender=self, dispatch_uid="scheduler.guard_beat")

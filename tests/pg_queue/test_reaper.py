@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pg_queue.reaper import ROUND_SECONDS, Duty, DutyRounds
+from pg_queue import reaper
+from pg_queue.reaper import ROUND_SECONDS, Duty, DutyRounds, add_duties, all_duties, duty_apps
 
 
 class Time:
@@ -67,3 +68,26 @@ def test_a_duty_without_end_leaves_time_for_the_others() -> None:
         clock=clock,
     )
     assert [(done.duty, done.rows) for done in rounds.run_due()] == [("endless", 20), ("other", 0)]
+
+
+def test_the_duties_of_other_apps_are_asked_for_when_a_reaper_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reaper, "_sources", {})
+    own = [duty.name for duty in all_duties()]
+    assert duty_apps() == ("pg_queue",)
+    asked: list[str] = []
+
+    def source() -> list[Duty]:
+        asked.append("now")
+        return [Duty(name="sweep", every_seconds=5, run=counts(0))]
+
+    add_duties("shop", source)
+    add_duties("shop", source)  # the same app again: as when its `ready` runs twice
+    assert asked == []
+    assert [duty.name for duty in all_duties()] == [*own, "sweep"]
+    assert duty_apps() == ("pg_queue", "shop")
+
+
+def test_two_duties_of_one_name_are_refused() -> None:
+    twice = [Duty(name="sweep", every_seconds=5, run=counts(0)) for _ in range(2)]
+    with pytest.raises(ValueError, match="distinct names, got: sweep, sweep"):
+        DutyRounds(twice)

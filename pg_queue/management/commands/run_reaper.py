@@ -6,39 +6,46 @@ from typing import Any
 
 from pg_queue.health import HealthServer, Pulse
 from pg_queue.process import ServiceCommand, StopSignals
-from pg_queue.reaper import Duty, DutyRounds, queue_duties
+from pg_queue.reaper import DutyRounds, all_duties, duty_apps
 from pg_queue.settings import queue_settings
 
 
 class Command(ServiceCommand):
-    """Makes rounds: expired claims go back to the queue, what has outlived its time is deleted."""
+    """Makes rounds: the queue's duties, and those that other apps have added.
 
-    help = "Return expired claims to the queue and delete what has outlived its time. Any number may run at once."
+    They are those of `run_scheduler` without `--no-reaper`.
+    """
 
-    def duties(self) -> list[Duty]:
-        """What it does; a project with more duties extends it."""
-        return queue_duties()
+    help = (
+        "Return expired claims to the queue, carry outcomes into the ledger and delete what has outlived its time, as "
+        "every run_scheduler does that runs without --no-reaper. Any number may run at once."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Check what the other apps' duties need, too."""
+        self.app_labels = duty_apps()
+        super().handle(*args, **options)
 
     def serve(self, **options: Any) -> None:
         """Make one round, or rounds until stopped."""
         once, port, host = options["once"], options["health_port"], options["health_host"]
-        rounds = DutyRounds(self.duties())
+        rounds = DutyRounds(all_duties())
         pulse = Pulse(limit_seconds=60 + queue_settings().reap_seconds)
-        health = None if port is None else HealthServer(port, pulse, host=host)
-        self.say_started(**({"health_port": health.port} if health else {}))
-        if health:
-            health.start()
         with StopSignals() as stop:
+            health = None if port is None else HealthServer(port, pulse, host=host, app_labels=self.app_labels)
+            self.say_started(**({"health_port": health.port} if health else {}))
+            if health:
+                health.start()
             while True:
-                self._make_round(rounds)
+                self._make_round(rounds, is_told_in_full=once)
                 pulse.beat()
                 if once or stop.wait(max(rounds.seconds_until_due(), 0.05)):
                     break
-        if health:
-            health.stop()
+            if health:
+                health.stop()
         self.say("stopped")
 
-    def _make_round(self, rounds: DutyRounds) -> None:
+    def _make_round(self, rounds: DutyRounds, *, is_told_in_full: bool) -> None:
         for done in rounds.run_due():
-            if done.rows or done.error or self._as_json:
+            if done.rows or done.error or is_told_in_full:
                 self.say("round", duty=done.duty, rows=done.rows, error=done.error)

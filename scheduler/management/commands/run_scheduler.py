@@ -19,10 +19,9 @@ from pg_queue.api import (
     Reaper,
     ServiceCommand,
     StopSignals,
-    queue_duties,
+    all_duties,
 )
 from scheduler import metrics
-from scheduler.ledger import ledger_duties
 from scheduler.loop import Loop
 
 ALIVE_SECONDS = 30.0
@@ -46,7 +45,7 @@ class Command(ServiceCommand):
     def serve(self, **options: Any) -> None:
         """Make one pass, or lead and wait until stopped."""
         self._leadership: Leadership | None = None
-        duties = [] if options["no_reaper"] else [*queue_duties(), *ledger_duties()]
+        duties = [] if options["no_reaper"] else all_duties()
         with StopSignals() as stop:
             self._pulse = Pulse(limit_seconds=ALIVE_SECONDS)
             self._loop = Loop(stop, on_turn=self._pulse.beat, on_role=self._note_role)
