@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import django_filters
+from django.core.exceptions import ValidationError as InvalidValue
 from django.db.models import QuerySet
+from django_filters.fields import IsoDateTimeField
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -68,6 +71,24 @@ def _boolean(field: str | None = None) -> django_filters.TypedChoiceFilter:
     )
 
 
+class InstantField(IsoDateTimeField):
+    """An instant, in UTC: PostgreSQL refuses offsets of 16 hours and more, which Python knows."""
+
+    def to_python(self, value: Any) -> datetime | None:
+        """As django-filter's. Raises Django's `ValidationError`."""
+        found = super().to_python(value)
+        try:
+            return found.astimezone(UTC) if found else None
+        except OverflowError:
+            raise InvalidValue(self.error_messages["invalid"], code="invalid") from None
+
+
+class InstantFilter(django_filters.IsoDateTimeFilter):
+    """By an instant."""
+
+    field_class = InstantField
+
+
 class ScheduleFilter(django_filters.FilterSet):
     """Filters of schedules."""
 
@@ -89,8 +110,8 @@ class RunFilter(django_filters.FilterSet):
         help_text="Repeatable. fired and running find each other: which of the two it is, the queue says.",
     )
     origin = django_filters.ChoiceFilter(choices=[(o.value, o.value) for o in RunOrigin])
-    scheduled_for_after = django_filters.IsoDateTimeFilter(field_name="scheduled_for", lookup_expr="gte")
-    scheduled_for_before = django_filters.IsoDateTimeFilter(field_name="scheduled_for", lookup_expr="lt")
+    scheduled_for_after = InstantFilter(field_name="scheduled_for", lookup_expr="gte")
+    scheduled_for_before = InstantFilter(field_name="scheduled_for", lookup_expr="lt")
 
     def by_state(self, runs: QuerySet[Any], name: str, states: list[str]) -> QuerySet[Any]:
         """Runs whose ledger row may be in one of `states`."""
