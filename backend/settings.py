@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
-import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
+
+from backend.database_url import parse_database_url
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -21,6 +23,13 @@ def _flag(name: str, default: str = "0") -> bool:
 
 def _list(name: str, default: str = "") -> list[str]:
     return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
+
+
+def _database(name: str, default: str = "", **options: Any) -> dict[str, Any]:
+    try:
+        return parse_database_url(os.environ.get(name) or default, **options)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}") from None
 
 
 DEBUG = _flag("DOWNBEAT_DEBUG")
@@ -94,11 +103,8 @@ TEMPLATES = [
 ]
 
 DATABASES = {
-    "default": dj_database_url.config(
-        env="DATABASE_URL",
-        default="postgres://postgres@127.0.0.1:5432/downbeat",
-        conn_max_age=600,
-        conn_health_checks=True,
+    "default": _database(
+        "DATABASE_URL", "postgres://postgres@127.0.0.1:5432/downbeat", conn_max_age=600, conn_health_checks=True
     )
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -167,7 +173,7 @@ CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 PG_QUEUE: dict[str, object] = {}
 SCHEDULER: dict[str, object] = {}
 if os.environ.get("DOWNBEAT_DIRECT_DATABASE_URL"):
-    DATABASES["direct"] = dj_database_url.parse(os.environ["DOWNBEAT_DIRECT_DATABASE_URL"])
+    DATABASES["direct"] = _database("DOWNBEAT_DIRECT_DATABASE_URL")
     DATABASES["direct"]["TEST"] = {"MIRROR": "default"}
     PG_QUEUE["DIRECT_DATABASE"] = "direct"
 if os.environ.get("DOWNBEAT_DEFAULT_FIRER"):

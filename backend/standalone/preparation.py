@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 
+from backend.database_url import parse_database_url
 from backend.standalone.children import MANAGE, ROOT
 from backend.standalone.credentials import (
     Credentials,
@@ -67,6 +68,10 @@ def require_database(url: str) -> None:
         # The rest of it may hold a password.
         got = f"{scheme}://…" if separator else "no URL"
         raise DatabaseUnusable(f"DATABASE_URL: expected postgres://user:password@host:port/database, got: {got}")
+    try:
+        parse_database_url(url)
+    except ValueError as error:
+        raise DatabaseUnusable(f"DATABASE_URL: {error}") from None
     try:
         psycopg.connect(url, connect_timeout=5).close()
     except psycopg.Error as error:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 OURS = ("DOWNBEAT_SECRET_KEY", "DOWNBEAT_ALLOWED_HOSTS", "DOWNBEAT_DEBUG", "DOWNBEAT_BEHIND_TLS_PROXY")
 
@@ -47,3 +49,11 @@ def test_a_switch_that_is_neither_on_nor_off_is_refused():
     done = check(DOWNBEAT_DEBUG="maybe")
     assert done.returncode != 0
     assert "DOWNBEAT_DEBUG: expected 0 or 1, got: 'maybe'" in done.stderr
+
+
+@pytest.mark.parametrize("password", ["p/x", "12/x", "1#x", "p?x", "[x"])
+def test_a_url_that_its_own_password_breaks_is_refused_by_name_and_not_shown(password):
+    done = check(DATABASE_URL=f"postgres://downbeat:{password}@db.example:5432/downbeat")
+    assert done.returncode != 0
+    assert "DATABASE_URL: expected postgres://user:password@host:port/name" in done.stderr
+    assert f"{password}@db.example" not in done.stderr

@@ -9,16 +9,27 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 import yaml
+from psycopg import sql
 
 from backend.standalone.services import Ports, service_specs
-from tests.processes import ROOT, child_environment
+from tests.processes import ROOT, OwnPostgresFactory, child_environment
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 OURS = {name: service for name, service in COMPOSE["services"].items() if name != "postgres"}
 LOCAL = {spec.name: spec for spec in service_specs(Ports(web=8000, schedulers=(9101,), worker=9102))}
 PATHS = {"/healthz", "/readyz"}
+PRODUCTION = (ROOT / "docs/operations/production.md").read_text()
+AWKWARD_PASSWORD = "12/b#c?d@e:f%2g[h$i+j='k\" "
+CONNECT = """
+import django; django.setup()
+from django.db import connection
+from pg_queue.api import direct_connection
+connection.ensure_connection()
+direct_connection().close()
+"""
 
 
 @cache
@@ -43,6 +54,14 @@ def without_place(argv: list[str] | tuple[str, ...]) -> list[str]:
     """A command's arguments without interpreter, folder, addresses and ports."""
     ends = [argument.rsplit("/", 1)[-1] for argument in argv[1:]]
     return [argument for argument in ends if not re.match(r"--(bind|health-port|health-host)=", argument)]
+
+
+def environment_of(service: dict[str, Any], **given: str) -> dict[str, str]:
+    """A service's environment as compose makes it where only `given` is set."""
+    return {
+        name: re.sub(r"\$\{(\w+):[?-]([^}]*)\}", lambda found: given.get(found[1], found[2]), str(value))
+        for name, value in service["environment"].items()
+    }
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -83,6 +102,36 @@ def test_no_secret_has_a_default() -> None:
     assert set(re.findall(r"\$\{(POSTGRES_PASSWORD|DOWNBEAT_SECRET_KEY)([^}]*)\}", text)) == {
         (name, ":?set it to a long random value") for name in ("POSTGRES_PASSWORD", "DOWNBEAT_SECRET_KEY")
     }
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("name", OURS)
+def test_any_password_lets_a_service_in(name: str, own_postgres: OwnPostgresFactory) -> None:
+    server = own_postgres()
+    with psycopg.connect(server.admin_url) as session:
+        change = sql.SQL("ALTER ROLE downbeat PASSWORD {}").format(sql.Literal(AWKWARD_PASSWORD))
+        session.execute(change)
+    environment = environment_of(OURS[name], POSTGRES_PASSWORD=AWKWARD_PASSWORD, DOWNBEAT_SECRET_KEY=AWKWARD_PASSWORD)
+    environment["DATABASE_URL"] = environment["DATABASE_URL"].replace("@postgres:5432/", f"@127.0.0.1:{server.port}/")
+    assert str(server.port) in environment["DATABASE_URL"]
+    finished = subprocess.run(
+        [sys.executable, "-c", CONNECT],
+        cwd=ROOT, env=child_environment(None) | environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+
+
+def test_the_documented_commands_name_services_and_commands_that_exist() -> None:
+    documented = re.findall(r"docker compose (?:exec|run --rm) (\w+) python (manage\.py \w+)", PRODUCTION)
+    assert ("web", "manage.py createsuperuser") in documented
+    for service, command in documented:
+        assert service in OURS
+        assert known_options(*command.split())
+
+
+def test_the_production_page_says_what_each_variable_of_the_compose_file_decides() -> None:
+    asked_for = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+    assert not {name for name in asked_for if f"`{name}`" not in PRODUCTION}
 
 
 def test_a_worker_is_given_the_time_that_its_drain_takes() -> None:

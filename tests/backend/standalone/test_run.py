@@ -211,7 +211,8 @@ def test_a_port_that_is_none_is_refused_by_name(start: Start, port: str) -> None
         ("mysql://root:secret@127.0.0.1/x", "got: mysql://…"),
         ("nonsense", "got: no URL"),
         ("postgres://postgres@127.0.0.1:1/x", "Connection refused"),
-        ("postgres://postgres@127.0.0.1:port/x", "port"),
+        ("postgres://postgres@127.0.0.1:port/x", "got: a URL that cannot be read"),
+        ("postgres://me:1/secret@127.0.0.1:5432/x", "got: a password that cuts the URL short"),
     ],
 )
 def test_a_database_that_cannot_be_used_is_refused_in_words(start: Start, tmp_path: Path, url: str, words: str) -> None:
