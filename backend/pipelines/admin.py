@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from backend.pipelines import organizations
+from backend.pipelines import organizations, services
 from backend.pipelines.models import (
     Membership,
     Organization,
@@ -359,6 +359,12 @@ class OrganizationScheduleAdmin(OrganizationScope, ScheduleAdmin):
             choices = [(o.slug, o.name) for o in organizations.visible_to(request.user)]
             return forms.ChoiceField(choices=choices, label="Organization")
         return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """As the scheduler's; refuses what would part the schedule from its pipeline. Raises `InvalidInput`."""
+        if change:
+            services.check_schedule_change(obj.pk, form.arguments())
+        super().save_model(request, obj, form, change)
 
 
 @admin.register(ScheduleRun)

@@ -39,10 +39,15 @@ class StepState(StrEnum):
 
 
 class PipelineGone(GiveUp):
-    """The pipeline was deleted between the enqueue of its run and the run. Trying again would not help."""
+    """The organization has no such pipeline (any more). Trying again would not help.
 
-    def __init__(self, pipeline_id: object) -> None:
-        super().__init__(f"pipeline_id: expected the id of an existing pipeline, got: {str(pipeline_id)!r}")
+    It was deleted between the enqueue of its run and the run, or it is another organization's: the text does not tell
+    which, so that nobody learns whether it exists elsewhere.
+    """
+
+    def __init__(self, pipeline_id: object, organization_id: str) -> None:
+        expected = f"the id of an existing pipeline of organization {organization_id!r}"
+        super().__init__(f"pipeline_id: expected {expected}, got: {str(pipeline_id)!r}")
 
 
 class StepFailed(Exception):

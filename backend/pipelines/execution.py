@@ -37,11 +37,11 @@ def run_pipeline(pipeline_id: str) -> dict[str, Any]:
     that name. Opens and commits a transaction for each change of state, so that progress is visible while it runs.
 
     Raises:
-        PipelineGone: the pipeline was deleted.
+        PipelineGone: the message's organization has no such pipeline.
         StepFailed: a step raised; the steps after it were not run.
         Superseded: a later attempt runs this execution.
     """
-    message = queue.current_message() or _message_of_nobody()
+    message = queue.current_message() or _message_of_nobody(pipeline_id)
     execution = begin(pipeline_id, message)
     result: Any = None
     steps = list(execution.steps.all())
@@ -58,9 +58,10 @@ def begin(pipeline_id: str, message: queue.Message) -> PipelineExecution:
         return _take_over(found, message.attempts) if found else _create(pipeline_id, message)
 
 
-def _message_of_nobody() -> queue.Message:
-    """Stands for the message where a pipeline is run by hand, outside a worker."""
+def _message_of_nobody(pipeline_id: str) -> queue.Message:
+    """Stands for the message where a pipeline is run by hand, outside a worker: for whatever organization has it."""
     now = timezone.now()
+    owner = Pipeline.objects.filter(pk=pipeline_id).values_list("organization_id", flat=True).first()
     return queue.Message(
         id=uuid.uuid4(),
         task=RUN_TASK,
@@ -76,14 +77,15 @@ def _message_of_nobody() -> queue.Message:
         started_at=now,
         finished_at=None,
         headers={},
-        organization_id="",
+        organization_id=owner or "",
     )
 
 
 def _create(pipeline_id: str, message: queue.Message) -> PipelineExecution:
-    pipeline = Pipeline.objects.filter(pk=pipeline_id).first()
+    # Whoever may add a schedule may name any id in its arguments: only the organization's own pipelines run.
+    pipeline = Pipeline.objects.filter(pk=pipeline_id, organization_id=message.organization_id).first()
     if pipeline is None:
-        raise PipelineGone(pipeline_id)
+        raise PipelineGone(pipeline_id, message.organization_id)
     execution = PipelineExecution.objects.create(
         id=message.id,
         pipeline=pipeline,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -64,12 +65,35 @@ def delete_schedule(pipeline_id: UUID) -> None:
         return
 
 
+def check_schedule_change(schedule_id: UUID, changes: Mapping[str, Any]) -> None:
+    """Refuse a change, made on the schedule's side, after which it would not run its pipeline; any other passes.
+
+    `changes` by the choke points' names. A schedule that belongs to no pipeline may be changed at will.
+
+    Raises:
+        InvalidInput: field `task`, `args`, `kwargs` or `organization_id`.
+    """
+    pipeline = _pipelines().filter(pk=schedule_id).first()
+    for field, expected in _identity(pipeline).items() if pipeline else ():
+        if field in changes and changes[field] != expected:
+            words = f"{expected!r}, because the schedule is a pipeline's: edit the pipeline"
+            raise InvalidInput(field=field, expected=words, got=changes[field])
+
+
+def _identity(pipeline: Pipeline) -> dict[str, Any]:
+    """What makes a schedule the pipeline's."""
+    return {
+        "organization_id": str(pipeline.organization_id),
+        "task": RUN_TASK,
+        "args": [],
+        "kwargs": {"pipeline_id": str(pipeline.pk)},
+    }
+
+
 def _create(pipeline: Pipeline) -> None:
     api.create_schedule(
         schedule_id=pipeline.pk,
-        organization_id=str(pipeline.organization_id),
-        task=RUN_TASK,
-        kwargs={"pipeline_id": str(pipeline.pk)},
+        **_identity(pipeline),
         enabled=pipeline.active,
         pause_note="" if pipeline.active else NOT_ACTIVE,
         **{theirs: getattr(pipeline, ours) for ours, theirs in FOLLOWED.items()},

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 
 from backend.pipelines import csv_load, execution, retention
 from backend.pipelines.domain import RUN_TASK
-from pg_queue.api import task
+from pg_queue.api import current_message, task
 
 SQL = Path(__file__).parent / "sql"
 
@@ -74,6 +74,11 @@ def aggregate(since_year: int = 1970, previous: dict[str, Any] | None = None) ->
 
 @task("pipelines.clean_up")
 def clean_up(keep_days: int | None = None) -> dict[str, int]:
-    """Delete executions older than `keep_days` (by default the project's setting), and end those whose worker died."""
+    """Delete its organization's executions older than `keep_days` (by default the setting); end those left behind.
+
+    Those left behind say `running`, and their worker died. Called by hand, outside a worker: of every organization.
+    """
     days = settings.PIPELINES_EXECUTION_RETENTION_DAYS if keep_days is None else keep_days
-    return {"deleted": retention.delete_old(days), "ended": retention.end_abandoned()}
+    message = current_message()
+    owner = message.organization_id if message else None
+    return {"deleted": retention.delete_old(days, owner), "ended": retention.end_abandoned(owner)}

@@ -9,6 +9,7 @@ from rest_framework import serializers
 from backend.api.organizations import meant_by
 from backend.api.refusals import message
 from backend.api.strictness import InstantField, StrictSerializer
+from backend.pipelines import services
 from scheduler import api
 from scheduler.api import PgPeriodicSchedule
 from scheduler.domain import CronDialect, Firer, ScheduleKind
@@ -75,12 +76,13 @@ class ScheduleSerializer(StrictSerializer):
         return api.create_schedule(**values)
 
     def update(self, instance: PgPeriodicSchedule, validated_data: dict[str, Any]) -> PgPeriodicSchedule:
-        """Change what differs through the choke point. Raises `InvalidInput`."""
+        """Change what differs through the choke point. Raises `InvalidInput`, also where it would lose its pipeline."""
         changes = {
             ARGUMENT.get(column, column): value
             for column, value in validated_data.items()
             if value != getattr(instance, column)
         }
+        services.check_schedule_change(instance.pk, changes)
         return api.update_schedule(instance.pk, **changes) if changes else instance
 
 

@@ -133,6 +133,17 @@ def test_organization_and_firer_of_an_existing_schedule_cannot_be_posted(browser
     assert (after.organization_id, after.firer) == ("default", "pg")
 
 
+@pytest.mark.parametrize("change", [{"task": "noop"}, {"args": "[1]"}, {"kwargs": "{}"}])
+def test_what_a_pipelines_schedule_runs_cannot_be_edited_here(browser, make_pipeline, change):
+    schedule = api.get_schedule(make_pipeline().pk)
+    form = {**FORM, "task": "pipelines.run", "args": "[]", "kwargs": f'{{"pipeline_id": "{schedule.pk}"}}'}
+    answer = browser.post(page_of(schedule), {**form, **change})
+    assert list(errors_of(answer)) == list(change)
+    assert "edit the pipeline" in errors_of(answer)[next(iter(change))][0]
+    assert browser.post(page_of(schedule), {**form, "pipeline_name": "Renamed"}).status_code == 302
+    assert api.get_schedule(schedule.pk).pipeline_name == "Renamed"
+
+
 def test_the_page_shows_the_next_ten_runs_and_the_last_ones_with_four_instants(browser, make_schedule):
     schedule = make_schedule(expression="30 6 * * *", timezone="Europe/Berlin")
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -137,6 +137,33 @@ def test_organization_and_firer_are_fixed(rest, make_schedule, acme, change):
     assert list(answer.json()) == list(change)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("task", "noop"), ("args", [1]), ("kwargs", {}), ("kwargs", {"pipeline_id": "x"})]
+)
+def test_what_a_pipelines_schedule_runs_is_changed_at_the_pipeline(rest, make_pipeline, field, value):
+    url = f"{URL}{make_pipeline().pk}/"
+    answer = rest.patch(url, {field: value, "name": "Other"}, format="json")
+    assert answer.status_code == 400
+    ((name, (text,)),) = answer.json().items()
+    assert name == field
+    assert "edit the pipeline, got: " in text
+    assert rest.get(url).json()["name"] == "Load"
+
+
+def test_a_pipelines_schedule_can_be_written_back_changed_otherwise_and_brought_back_to_its_pipeline(
+    rest, make_pipeline
+):
+    pipeline = make_pipeline()
+    url = f"{URL}{pipeline.pk}/"
+    body = {**rest.get(url).json(), "queue": "slow"}
+    assert rest.put(url, body, format="json").json()["queue"] == "slow"
+    api.update_schedule(pipeline.pk, task="noop", kwargs={})
+    parted = rest.patch(url, {"priority": 9}, format="json")
+    assert parted.status_code == 200, "what it does not change is not its affair"
+    mended = rest.patch(url, {"task": body["task"], "kwargs": body["kwargs"]}, format="json")
+    assert (mended.data["task"], mended.data["kwargs"]) == ("pipelines.run", {"pipeline_id": str(pipeline.pk)})
+
+
 def test_pause_with_a_reason_and_resume(rest, make_schedule):
     schedule = make_schedule()
     paused = rest.post(f"{URL}{schedule.pk}/pause/", {"reason": "holiday"}, format="json")

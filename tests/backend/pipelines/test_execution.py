@@ -28,7 +28,9 @@ def executing(message):
 
 
 def message(attempt=1, identity=None):
-    return replace(execution._message_of_nobody(), id=identity or uuid.uuid4(), attempts=attempt, max_attempts=3)
+    """Of the organization that `make_pipeline` makes pipelines for."""
+    blank = replace(execution._message_of_nobody(str(uuid.uuid4())), organization_id="default")
+    return replace(blank, id=identity or uuid.uuid4(), attempts=attempt, max_attempts=3)
 
 
 def steps_of(run):
