@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -61,10 +62,13 @@ def wait_until_serving(process: RunningProcess) -> dict[str, int]:
 
 
 def everything_of(data_dir: Path) -> list[ProcessIdentity]:
-    """All processes that the supervisor on `data_dir` started, PostgreSQL's included."""
+    """All processes that the supervisor on `data_dir` started, PostgreSQL's included; not those that end meanwhile."""
     server = EmbeddedPostgres(data_dir)
-    processes = [*marked(str(read_record(data_dir)["secret"])), *server.processes()]
-    return [ProcessIdentity.of(process.pid) for process in processes]
+    found = []
+    for process in (*marked(str(read_record(data_dir)["secret"])), *server.processes()):
+        with suppress(psutil.NoSuchProcess):  # PostgreSQL's own workers and sessions come and go
+            found.append(ProcessIdentity.of(process.pid))
+    return found
 
 
 def still_running(processes: list[ProcessIdentity]) -> list[str]:
