@@ -9,8 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
@@ -87,7 +87,7 @@ class RunningProcess:
         """Both streams, in the order in which their lines were read."""
         return "\n".join(line.text for line in list(self.lines))
 
-    def wait_for_line(self, pattern: str, timeout: float = 30, *, after: int = 0) -> re.Match[str]:
+    def wait_for_line(self, pattern: str, timeout: float = 90, *, after: int = 0) -> re.Match[str]:
         """Wait for a line of either stream that matches (`re.search`), from line number `after` on.
 
         Raises: AssertionError with the output when the process ends, or `timeout` seconds pass, without it.
@@ -105,7 +105,7 @@ class RunningProcess:
                     raise AssertionError(f"{self} {reason} without a line matching {pattern!r}:\n{self.output}")
                 self._read.wait(min(left, 0.2))
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 90) -> int:
         """Wait for the end and all output; the exit code.
 
         Raises: AssertionError with the output after `timeout` seconds.
@@ -115,7 +115,7 @@ class RunningProcess:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self} still runs after {timeout} s:\n{self.output}") from None
         for reader in self._readers:
-            reader.join(5)
+            reader.join(30)
         return code
 
     def kill(self, *, group: bool = False) -> None:
@@ -123,7 +123,7 @@ class RunningProcess:
         self.send(signal.SIGKILL, group=group)
         self.wait()
 
-    def stop(self, timeout: float = 30) -> int:
+    def stop(self, timeout: float = 90) -> int:
         """SIGTERM, and wait; the exit code."""
         self.send(signal.SIGTERM)
         return self.wait(timeout)
@@ -131,7 +131,7 @@ class RunningProcess:
     def freeze(self, *, group: bool = False) -> None:
         """SIGSTOP, and wait until the system shows it as stopped."""
         self.send(signal.SIGSTOP, group=group)
-        process, deadline = psutil.Process(self.pid), time.monotonic() + 5
+        process, deadline = psutil.Process(self.pid), time.monotonic() + 30
         while process.status() != psutil.STATUS_STOPPED:
             assert time.monotonic() < deadline, f"{self} did not stop"
             time.sleep(0.005)
@@ -151,9 +151,9 @@ class RunningProcess:
     def clean_up(self) -> None:
         """Kill what is left of the group, frozen or not, and close the pipes. May be called twice."""
         self.send(signal.SIGKILL, group=True)
-        self._popen.wait(10)
+        self._popen.wait(60)
         for reader in self._readers:
-            reader.join(5)
+            reader.join(30)
 
     def __str__(self) -> str:
         return f"{' '.join(self.argv[1:])} (pid {self.pid})"
@@ -225,8 +225,7 @@ class Manage:
 
     def clean_up(self) -> None:
         """Kill every process that was started, with its group."""
-        for process in self.processes:
-            process.clean_up()
+        clean_up(self.processes)
 
 
 class OwnPostgresFactory(Protocol):
@@ -234,6 +233,16 @@ class OwnPostgresFactory(Protocol):
 
     def __call__(self, **settings: str | int) -> EmbeddedPostgres:
         """`settings` are configuration parameters, e.g. `max_connections=20`, `idle_session_timeout="1s"`."""
+
+
+def clean_up(processes: Iterable[RunningProcess]) -> None:
+    """Kill what is left of all of them, whichever of them refuses to go.
+
+    Raises: subprocess.TimeoutExpired at the end, for one that is there 60 s after SIGKILL.
+    """
+    with ExitStack() as every:
+        for process in processes:
+            every.callback(process.clean_up)
 
 
 def child_environment(url: str | None) -> dict[str, str]:

@@ -35,7 +35,7 @@ def installed() -> dict[int, Path]:
 
 @pytest.mark.services("postgresql")
 @pytest.mark.processes
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_store_election_ledger_and_tick_hold_on_the_oldest_installed_postgresql() -> None:
     majors = installed()
     if not majors:
@@ -45,8 +45,9 @@ def test_store_election_ledger_and_tick_hold_on_the_oldest_installed_postgresql(
     server = EmbeddedPostgres.ephemeral(provider=InstalledPostgres(majors[major], major=major))
     try:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SUITES]
+        environment = child_environment(server.start())
         finished = subprocess.run(
-            command, cwd=ROOT, env=child_environment(server.start()), capture_output=True, text=True, check=False
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=840
         )
     finally:
         server.discard()

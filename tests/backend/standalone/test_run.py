@@ -20,8 +20,8 @@ import pytest
 from backend.standalone.identity import ProcessIdentity
 from backend.standalone.ports import free_port
 from backend.standalone.postgres import EmbeddedPostgres
-from backend.standalone.remnants import marked, read_record
-from tests.processes import RunningProcess, child_environment
+from backend.standalone.remnants import end_marked, marked, read_record
+from tests.processes import RunningProcess, child_environment, clean_up
 
 pytestmark = pytest.mark.processes
 
@@ -49,11 +49,11 @@ def start(data_dir: Path) -> Iterator[Start]:
         return started[-1]
 
     yield begin
-    secrets = str(read_record(data_dir).get("secret", ""))
-    for process in started:
-        process.clean_up()
-    for remnant in marked(secrets):
-        remnant.kill()
+    secret = str(read_record(data_dir).get("secret", ""))
+    try:
+        clean_up(started)
+    finally:
+        end_marked(secret, grace_seconds=0)
 
 
 def wait_until_serving(process: RunningProcess) -> dict[str, int]:
@@ -73,7 +73,12 @@ def everything_of(data_dir: Path) -> list[ProcessIdentity]:
 
 def still_running(processes: list[ProcessIdentity]) -> list[str]:
     """The command lines of those that still run."""
-    return [" ".join(process.cmdline()) for one in processes if (process := one.process()) is not None]
+    lines = []
+    for one in processes:
+        with suppress(psutil.NoSuchProcess):  # it may end between the look and the question
+            if (process := one.process()) is not None:
+                lines.append(" ".join(process.cmdline()))
+    return lines
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -163,7 +168,7 @@ def test_services_end_when_their_supervisor_is_killed_and_the_server_is_taken_ov
     password = json.loads((data_dir / "credentials.json").read_text())["password"]
     services = [psutil.Process(pid) for pid in pids.values()]
     process.kill()
-    assert psutil.wait_procs(services, timeout=10)[1] == []
+    assert psutil.wait_procs(services, timeout=60)[1] == []
     again = start()
     wait_until_serving(again)
     assert (EmbeddedPostgres(data_dir).url, EmbeddedPostgres(data_dir).pid) == (url, pid)

@@ -9,18 +9,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backend.standalone.identity import ProcessIdentity
 from backend.standalone.ports import free_port
 from backend.standalone.postgres import EmbeddedPostgres
-from backend.standalone.remnants import marked, read_record
+from backend.standalone.remnants import end_marked, read_record
+from tests.backend.standalone.test_run import everything_of, still_running
 from tests.processes import RunningProcess, child_environment
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 
 def get(credentials: dict[str, str], path: str) -> Any:
@@ -52,25 +53,23 @@ def test_a_newcomer_sees_runs_succeed_kills_the_leader_and_stops_it_all(tmp_path
         process.wait_for_line(rf"try a failover: kill -9 {leader[2]}$")
         credentials = json.loads((data_dir / "credentials.json").read_text())
         assert credentials["password"] in process.output
-        await_succeeded_run(credentials, seconds=60)
+        await_succeeded_run(credentials, seconds=120)
         with pytest.raises(urllib.error.HTTPError, match="401"):
             get({**credentials, "token": "wrong"}, "/api/v1/runs/")
 
         seen = len(process.lines)
         os.kill(int(leader[2]), signal.SIGKILL)
-        successor = process.wait_for_line(r"Leader +(sched-\d), pid (\d+), term (\d+)", timeout=30, after=seen)
+        successor = process.wait_for_line(r"Leader +(sched-\d), pid (\d+), term (\d+)", timeout=90, after=seen)
         assert int(successor[3]) > int(leader[3])
         assert successor[2] != leader[2]
         process.wait_for_line(rf"{leader[1]} \(pid {leader[2]}\) was ended by SIGKILL; starting it again", after=seen)
 
-        server = EmbeddedPostgres(data_dir)
-        everything = [*marked(str(read_record(data_dir)["secret"])), *server.processes()]
-        identities = [ProcessIdentity.of(one.pid) for one in everything]
-        assert process.stop(timeout=60) == 0
-        assert [one for one in identities if one.process()] == []
+        everything = everything_of(data_dir)
+        assert process.stop(timeout=120) == 0
+        assert still_running(everything) == []
     finally:
         secret = str(read_record(data_dir).get("secret", ""))
-        process.clean_up()
-        for remnant in marked(secret):
-            remnant.kill()
-        EmbeddedPostgres(data_dir).discard()
+        with ExitStack() as last:
+            last.callback(EmbeddedPostgres(data_dir).discard)
+            last.callback(end_marked, secret, grace_seconds=0)
+            process.clean_up()

@@ -19,7 +19,7 @@ from tests.scheduler.processes.test_failover import (
 )
 from tests.scheduler.rows import Rows
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
 
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.scheduler.processes.settings", "DOWNBEAT_LOG_LEVEL": "WARNING"}
 COMMANDS = {
