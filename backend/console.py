@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import admin
 from django.contrib.admin import AdminSite
 from django.contrib.admin.apps import AdminConfig
 from django.http import HttpRequest
 
 FIRST = ("scheduler", "pipelines", "pg_queue")
+UNSCOPED = {"django_celery_beat"}
+"""Apps whose tables hold something of every organization, and do not know it."""
 
 
 class Console(AdminSite):
@@ -29,3 +32,13 @@ class ConsoleConfig(AdminConfig):
     """Takes the place of `django.contrib.admin` in INSTALLED_APPS."""
 
     default_site = "backend.console.Console"
+
+    def ready(self) -> None:
+        """Register every app's pages; then keep those of `UNSCOPED` apps for superusers."""
+        super().ready()
+        from backend.pipelines.scope import SuperusersOnly
+
+        for model in [model for model in admin.site._registry if model._meta.app_label in UNSCOPED]:
+            pages = type(admin.site.get_model_admin(model))
+            admin.site.unregister(model)
+            admin.site.register(model, type(pages.__name__, (SuperusersOnly, pages), {}))

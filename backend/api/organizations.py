@@ -16,7 +16,7 @@ from rest_framework.request import Request
 
 from backend.api.refusals import message
 from backend.pipelines.models import DEFAULT_ORGANIZATION
-from backend.pipelines.organizations import visible_to
+from backend.pipelines.organizations import visible_rows, visible_to
 
 
 def named_in_query(request: Request) -> str | None:
@@ -72,6 +72,4 @@ class OrganizationScope:
         slug = named_in_query(self.request)
         if slug is not None:
             return rows.filter(organization_id=slug)
-        if self.request.user.is_superuser:
-            return rows
-        return rows.filter(organization_id__in=visible_to(self.request.user).values("slug"))
+        return visible_rows(self.request.user, rows)

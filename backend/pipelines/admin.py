@@ -1,4 +1,4 @@
-"""Admin of organizations, pipelines and executions; and the scheduler's pages with organizations isolated."""
+"""Admin of organizations, pipelines and executions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from backend.pipelines import organizations, services
+from backend.pipelines import organizations
 from backend.pipelines.models import (
     Membership,
     Organization,
@@ -21,51 +21,16 @@ from backend.pipelines.models import (
     StepExecution,
     TimeZoneSummary,
 )
-from scheduler.admin import RunAdmin, ScheduleAdmin
-from scheduler.admin import filters as ledger
+from backend.pipelines.scope import OrganizationFilter, OrganizationScope
 from scheduler.admin.forms import JsonField, SuggestingInput, task_names, zone_names
 from scheduler.admin.paginator import BoundedPaginator
 from scheduler.admin.presentation import badge, brief, instant, pretty
 from scheduler.admin.preview import of_schedule
 from scheduler.admin.readonly import ReadOnlyAdmin
 from scheduler.admin.refusal import RefusableForm, RefusalMixin
-from scheduler.api import PgPeriodicSchedule, ScheduleRun
+from scheduler.api import PgPeriodicSchedule
 
 SHOWN = 10
-
-
-class OrganizationScope:
-    """Mixin: a user sees the rows of organizations that they are a member of; a superuser sees all."""
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """The rows that this user may see."""
-        rows: QuerySet[Any] = super().get_queryset(request)  # type: ignore[misc]
-        if request.user.is_superuser:  # type: ignore[union-attr]
-            return rows
-        return rows.filter(organization_id__in=organizations.visible_to(request.user).values("slug"))
-
-
-class OrganizationFilter(admin.SimpleListFilter):
-    """By organization, among those that the user may see."""
-
-    title = "organization"
-    parameter_name = "organization"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Those organizations."""
-        return [(o.slug, o.name) for o in organizations.visible_to(request.user)]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Rows of the chosen one."""
-        return queryset.filter(organization_id=self.value()) if self.value() else queryset
-
-
-class OneOrganizationFilter(OrganizationFilter, ledger.OrganizationFilter):
-    """Always one, as the ledger's index wants it."""
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Runs of the chosen one."""
-        return ledger.OrganizationFilter.queryset(self, request, queryset)
 
 
 class MembershipInline(admin.TabularInline):
@@ -77,9 +42,10 @@ class MembershipInline(admin.TabularInline):
 
 
 @admin.register(Organization)
-class OrganizationAdmin(admin.ModelAdmin):
+class OrganizationAdmin(OrganizationScope, admin.ModelAdmin):
     """Organizations and their members."""
 
+    organization_field = "slug"
     list_display = ("slug", "name")
     search_fields = ("slug", "name")
     inlines = [MembershipInline]
@@ -342,33 +308,3 @@ class TimeZoneSummaryAdmin(ReadOnlyAdmin):
     def last(self, row: TimeZoneSummary) -> str:
         """The last change of the year."""
         return instant(row.last_at)
-
-
-admin.site.unregister([PgPeriodicSchedule, ScheduleRun])
-
-
-@admin.register(PgPeriodicSchedule)
-class OrganizationScheduleAdmin(OrganizationScope, ScheduleAdmin):
-    """The scheduler's pages of schedules, with the organization as a choice."""
-
-    list_filter = (*ScheduleAdmin.list_filter, OrganizationFilter)
-
-    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Offers the organizations that the user may see."""
-        if db_field.name == "organization_id":
-            choices = [(o.slug, o.name) for o in organizations.visible_to(request.user)]
-            return forms.ChoiceField(choices=choices, label="Organization")
-        return super().formfield_for_dbfield(db_field, request, **kwargs)
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """As the scheduler's; refuses what would part the schedule from its pipeline. Raises `InvalidInput`."""
-        if change:
-            services.check_schedule_change(obj.pk, form.arguments())
-        super().save_model(request, obj, form, change)
-
-
-@admin.register(ScheduleRun)
-class OrganizationRunAdmin(OrganizationScope, RunAdmin):
-    """The scheduler's pages of runs."""
-
-    list_filter = (*RunAdmin.list_filter[:-1], OneOrganizationFilter)

@@ -1,4 +1,4 @@
-"""Which organizations a user may see."""
+"""Which organizations a user may see, and which rows."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def visible_to(user: Any) -> QuerySet[Organization]:
     """The organizations that `user` may see: all for a superuser, for anyone else those of which they are a member."""
     organizations = Organization.objects.all()
     return organizations if user.is_superuser else organizations.filter(memberships__user_id=user.pk)
+
+
+def visible_rows(user: Any, rows: QuerySet[Any], field: str = "organization_id") -> QuerySet[Any]:
+    """Of `rows` those that `user` may see: `field` holds the slug of their organization."""
+    return rows if user.is_superuser else rows.filter(**{f"{field}__in": visible_to(user).values("slug")})
