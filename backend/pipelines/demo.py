@@ -1,20 +1,23 @@
-"""What `seed_demo` makes: each once, under an id of its own, so that a second time changes nothing."""
+"""What `seed_demo` makes, once for each database: what a person changes or deletes of it afterwards stays so."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
+from django.db.models import Q
 from rest_framework.authtoken.models import Token
 
-from backend.pipelines.models import Pipeline, PipelineStep
+from backend.pipelines.models import DEFAULT_ORGANIZATION, DemoSeeding, Pipeline, PipelineStep
 from scheduler import api
 
 NAMESPACE = uuid.UUID("5d0c2a0e-6f3b-4b0a-9f57-6f8f0f1f7f10")
-USERNAME = "admin"
 
 SCHEDULES: dict[str, dict[str, Any]] = {
     "heartbeat": {
@@ -68,18 +71,37 @@ STEPS: tuple[dict[str, Any], ...] = (
 )
 
 
-@transaction.atomic
-def seed(password: str | None) -> tuple[str, str]:
-    """Make what is missing of the demo; return the user's name and token. Opens and commits its own transaction.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoUser:
+    """Who may log in to look at the demo."""
 
-    `password` None: an existing password stays, and a new user gets none that works.
+    username: str
+    token: str
+    has_password: bool
+    """The password that was given is this user's."""
+
+
+@transaction.atomic
+def seed(password: str | None, *, keep_password: bool = False) -> DemoUser | None:
+    """Make the demo where that was never done; its user, or None when somebody has deleted them.
+
+    `password` becomes the user's, also of one who exists, unless `keep_password`; None: a new user gets none that
+    works. Touches no user whom it did not make. Opens and commits its own transaction; safe in parallel.
     """
-    user = _user(password)
-    for key, values in SCHEDULES.items():
-        _schedule(key, values)
-    _pipeline()
-    token, _ = Token.objects.get_or_create(user=user)
-    return USERNAME, token.key
+    seeding, is_first = DemoSeeding.objects.select_for_update().get_or_create(pk=1)
+    if is_first:
+        seeding.user = _make_user(password)
+        seeding.save()
+        for key, values in SCHEDULES.items():
+            _schedule(key, values)
+        _pipeline()
+        has_password = password is not None
+    elif seeding.user is None:
+        return None
+    else:
+        has_password = password is not None and _let_in(seeding.user, password, keep_password=keep_password)
+    token, _ = Token.objects.get_or_create(user=seeding.user)
+    return DemoUser(username=seeding.user.get_username(), token=token.key, has_password=has_password)
 
 
 def identity(key: str) -> uuid.UUID:
@@ -87,17 +109,27 @@ def identity(key: str) -> uuid.UUID:
     return uuid.uuid5(NAMESPACE, key)
 
 
-def _user(password: str | None) -> AbstractBaseUser:
+def _make_user(password: str | None) -> AbstractBaseUser:
     users = get_user_model()
-    user, is_new = users.objects.get_or_create(
-        username=USERNAME, defaults={"is_staff": True, "is_superuser": True, "email": ""}
-    )
-    if password is not None and not user.check_password(password):  # the same again would end the user's sessions
+    username = next(name for name in _usernames() if not users.objects.filter(username=name).exists())
+    made: AbstractBaseUser = users.objects.create_superuser(username=username, email="", password=password)
+    return made
+
+
+def _usernames() -> Iterator[str]:
+    yield "admin"
+    yield "demo"
+    yield from (f"demo-{number}" for number in count(2))
+
+
+def _let_in(user: AbstractBaseUser, password: str, *, keep_password: bool) -> bool:
+    """Whether the password is the user's, now that it was set where it may be."""
+    if user.check_password(password):  # setting the same again would end the user's sessions
+        return True
+    if not keep_password:
         user.set_password(password)
-    elif is_new:
-        user.set_unusable_password()
-    user.save()
-    return user
+        user.save(update_fields=["password"])
+    return not keep_password
 
 
 def _schedule(key: str, values: dict[str, Any]) -> None:
@@ -106,7 +138,8 @@ def _schedule(key: str, values: dict[str, Any]) -> None:
 
 
 def _pipeline() -> None:
-    if Pipeline.objects.filter(pk=identity("pipeline")).exists():
+    same = Q(pk=identity("pipeline")) | Q(organization_id=DEFAULT_ORGANIZATION, name=PIPELINE["name"])
+    if Pipeline.objects.filter(same).exists():
         return
     pipeline = Pipeline(id=identity("pipeline"), **PIPELINE)
     pipeline.save()

@@ -293,3 +293,20 @@ class TimeZoneSummary(models.Model):
 
     def __str__(self) -> str:
         return f"{self.region} {self.year}"
+
+
+class DemoSeeding(models.Model):
+    """That the demo was made in this database: what a person has deleted of it since stays deleted. At most one row."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    """The user whom the demo made; None: deleted since."""
+    made_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(id=1), name="pipelines_demo_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"demo of {self.made_at:%Y-%m-%d %H:%M}"

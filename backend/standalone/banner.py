@@ -57,11 +57,19 @@ class Banner:
             "",
             f"  Admin      {url}/admin/",
             f"  API docs   {url}/api/docs/",
-            f"  Username   {self.credentials.username}",
-            f"  Password   {self.credentials.password}",
-            f"  Token      in {self.options.data_dir / CREDENTIALS}",
+            *self._login_lines(),
             f"  Health     {url}/readyz  {'  '.join(health)}",
             *(line for leader in self.leaders.values() for line in self._leader_lines(leader)),
+        ]
+
+    def _login_lines(self) -> list[str]:
+        if not self.credentials.username:
+            return ["  Username   one of your own: the demo's user was deleted"]
+        unknown = "not known here: it was changed (DOWNBEAT_ADMIN_PASSWORD=… make run sets another)"
+        return [
+            f"  Username   {self.credentials.username}",
+            f"  Password   {self.credentials.password or unknown}",
+            f"  Token      in {self.options.data_dir / CREDENTIALS}",
         ]
 
     def _leader_lines(self, leader: Leadership) -> list[str]:

@@ -21,17 +21,37 @@ class Credentials:
     url: str
     """Of the web process, without a slash at its end."""
     username: str
+    """Empty: the demo's user was deleted."""
     password: str
+    """Empty: not known here, because somebody has changed it."""
     token: str
     """For `Authorization: Token ...`."""
 
 
-def known_password(data_dir: Path) -> str:
-    """The password of the last start, or a new one for the first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeededUser:
+    """What `manage.py seed_demo --json` says of the demo's user."""
+
+    username: str
+    token: str
+    has_password: bool
+    """The password that was given to the command is this user's."""
+
+
+NOBODY = SeededUser(username="", token="", has_password=False)
+
+
+def known_password(data_dir: Path) -> str | None:
+    """The password of the last start, empty when that did not know it; None: there was no start."""
     try:
         return str(json.loads((data_dir / CREDENTIALS).read_text())["password"])
     except (OSError, ValueError, KeyError, TypeError):
-        return secrets.token_urlsafe(12)
+        return None
+
+
+def new_password() -> str:
+    """A random one."""
+    return secrets.token_urlsafe(12)
 
 
 def signing_key(data_dir: Path) -> str:
@@ -49,15 +69,15 @@ def write_credentials(data_dir: Path, credentials: Credentials) -> Path:
     return path
 
 
-def parse_seeded_user(output: str) -> tuple[str, str]:
-    """Username and token out of what `manage.py seed_demo --json` printed: its last line that is a JSON object.
+def parse_seeded_user(output: str) -> SeededUser:
+    """The user out of what `manage.py seed_demo --json` printed: its last line that is JSON. Null: `NOBODY`.
 
     Raises: StandaloneError when there is none.
     """
     for line in reversed(output.splitlines()):
         try:
             user = json.loads(line)
-            return str(user["username"]), str(user["token"])
-        except (ValueError, KeyError, TypeError):
+            return SeededUser(**user) if user is not None else NOBODY
+        except (ValueError, TypeError):
             continue
-    raise StandaloneError(f"expected `seed_demo --json` to print username and token as JSON, got:\n{output[-2000:]}")
+    raise StandaloneError(f"expected `seed_demo --json` to print the demo's user as JSON, got:\n{output[-2000:]}")

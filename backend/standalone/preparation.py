@@ -16,6 +16,7 @@ from backend.standalone.children import MANAGE, ROOT
 from backend.standalone.credentials import (
     Credentials,
     known_password,
+    new_password,
     parse_seeded_user,
     signing_key,
     write_credentials,
@@ -95,20 +96,28 @@ def service_environment(options: Options, url: str, secret: str) -> dict[str, st
 
 
 def prepare_database(options: Options, environment: Mapping[str, str], terminal: Terminal) -> Credentials:
-    """Migrate, make the demo data and the user `admin`, and write `credentials.json`.
+    """Migrate, make the demo if it was never made, and write `credentials.json`.
 
-    The password is the last start's, or a new one. Raises: StandaloneError with the command's output when one fails.
+    The demo's user gets `DOWNBEAT_ADMIN_PASSWORD`, else a random one at the first start on a data directory; later
+    starts leave the password as it is. Raises: StandaloneError with the command's output when one fails.
     """
     terminal.say("downbeat", "making the tables")
     run_command("migrate", [*MANAGE, "migrate", "--no-input"], environment)
     terminal.say("downbeat", "making the demo data")
-    password = known_password(options.data_dir)
+    known, chosen = known_password(options.data_dir), environment.get("DOWNBEAT_ADMIN_PASSWORD")
+    password = chosen or known or new_password()
+    keep = ["--keep-password"] if known is not None and not chosen else []
     seeding = {**environment, "DOWNBEAT_ADMIN_PASSWORD": password}
-    printed = run_command("seed_demo", [*MANAGE, "seed_demo", "--json"], seeding)
-    username, token = parse_seeded_user(printed)
-    url = f"http://{LOOPBACK}:{options.port}"
-    credentials = Credentials(url=url, username=username, password=password, token=token)
-    write_credentials(options.data_dir, credentials)
+    user = parse_seeded_user(run_command("seed_demo", [*MANAGE, "seed_demo", "--json", *keep], seeding))
+    credentials = Credentials(
+        url=f"http://{LOOPBACK}:{options.port}",
+        username=user.username,
+        password=password if user.has_password else "",
+        token=user.token,
+    )
+    path = write_credentials(options.data_dir, credentials)
+    if user.has_password and not keep:
+        terminal.say("downbeat", f"the password of {user.username} was set to the one in {path}")
     return credentials
 
 

@@ -107,14 +107,3 @@ def test_a_file_larger_than_a_chunk_is_streamed_whole(folder):
     rows = csv_load.CHUNK_BYTES // len(GOOD) * 3
     (folder / "large.csv").write_text("\n".join([HEADER, *[GOOD] * rows]) + "\n")
     assert tasks.load_csv("large.csv")["rows"] == rows
-
-
-def test_seeding_twice_changes_nothing(django_user_model):
-    first = demo.seed("a-long-password")
-    before = sorted(Pipeline.objects.values_list("pk", "updated_at"))
-    hashed = django_user_model.objects.get(username="admin").password
-    assert demo.seed("a-long-password") == first
-    assert sorted(Pipeline.objects.values_list("pk", "updated_at")) == before
-    assert django_user_model.objects.get(username="admin").password == hashed
-    assert demo.seed(None) == first
-    assert django_user_model.objects.get(username="admin").check_password("a-long-password")

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from backend.standalone import supervisor
 from backend.standalone.children import ChildSpec
-from backend.standalone.credentials import Credentials, known_password, write_credentials
+from backend.standalone.credentials import Credentials, known_password, new_password, write_credentials
 from backend.standalone.output import Terminal
 from backend.standalone.preparation import Options
 from backend.standalone.run import run
@@ -32,7 +32,8 @@ def services(_: Ports) -> list[ChildSpec]:
 
 def prepare(options: Options, _environment: Mapping[str, str], _terminal: Terminal) -> Credentials:
     """Writes credentials for nobody."""
-    credentials = Credentials(url="", username="admin", password=known_password(options.data_dir), token="t")
+    password = known_password(options.data_dir) or new_password()
+    credentials = Credentials(url="", username="admin", password=password, token="t")
     write_credentials(options.data_dir, credentials)
     return credentials
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -12,25 +13,37 @@ from backend.pipelines import demo
 
 
 class Command(BaseCommand):
-    """Safe to repeat: what exists is left as it is, except the password when one is given."""
+    """Safe to repeat: the demo is made once for each database, and what was deleted of it stays deleted."""
 
     help = (
-        "Make the demo's schedules, its pipeline, and the user admin with an API token. Safe to repeat. "
-        "DOWNBEAT_ADMIN_PASSWORD sets the user's password. Exit codes: 0 done, 1 unexpected error."
+        "Make the demo's schedules, its pipeline, and a user with an API token: admin, or demo where there is an admin "
+        "already. Once for each database: a second time makes nothing and brings nothing back. DOWNBEAT_ADMIN_PASSWORD "
+        "becomes the password of the demo's own user. Exit codes: 0 done, 1 unexpected error."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """The one option."""
-        parser.add_argument("--json", action="store_true", help='print {"username": …, "token": …}')
+        """How to answer, and what not to touch."""
+        parser.add_argument(
+            "--json", action="store_true", help='print {"username": …, "token": …, "has_password": …}; null: no user'
+        )
+        parser.add_argument(
+            "--keep-password", action="store_true", help="DOWNBEAT_ADMIN_PASSWORD is for a new user only"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Make what is missing, and say who may log in."""
-        password = os.environ.get("DOWNBEAT_ADMIN_PASSWORD") or None
-        username, token = demo.seed(password)
+        """Make the demo if it was never made, and say who may log in."""
+        user = demo.seed(
+            os.environ.get("DOWNBEAT_ADMIN_PASSWORD") or None, keep_password=bool(options["keep_password"])
+        )
         if options["json"]:
-            self.stdout.write(json.dumps({"username": username, "token": token}))
+            self.stdout.write(json.dumps(asdict(user) if user else None))
             return
-        self.stdout.write(f"Demo is in place: {len(demo.SCHEDULES)} schedules and a pipeline.")
-        self.stdout.write(f"User {username}, API token {token}")
-        if password is None:
-            self.stdout.write("Set its password with DOWNBEAT_ADMIN_PASSWORD, or: manage.py changepassword admin")
+        self.stdout.write(f"Demo is in place, or was: {len(demo.SCHEDULES)} schedules and a pipeline.")
+        if user is None:
+            self.stdout.write("Its user was deleted. Log in as another, or: manage.py createsuperuser")
+            return
+        self.stdout.write(f"User {user.username}, API token {user.token}")
+        if not user.has_password:
+            self.stdout.write(
+                f"Set its password with DOWNBEAT_ADMIN_PASSWORD, or: manage.py changepassword {user.username}"
+            )

@@ -1,0 +1,59 @@
+"""The banner tells how to log in, and never more than is known."""
+
+from __future__ import annotations
+
+import io
+import socket
+from pathlib import Path
+
+import pytest
+
+from backend.standalone.banner import Banner
+from backend.standalone.credentials import Credentials
+from backend.standalone.leadership import Leadership
+from backend.standalone.output import Terminal
+from backend.standalone.preparation import Options
+from backend.standalone.services import Ports
+from backend.standalone.supervisor import Supervisor
+
+
+def shown(username: str, password: str) -> str:
+    """The banner for such credentials."""
+    said = io.StringIO()
+    with socket.create_server(("127.0.0.1", 0)) as web:
+        port = web.getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+        options = Options(port=port, data_dir=Path("/data"), database_url=None)
+        ports = Ports(web=port, schedulers=(1, 2), worker=3)
+        credentials = Credentials(url=url, username=username, password=password, token="t")
+        banner = Banner(Supervisor(Terminal(said)), options, ports, credentials)
+        banner.show_when_ready()
+        assert said.getvalue() == ""  # nobody leads yet
+        banner.lead(Leadership(name="scheduler", term=3, pid=42, host=socket.gethostname()))
+        banner.show_when_ready()
+    assert f"Admin      {url}/admin/" in said.getvalue()
+    return said.getvalue()
+
+
+def test_it_shows_where_to_log_in_with_what_and_how_to_try_a_failover() -> None:
+    text = shown("admin", "s3cret")
+    for line in (
+        "Username   admin",
+        "Password   s3cret",
+        "Token      in /data/credentials.json",
+        "pid 42, term 3",
+        "try a failover: kill -9 42",
+    ):
+        assert line in text
+    assert "/api/docs/" in text
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "line"),
+    [
+        ("admin", "", "Password   not known here: it was changed"),
+        ("", "", "Username   one of your own: the demo's user was deleted"),
+    ],
+)
+def test_what_is_not_known_is_said(username: str, password: str, line: str) -> None:
+    assert line in shown(username, password)
