@@ -41,23 +41,24 @@ class QueueStore(Protocol):
         ...
 
     def renew(self, claims: Sequence[tuple[uuid.UUID, uuid.UUID]], *, lease: timedelta) -> set[uuid.UUID]:
-        """Extend the leases of `(message id, token)` pairs to now + `lease`; return the ids still held.
+        """Extend the leases of `(message id, token)` pairs to now + `lease`; return the tokens that still hold.
 
-        A lease that has run out still holds until `expire_claims` takes the message back. An id that is missing from
-        the answer was lost: its execution must not be settled and should be stopped.
+        A lease that has run out still holds until `expire_claims` takes the message back. The claim of a token that is
+        missing from the answer was lost: its execution must not be settled and should be stopped.
         """
         ...
 
     def settle(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
-        """Record what became of claims: result and ack in one transaction, for the whole batch.
+        """Record what became of claims: result and ack in one transaction, for the whole batch; answers by token.
 
-        A settlement whose token does not hold the message changes nothing and answers `LOST`; the others stand. A
-        `Retry` whose attempts are used up becomes a death. Terminal states are final.
+        A settlement whose token does not hold the message changes nothing and answers `LOST`; the others stand, also
+        one of the same message under the token that does. A `Retry` whose attempts are used up becomes a death.
+        Terminal states are final.
         """
         ...
 
     def release(self, claims: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> set[uuid.UUID]:
-        """Give back claims whose execution never began; the attempt is not counted. Returns the ids given back."""
+        """Give back claims whose execution never began; the attempt is not counted. Returns the tokens given up."""
         ...
 
     def expire_claims(self, *, limit: int) -> int:

@@ -162,7 +162,7 @@ class PostgresStore:
         return claims
 
     def _lost(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
-        return {settlement.message_id: Settled.LOST for settlement in settlements}
+        return {settlement.token: Settled.LOST for settlement in settlements}
 
     def _succeed(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
         outcomes = [
@@ -186,11 +186,12 @@ class PostgresStore:
         outcomes = [
             (s, s.outcome.failure.as_json(), self._ttl_seconds(s.outcome.ttl if isinstance(s.outcome, Death) else None))
             for s in settlements
-            if isinstance(s.outcome, Retry | Death) and s.message_id not in retrying
+            if isinstance(s.outcome, Retry | Death) and s.token not in retrying
         ]
         return dict.fromkeys(self._settle("bury", outcomes), Settled.DEAD)
 
     def _settle(self, name: str, outcomes: list[tuple[Settlement, Any, float]]) -> list[uuid.UUID]:
+        """The tokens that held."""
         if not outcomes:
             return []
         return [row[0] for row in self._fetch(self._outcomes[name], {"outcomes": encode_outcomes(outcomes)})]

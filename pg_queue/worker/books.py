@@ -82,8 +82,8 @@ class Books:
 
     def write_off(self, claim: Claim) -> None:
         """The claim is somebody else's now: nothing is settled."""
-        self._holdings.drop([claim.message.id])
-        self._count({claim.message.id: Settled.LOST})
+        self._holdings.drop([claim.token])
+        self._count({claim.token: Settled.LOST}, {claim.token: claim.message.id})
 
     def flush(self) -> None:
         """Tell the store everything, in batches, as far as the database answers."""
@@ -95,14 +95,14 @@ class Books:
 
     def _settle_batch(self) -> bool:
         batch = self._unsettled[:SETTLE_BATCH]
-        ids = [settlement.message_id for settlement in batch]
-        self._holdings.leaving(ids)
+        message_ids = {settlement.token: settlement.message_id for settlement in batch}
+        self._holdings.leaving(message_ids)
         answers = self._attempt("settle", lambda: self._settle(batch))
         if answers is None:
             return False
         del self._unsettled[: len(batch)]
-        self._holdings.drop(ids)
-        self._count(answers)
+        self._holdings.drop(message_ids)
+        self._count(answers, message_ids)
         return True
 
     def _settle(self, batch: list[Settlement]) -> dict[UUID, Settled]:
@@ -120,10 +120,10 @@ class Books:
 
     def _release(self) -> None:
         pairs = [(claim.message.id, claim.token) for claim in self._unreleased]
-        ids = [message_id for message_id, _ in pairs]
-        self._holdings.leaving(ids)
+        tokens = [token for _, token in pairs]
+        self._holdings.leaving(tokens)
         if self._attempt("release", lambda: self._store.release(pairs)) is not None:
-            self._holdings.drop(ids)
+            self._holdings.drop(tokens)
             self._unreleased.clear()
 
     def _attempt(self, doing: str, action: Callable[[], T]) -> T | None:
@@ -144,7 +144,7 @@ class Books:
         self._delay = RETRY_SECONDS
         return result
 
-    def _count(self, answers: Mapping[UUID, Settled]) -> None:
+    def _count(self, answers: Mapping[UUID, Settled], message_ids: Mapping[UUID, UUID]) -> None:
         counts = Counter(answers.values())
         for answer, count in counts.items():
             TASKS.labels(answer.value).inc(count)
@@ -152,8 +152,8 @@ class Books:
         self.figures.failed += counts[Settled.RETRYING] + counts[Settled.DEAD]
         self.figures.lost += counts[Settled.LOST]
         if counts[Settled.LOST]:
-            for message_id in [key for key, answer in answers.items() if answer is Settled.LOST]:
-                logger.warning("worker.claim_lost message=%s", message_id)
+            for token in [token for token, answer in answers.items() if answer is Settled.LOST]:
+                logger.warning("worker.claim_lost message=%s", message_ids[token])
 
 
 def _is_about_the_rows(error: DatabaseError) -> bool:

@@ -18,6 +18,9 @@ READY, DONE, RETURNED = "ready", "done", "returned"
 
 RECEIVE_BYTES = 1 << 16
 
+Handed = tuple[int, Message]
+"""A message, and the number of the token that it was claimed with: what child and worker name it by to each other."""
+
 
 class Inbox:
     """What was handed over and has not begun.
@@ -27,23 +30,23 @@ class Inbox:
     """
 
     def __init__(self) -> None:
-        self._messages: deque[Message] = deque()
+        self._messages: deque[Handed] = deque()
         self._changed = threading.Condition()
 
-    def put(self, messages: Iterable[Message]) -> None:
+    def put(self, messages: Iterable[Handed]) -> None:
         """Add messages behind the others."""
         with self._changed:
             self._messages.extend(messages)
             self._changed.notify()
 
-    def get(self) -> Message:
+    def get(self) -> Handed:
         """Take the oldest one out; waits for one."""
         with self._changed:
             while not self._messages:
                 self._changed.wait()
             return self._messages.popleft()
 
-    def take_back(self) -> list[Message]:
+    def take_back(self) -> list[Handed]:
         """Take all of them out at once."""
         with self._changed:
             messages = list(self._messages)
@@ -66,11 +69,11 @@ def main(channel: socket.socket) -> None:
     threading.Thread(target=_listen, args=(channel, inbox, send), name="channel", daemon=True).start()
     send(READY)
     while True:
-        message = inbox.get()
+        token, message = inbox.get()
         outcome = outcome_of(message)
         if os.getpid() != own_pid:
             os._exit(0)  # the task forked and came back twice: only the original may report
-        send(DONE, message.id.int, packed_outcome(outcome))
+        send(DONE, token, packed_outcome(outcome))
 
 
 def _settle_in() -> None:
@@ -96,7 +99,7 @@ def _listen(channel: socket.socket, inbox: Inbox, send: Any) -> None:
                 if kind == RUN:
                     inbox.put(unpacked(packed) for packed in values[0])
                 elif kind == RECALL:
-                    send(RETURNED, [message.id.int for message in inbox.take_back()])
+                    send(RETURNED, [token for token, _ in inbox.take_back()])
     finally:
         # The worker is gone, or done with this child. Whatever the task has started goes too.
         os.killpg(0, signal.SIGKILL)

@@ -12,45 +12,47 @@ Pair = tuple[UUID, UUID]
 
 
 class Holdings:
-    """The claims of one worker, by message id. Safe to use from any thread."""
+    """The claims of one worker, by token. Safe to use from any thread.
+
+    Not by message: a worker that was frozen past its lease may claim a message again before it has heard that it lost
+    the claim before, and then holds two of them, of which one is true.
+    """
 
     def __init__(self) -> None:
-        self._tokens: dict[UUID, UUID] = {}
+        self._message_ids: dict[UUID, UUID] = {}
         self._leaving: set[UUID] = set()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._tokens)
+        return len(self._message_ids)
 
     def add(self, claims: Iterable[Claim]) -> None:
         """Claims were made."""
         with self._lock:
-            self._tokens.update((claim.message.id, claim.token) for claim in claims)
+            self._message_ids.update((claim.token, claim.message.id) for claim in claims)
 
     def pairs(self) -> list[Pair]:
-        """All claims, as `QueueStore.renew` wants them."""
+        """All claims as `(message id, token)`, as `QueueStore.renew` wants them."""
         with self._lock:
-            return list(self._tokens.items())
+            return [(message_id, token) for token, message_id in self._message_ids.items()]
 
-    def leaving(self, ids: Iterable[UUID]) -> None:
+    def leaving(self, tokens: Iterable[UUID]) -> None:
         """These are about to be settled or given back: their absence from the store is no loss."""
         with self._lock:
-            self._leaving.update(ids)
+            self._leaving.update(tokens)
 
-    def drop(self, ids: Iterable[UUID]) -> None:
+    def drop(self, tokens: Iterable[UUID]) -> None:
         """These are held no more."""
         with self._lock:
-            for message_id in ids:
-                self._tokens.pop(message_id, None)
-                self._leaving.discard(message_id)
+            for token in tokens:
+                self._message_ids.pop(token, None)
+                self._leaving.discard(token)
 
     def lost(self, asked: Iterable[Pair], renewed: set[UUID]) -> set[UUID]:
-        """Of the claims that were to be renewed: those that were not, and that nobody here is giving up."""
+        """Tokens of the claims that were to be renewed, and were not, and that nobody here is giving up."""
         with self._lock:
             return {
-                message_id
-                for message_id, token in asked
-                if message_id not in renewed
-                and self._tokens.get(message_id) == token
-                and message_id not in self._leaving
+                token
+                for _, token in asked
+                if token not in renewed and token in self._message_ids and token not in self._leaving
             }

@@ -24,7 +24,7 @@ RETRY_SECONDS = 0.5
 class Keeper:
     """Renews every claim in `holdings` each `renew_seconds`, and calls `beat` each `heartbeat_seconds`.
 
-    `on_lost` is called in this thread with the ids of claims that somebody else has now.
+    `on_lost` is called in this thread with the tokens of claims that somebody else has now.
     """
 
     def __init__(

@@ -193,7 +193,7 @@ class Worker:
         self._pool.remove(gone)
         if gone.assigned:
             running, *behind = gone.assigned
-            if gone.killed_at not in (None, running.message.id):
+            if gone.killed_at not in (None, running.token):
                 # The one that it was killed for was reported in the last moment: what came after is not to blame.
                 self._conclude(running, None, f"{ended}, which was meant for the message before")
             else:
@@ -247,9 +247,9 @@ class Worker:
         if not lost:
             return
         for one in self._pool.children:
-            if one.assigned and one.assigned[0].message.id in lost:
+            if one.assigned and one.assigned[0].token in lost:
                 one.kill("lost")
-            elif any(claim.message.id in lost for claim in one.assigned):
+            elif any(claim.token in lost for claim in one.assigned):
                 one.recall()
 
     # Claiming
@@ -299,8 +299,8 @@ class Worker:
         self._selector.register(read, selectors.EVENT_READ, ("wake", None))
         self._selector.register(self._stop.fileno(), selectors.EVENT_READ, ("stop", None))
 
-        def on_lost(ids: set[UUID]) -> None:
-            self._lost.put(ids)
+        def on_lost(tokens: set[UUID]) -> None:
+            self._lost.put(tokens)
             os.write(write, b"!")
 
         keeper = Keeper(self._store, self._holdings, self._conf, beat=self._beat, on_lost=on_lost)

@@ -53,7 +53,7 @@ class Child:
     killed_for: str | None = None
     """Why the worker killed it: `time_limit`, `lost`, `stopped` or `garbled`; None: it did not."""
     killed_at: UUID | None = None
-    """The message that it ran then."""
+    """The token of the claim that it ran then."""
     frames: Frames = field(default_factory=Frames)
     outbox: bytearray = field(default_factory=bytearray)
 
@@ -68,7 +68,7 @@ class Child:
         if not self.assigned:
             self.busy_since = time.monotonic()
         self.assigned.extend(claims)
-        self.send(child.RUN, [packed(claim.message) for claim in claims])
+        self.send(child.RUN, [packed(claim) for claim in claims])
 
     def recall(self) -> None:
         """Ask for everything back that has not begun; the answer is `returned`."""
@@ -95,11 +95,11 @@ class Child:
             self.is_cut = True
 
     def finished(self, number: int) -> Claim:
-        """The oldest assigned claim was reported, by the number of its message's id; it is no longer assigned.
+        """The oldest assigned claim was reported, by the number of its token; it is no longer assigned.
 
         Raises: GarbledReport for any other one.
         """
-        if not self.assigned or self.assigned[0].message.id.int != number:
+        if not self.assigned or self.assigned[0].token.int != number:
             raise GarbledReport(f"a report of {number!r}, which it does not run")
         claim = self.assigned.popleft()
         now = time.monotonic()
@@ -111,15 +111,15 @@ class Child:
         """These were called back before they began; they are no longer assigned."""
         back = set(numbers)
         self.is_recalling = False
-        claims = [claim for claim in self.assigned if claim.message.id.int in back]
-        self.assigned = deque(claim for claim in self.assigned if claim.message.id.int not in back)
+        claims = [claim for claim in self.assigned if claim.token.int in back]
+        self.assigned = deque(claim for claim in self.assigned if claim.token.int not in back)
         return claims
 
     def kill(self, why: str) -> None:
         """End it with its process group, at once; what it ran is dealt with when its end is noticed."""
         if self.killed_for is None:
             self.killed_for = why
-            self.killed_at = self.assigned[0].message.id if self.assigned else None
+            self.killed_at = self.assigned[0].token if self.assigned else None
             self.end()
 
     def end(self) -> None:

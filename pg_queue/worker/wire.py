@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from pg_queue.domain import Death, Message, MessageState, Retry, Success
+from pg_queue.domain import Claim, Death, Message, MessageState, Retry, Success
 
 _LENGTH = struct.Struct("!I")
 _FIELDS = tuple(field.name for field in fields(Message) if field.name not in {"id", "state"})
@@ -23,16 +23,17 @@ def frame(value: Any) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def packed(message: Message) -> tuple[Any, ...]:
-    """A message as its fields' values: pickled in a third of a dataclass's time; the id as a number, for the same."""
-    return message.id.int, *_values_of(message)
+def packed(claim: Claim) -> tuple[Any, ...]:
+    """A claim's token and its message as the fields' values: pickled in a third of a dataclass's time; token and id as
+    numbers, for the same."""
+    return claim.token.int, claim.message.id.int, *_values_of(claim.message)
 
 
-def unpacked(values: tuple[Any, ...]) -> Message:
-    """The message of `packed`."""
-    number, *others = values
+def unpacked(values: tuple[Any, ...]) -> tuple[int, Message]:
+    """The token's number and the message of `packed`."""
+    token, number, *others = values
     fields_of = dict(zip(_FIELDS, others, strict=True))
-    return Message(id=UUID(int=number), state=MessageState.RUNNING, **fields_of)
+    return token, Message(id=UUID(int=number), state=MessageState.RUNNING, **fields_of)
 
 
 def packed_outcome(outcome: Success | Retry | Death) -> Any:

@@ -43,7 +43,7 @@ def claim(harness: Harness, limit: int = 10, *queues: str, worker: str = "w1") -
 
 def settle(harness: Harness, one: Claim, outcome: Success | Retry | Death) -> Settled:
     settlement = Settlement(message_id=one.message.id, token=one.token, outcome=outcome)
-    return harness.store.settle([settlement])[one.message.id]
+    return harness.store.settle([settlement])[one.token]
 
 
 def pair(one: Claim) -> tuple[uuid.UUID, uuid.UUID]:
@@ -193,7 +193,7 @@ class TestLease:
         harness.store.enqueue([new()])
         (one,) = claim(harness)
         harness.advance(50)
-        assert harness.store.renew([pair(one)], lease=LEASE) == {one.message.id}
+        assert harness.store.renew([pair(one)], lease=LEASE) == {one.token}
         harness.advance(50)
         assert harness.store.expire_claims(limit=10) == 0
 
@@ -248,17 +248,33 @@ class TestLease:
         assert harness.store.get([current.message.id])[current.message.id].worker == "w2"
         assert settle(harness, current, Success(value=2)) is Settled.DONE
 
+    def test_of_two_claims_on_one_message_each_is_answered_for_itself(self, harness: Harness) -> None:
+        """As a worker asks that was frozen past its lease and claimed the message again."""
+        harness.store.enqueue([new()])
+        (stale,) = claim(harness)
+        harness.advance(61)
+        harness.store.expire_claims(limit=10)
+        (current,) = claim(harness)
+        both = [pair(stale), pair(current)]
+        assert harness.store.renew(both, lease=LEASE) == {current.token}
+        settlements = [
+            Settlement(message_id=one.message.id, token=one.token, outcome=Success(value=number))
+            for number, one in enumerate((stale, current))
+        ]
+        assert harness.store.settle(settlements) == {stale.token: Settled.LOST, current.token: Settled.DONE}
+        assert harness.store.get([stale.message.id])[stale.message.id].result == 1
+
     def test_a_lease_that_ran_out_still_holds_until_it_is_taken_back(self, harness: Harness) -> None:
         harness.store.enqueue([new()])
         (one,) = claim(harness)
         harness.advance(61)
-        assert harness.store.renew([pair(one)], lease=LEASE) == {one.message.id}
+        assert harness.store.renew([pair(one)], lease=LEASE) == {one.token}
         assert harness.store.expire_claims(limit=10) == 0
 
     def test_releasing_gives_the_place_and_the_attempt_back(self, harness: Harness) -> None:
         harness.store.enqueue([new(args=[number]) for number in range(2)])
         (one,) = claim(harness, 1)
-        assert harness.store.release([pair(one)]) == {one.message.id}
+        assert harness.store.release([pair(one)]) == {one.token}
         assert harness.store.release([pair(one)]) == set()
         assert [(c.message.args[0], c.message.attempts) for c in claim(harness)] == [(0, 1), (1, 1)]
 
@@ -322,7 +338,7 @@ class TestSettle:
             ]
         )
         wanted = (Settled.DONE, Settled.RETRYING, Settled.DEAD, Settled.LOST)
-        assert [answers[c.message.id] for c in (done, retried, dead, lost)] == list(wanted)
+        assert [answers[c.token] for c in (done, retried, dead, lost)] == list(wanted)
 
     def test_a_batch_that_is_cut_off_in_the_middle_changes_nothing(self, harness: Harness) -> None:
         ids = harness.store.enqueue([new() for _ in range(3)])
@@ -337,7 +353,7 @@ class TestSettle:
         assert {m.state for m in harness.store.get(ids).values()} == {MessageState.RUNNING}
         assert [d.running for d in harness.store.depths()] == [3]
         answers = harness.store.settle(batch)
-        assert [answers[c.message.id] for c in claims] == [Settled.DONE, Settled.RETRYING, Settled.DEAD]
+        assert [answers[c.token] for c in claims] == [Settled.DONE, Settled.RETRYING, Settled.DEAD]
 
     def test_settling_nothing_is_nothing(self, harness: Harness) -> None:
         assert harness.store.settle([]) == {}

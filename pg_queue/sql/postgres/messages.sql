@@ -79,7 +79,7 @@ UPDATE pg_queue_message AS m
 SET lease_until = now() + make_interval(secs => %(lease)s)
 FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS held (id, token)
 WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = held.id AND COALESCE(m.claim_token = held.token, false)
-RETURNING m.id
+RETURNING held.token
 
 -- name: release
 -- Give back claims whose execution never began; they keep their place and the attempt is not counted.
@@ -88,12 +88,12 @@ WITH given_back AS (
     SET claim_token = NULL, claimed_by = NULL, lease_until = NULL, started_at = NULL, attempts = m.attempts - 1
     FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS held (id, token)
     WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = held.id AND COALESCE(m.claim_token = held.token, false)
-    RETURNING m.id, m.queue
+    RETURNING held.token, m.queue
 ),
 woken AS (
     SELECT pg_notify('pg_queue', queue) FROM (SELECT DISTINCT queue FROM given_back) AS q
 )
-SELECT id FROM given_back WHERE (SELECT count(*) FROM woken) >= 0
+SELECT token FROM given_back WHERE (SELECT count(*) FROM woken) >= 0
 
 -- name: expire
 -- Take back claims whose lease has run out. Those with attempts left wait again where they stood; the others die.

@@ -12,22 +12,24 @@ gone AS (
     USING outcome
     WHERE m.id = ANY (ARRAY(SELECT id FROM outcome)) AND m.id = outcome.id
         AND COALESCE(m.claim_token = outcome.token, false)
-    RETURNING m.*, outcome.value, outcome.ttl
+    RETURNING m.*, outcome.token, outcome.value, outcome.ttl
+),
+recorded AS (
+    INSERT INTO pg_queue_result (
+        message_id, state, task, queue, priority, organization_id, headers, report_to, value, attempts, max_attempts,
+        worker, run_after, enqueued_at, started_at, finished_at, expires_at
+    )
+    SELECT
+        id, 'succeeded', task, queue, priority, organization_id, headers, report_to, NULLIF(value, 'null'::jsonb),
+        attempts, max_attempts, claimed_by, run_after, enqueued_at, started_at, clock_timestamp(),
+        clock_timestamp() + make_interval(secs => NULLIF(ttl, 0))
+    FROM gone
+    ON CONFLICT (message_id) DO UPDATE
+        SET state = EXCLUDED.state, report_to = EXCLUDED.report_to, value = EXCLUDED.value, error = NULL,
+            attempts = EXCLUDED.attempts, worker = EXCLUDED.worker, started_at = EXCLUDED.started_at,
+            finished_at = EXCLUDED.finished_at, expires_at = EXCLUDED.expires_at
 )
-INSERT INTO pg_queue_result (
-    message_id, state, task, queue, priority, organization_id, headers, report_to, value, attempts, max_attempts,
-    worker, run_after, enqueued_at, started_at, finished_at, expires_at
-)
-SELECT
-    id, 'succeeded', task, queue, priority, organization_id, headers, report_to, NULLIF(value, 'null'::jsonb), attempts,
-    max_attempts, claimed_by, run_after, enqueued_at, started_at, clock_timestamp(),
-    clock_timestamp() + make_interval(secs => NULLIF(ttl, 0))
-FROM gone
-ON CONFLICT (message_id) DO UPDATE
-    SET state = EXCLUDED.state, report_to = EXCLUDED.report_to, value = EXCLUDED.value, error = NULL,
-        attempts = EXCLUDED.attempts, worker = EXCLUDED.worker, started_at = EXCLUDED.started_at,
-        finished_at = EXCLUDED.finished_at, expires_at = EXCLUDED.expires_at
-RETURNING message_id
+SELECT token FROM gone
 
 -- name: retry
 -- Let held messages with attempts left wait again, each after its delay.
@@ -42,7 +44,7 @@ FROM outcome
 WHERE m.id = ANY (ARRAY(SELECT id FROM outcome)) AND m.id = outcome.id
         AND COALESCE(m.claim_token = outcome.token, false)
     AND m.attempts < m.max_attempts
-RETURNING m.id
+RETURNING outcome.token
 
 -- name: bury
 -- Turn held messages into dead letters and failed results, in one statement.
@@ -55,7 +57,7 @@ gone AS (
     USING outcome
     WHERE m.id = ANY (ARRAY(SELECT id FROM outcome)) AND m.id = outcome.id
         AND COALESCE(m.claim_token = outcome.token, false)
-    RETURNING m.*, outcome.failure, outcome.ttl
+    RETURNING m.*, outcome.token, outcome.failure, outcome.ttl
 ),
 buried AS (
     INSERT INTO pg_queue_deadletter (
@@ -68,21 +70,23 @@ buried AS (
     FROM gone
     ON CONFLICT (id) DO UPDATE
         SET attempts = EXCLUDED.attempts, died_at = EXCLUDED.died_at, error = EXCLUDED.error
+),
+recorded AS (
+    INSERT INTO pg_queue_result (
+        message_id, state, task, queue, priority, organization_id, headers, report_to, error, attempts, max_attempts,
+        worker, run_after, enqueued_at, started_at, finished_at, expires_at
+    )
+    SELECT
+        id, 'failed', task, queue, priority, organization_id, headers, report_to, failure, attempts, max_attempts,
+        claimed_by, run_after, enqueued_at, started_at, clock_timestamp(),
+        clock_timestamp() + make_interval(secs => NULLIF(ttl, 0))
+    FROM gone
+    ON CONFLICT (message_id) DO UPDATE
+        SET state = EXCLUDED.state, report_to = EXCLUDED.report_to, value = NULL, error = EXCLUDED.error,
+            attempts = EXCLUDED.attempts, worker = EXCLUDED.worker, started_at = EXCLUDED.started_at,
+            finished_at = EXCLUDED.finished_at, expires_at = EXCLUDED.expires_at
 )
-INSERT INTO pg_queue_result (
-    message_id, state, task, queue, priority, organization_id, headers, report_to, error, attempts, max_attempts,
-    worker, run_after, enqueued_at, started_at, finished_at, expires_at
-)
-SELECT
-    id, 'failed', task, queue, priority, organization_id, headers, report_to, failure, attempts, max_attempts,
-    claimed_by, run_after, enqueued_at, started_at, clock_timestamp(),
-    clock_timestamp() + make_interval(secs => NULLIF(ttl, 0))
-FROM gone
-ON CONFLICT (message_id) DO UPDATE
-    SET state = EXCLUDED.state, report_to = EXCLUDED.report_to, value = NULL, error = EXCLUDED.error,
-        attempts = EXCLUDED.attempts, worker = EXCLUDED.worker, started_at = EXCLUDED.started_at,
-        finished_at = EXCLUDED.finished_at, expires_at = EXCLUDED.expires_at
-RETURNING message_id
+SELECT token FROM gone
 
 -- name: get
 -- Messages by id, as they wait or run, else as their result remembers them.

@@ -108,7 +108,7 @@ def reported(worker: Worker) -> dict[uuid.UUID, Any]:
 @pytest.mark.parametrize("why", ["time_limit", "lost"])
 def test_a_kill_that_comes_too_late_does_not_blame_the_next_message(worker: Worker, why: str) -> None:
     first, second, third = claims(3)
-    found = dead_child(worker, [first, second, third], (protocol.DONE, first.message.id.int, (None,)))
+    found = dead_child(worker, [first, second, third], (protocol.DONE, first.token.int, (None,)))
     found.kill(why)
     worker._bury(found)
     outcomes = reported(worker)
@@ -126,6 +126,53 @@ def test_a_report_of_another_message_ends_that_child_only(worker: Worker) -> Non
     assert reported(worker)[first.message.id].failure.type == "worker.exited"
 
 
+def claimed_twice(worker: Worker) -> tuple[Claim, Claim]:
+    """A claim that the worker has lost, and one that it has made since, on the same message."""
+    (stale,) = claims(1)
+    current = replace(stale, token=uuid.uuid4())
+    worker._holdings.add([stale])
+    worker._holdings.add([current])
+    return stale, current
+
+
+def test_an_execution_whose_message_was_claimed_again_is_killed_and_the_new_claim_given_back(worker: Worker) -> None:
+    stale, current = claimed_twice(worker)
+    found = dead_child(worker, [stale, current])
+    worker._lost.put({stale.token})
+    worker._stop_what_is_lost()
+    assert found.killed_for == "lost"
+    worker._bury(found)
+    assert reported(worker) == {}
+    assert worker._books._unreleased == [current]
+    assert worker._holdings.pairs() == [(current.message.id, current.token)]
+
+
+def test_the_new_claim_is_not_killed_for_the_old_one(worker: Worker) -> None:
+    stale, current = claimed_twice(worker)
+    old, new = dead_child(worker, [stale]), dead_child(worker, [current])
+    worker._lost.put({stale.token})
+    worker._stop_what_is_lost()
+    assert (old.killed_for, new.killed_for) == ("lost", None)
+
+
+def test_what_is_called_back_of_a_message_is_not_its_running_execution(worker: Worker) -> None:
+    stale, current = claimed_twice(worker)
+    found = dead_child(worker, [stale, current], (protocol.RETURNED, [current.token.int]))
+    worker._receive(found)
+    assert list(found.assigned) == [stale]
+    assert worker._books._unreleased == [current]
+
+
+def test_an_outcome_under_a_lost_claim_leaves_the_new_claim_to_be_renewed(worker: Worker) -> None:
+    stale, current = claimed_twice(worker)
+    store = Refusing(set(), "", held={current.token})
+    books = Books(store, OPTIONS, QueueSettings(), worker._holdings)  # type: ignore[arg-type]
+    books.report(stale, Success())
+    books.flush()
+    assert worker._holdings.pairs() == [(current.message.id, current.token)]
+    assert (books.figures.lost, books.figures.finished) == (1, 0)
+
+
 def test_what_is_taken_back_never_surrounds_what_has_begun() -> None:
     """Were it taken back one by one, the running thread could take one out in between."""
     before = sys.getswitchinterval()
@@ -133,7 +180,7 @@ def test_what_is_taken_back_never_surrounds_what_has_begun() -> None:
     try:
         for _ in range(300):
             inbox, taken, begun = protocol.Inbox(), [], []
-            given = [claim.message for claim in claims(30)]
+            given = [(claim.token.int, claim.message) for claim in claims(30)]
             inbox.put(given)
             start = threading.Barrier(2)
 
@@ -166,10 +213,11 @@ def test_a_child_that_cannot_be_started_is_tried_again_later(monkeypatch: pytest
 
 
 class Refusing:
-    """A store that refuses some messages' outcomes as PostgreSQL would, each time."""
+    """A store that refuses some messages' outcomes as PostgreSQL would, each time; all tokens hold, or those `held`."""
 
-    def __init__(self, refused: set[uuid.UUID], sqlstate: str) -> None:
+    def __init__(self, refused: set[uuid.UUID], sqlstate: str, held: set[uuid.UUID] | None = None) -> None:
         self.refused, self.sqlstate, self.settled = refused, sqlstate, dict[uuid.UUID, Any]()
+        self.held = held
 
     def settle(self, batch: list[Settlement]) -> dict[uuid.UUID, Settled]:
         for one in batch:
@@ -177,7 +225,9 @@ class Refusing:
             if one.message_id in self.refused and not ours:
                 raise DatabaseError("refused") from self.cause()
         self.settled |= {one.message_id: one.outcome for one in batch}
-        return {one.message_id: Settled.DONE for one in batch}
+        return {
+            one.token: Settled.DONE if self.held is None or one.token in self.held else Settled.LOST for one in batch
+        }
 
     def cause(self) -> Exception:
         error = Exception()

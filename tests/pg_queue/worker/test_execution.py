@@ -13,7 +13,7 @@ import pytest
 from django.db import connection, transaction
 
 from pg_queue import api
-from pg_queue.domain import Death, Message, MessageState, Retry, Success
+from pg_queue.domain import Claim, Death, Message, MessageState, Retry, Success
 from pg_queue.models import Worker
 from pg_queue.worker.execution import MESSAGE_CHARACTERS, TRACEBACK_CHARACTERS, backoff, failure_of, outcome_of
 from pg_queue.worker.holdings import Holdings
@@ -38,6 +38,10 @@ MESSAGE = Message(
     headers={},
     organization_id="",
 )
+
+
+def claim_of(message: Message) -> Claim:
+    return Claim(message=message, token=uuid.uuid4(), lease_until=message.run_after)
 
 
 def slow() -> Any:
@@ -173,20 +177,33 @@ def test_a_transaction_that_a_task_left_open_fails_it_and_touches_no_other(monke
 
 
 def test_frames_arrive_whole_whatever_the_pieces() -> None:
-    data = frame(["one", packed(MESSAGE)]) + frame("two") + frame("cut off")[:-1]
+    claim = claim_of(MESSAGE)
+    data = frame(["one", packed(claim)]) + frame("two") + frame("cut off")[:-1]
     frames = Frames()
     found = [value for at in range(len(data)) for value in frames.feed(data[at : at + 1])]
     assert [found[0][0], found[1]] == ["one", "two"]
-    assert unpacked(found[0][1]) == MESSAGE
+    assert unpacked(found[0][1]) == (claim.token.int, MESSAGE)
     assert len(found) == 2
 
 
 def test_a_claim_that_is_being_settled_is_not_taken_for_lost() -> None:
-    holdings, ids, token = Holdings(), [uuid.uuid4() for _ in range(3)], uuid.uuid4()
-    for message_id in ids:
-        holdings._tokens[message_id] = token
-    asked = holdings.pairs()
-    holdings.leaving([ids[0]])
-    holdings.drop([ids[1]])
-    assert holdings.lost(asked, set()) == {ids[2]}
-    assert holdings.lost(asked, {ids[2]}) == set()
+    holdings, claims = Holdings(), [claim_of(replace(MESSAGE, id=uuid.uuid4())) for _ in range(3)]
+    holdings.add(claims)
+    asked, tokens = holdings.pairs(), [claim.token for claim in claims]
+    assert asked == [(claim.message.id, claim.token) for claim in claims]
+    holdings.leaving([tokens[0]])
+    holdings.drop([tokens[1]])
+    assert holdings.lost(asked, set()) == {tokens[2]}
+    assert holdings.lost(asked, {tokens[2]}) == set()
+
+
+def test_of_two_claims_on_one_message_the_one_that_was_not_renewed_is_lost() -> None:
+    holdings, stale, current = Holdings(), claim_of(MESSAGE), claim_of(MESSAGE)
+    holdings.add([stale])
+    asked_before = holdings.pairs()
+    holdings.add([current])
+    assert holdings.lost(asked_before, set()) == {stale.token}
+    assert holdings.lost(holdings.pairs(), {current.token}) == {stale.token}
+    holdings.drop([stale.token])
+    assert holdings.pairs() == [(MESSAGE.id, current.token)]
+    assert len(holdings) == 1

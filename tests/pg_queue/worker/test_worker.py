@@ -145,6 +145,28 @@ def test_an_execution_whose_lease_was_lost_is_stopped_and_settles_nothing(
     assert queue.outcome(other).result == 2
 
 
+def test_a_worker_that_claims_again_what_it_has_lost_ends_the_old_execution_and_keeps_the_new_lease(
+    queue: ProcessQueue, tmp_path: Path, begun: Begun
+) -> None:
+    """As one does that was frozen past its lease: it claims before its renewal says what was lost."""
+    message_id = queue.add("test.hold", str(tmp_path))
+    queue.worker("--concurrency", "2", LEASE_SECONDS=4, RENEW_SECONDS=2)
+    old = begun(1)
+    queue.sql(  # what a reaper does with a lease that ran out
+        "UPDATE pg_queue_message SET claim_token = NULL, claimed_by = NULL, lease_until = NULL WHERE id = %s",
+        message_id,
+    )
+    new = begun(2)
+    until(lambda: is_gone(old), 60, "the old execution to be killed")
+    ((lease_until,),) = queue.sql("SELECT lease_until FROM pg_queue_message WHERE id = %s", message_id)
+    renewed = "SELECT 1 FROM pg_queue_message WHERE id = %s AND lease_until > %s"
+    until(lambda: queue.sql(renewed, message_id, lease_until), 60, "the new lease to be renewed")
+    assert not is_gone(new)
+    (tmp_path / "go").touch()
+    message = queue.outcome(message_id)
+    assert (message.state, message.attempts, message.result) == (MessageState.SUCCEEDED, 2, "attempt 2")
+
+
 def test_a_lost_database_connection_costs_no_outcome(queue: ProcessQueue, tmp_path: Path, begun: Begun) -> None:
     message_id = queue.add("test.hold", str(tmp_path))
     worker = queue.worker("--concurrency", "1", LEASE_SECONDS=30, RENEW_SECONDS=10, POLL_SECONDS=0.2)
