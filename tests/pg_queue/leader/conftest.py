@@ -7,10 +7,17 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from pg_queue.leader import Election
+from pg_queue.leader import Election, election
 from tests.processes import ProcessDatabase
 
 Candidate = Callable[..., Election]
+PATIENT = dict.fromkeys(("idle_session_timeout", "idle_in_transaction_session_timeout", "statement_timeout"), "60s")
+
+
+@pytest.fixture(autouse=True)
+def patient_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stalls for some seconds costs no leader of these tests its session."""
+    monkeypatch.setattr(election, "SESSION_SETTINGS", election.SESSION_SETTINGS | PATIENT)
 
 
 @pytest.fixture
@@ -19,12 +26,12 @@ def candidate(process_database: ProcessDatabase) -> Iterator[Candidate]:
     made: list[Election] = []
 
     def make(name: str = "test", **options: float) -> Election:
-        election = Election(
+        candidate = Election(
             name=name, connect=lambda: psycopg.connect(process_database.url, autocommit=True), **options
         )
-        made.append(election)
-        return election
+        made.append(candidate)
+        return candidate
 
     yield make
-    for election in made:
-        election.close()
+    for candidate in made:
+        candidate.close()

@@ -8,6 +8,7 @@ import pytest
 
 from pg_queue.leader import Leadership
 from scheduler.tick import Tick
+from tests.pg_queue.leader.conftest import patient_server  # noqa: F401  for these leaders too
 from tests.processes import ProcessDatabase
 from tests.scheduler.rows import Rows, lead
 
