@@ -9,6 +9,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.db import IntegrityError
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest
 
@@ -27,6 +28,11 @@ class OrganizationScheduleAdmin(OrganizationScope, ScheduleAdmin):
     """The scheduler's pages of schedules, with the organization as a choice."""
 
     list_filter = (*ScheduleAdmin.list_filter, OrganizationFilter)
+
+    def refusal_of(self, error: Any, row: Any) -> Any:
+        """As the scheduler's; a pipeline's schedule cannot take the name of another pipeline."""
+        taken = services.refusal(error, row.pipeline_name) if isinstance(error, IntegrityError) else None
+        return taken or super().refusal_of(error, row)
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Offers the organizations that the user may see."""

@@ -22,10 +22,10 @@ from backend.pipelines.models import (
     TimeZoneSummary,
 )
 from backend.pipelines.scope import OrganizationFilter, OrganizationScope
+from scheduler.admin import preview
 from scheduler.admin.forms import JsonField, SuggestingInput, task_names, zone_names
 from scheduler.admin.paginator import BoundedPaginator
 from scheduler.admin.presentation import badge, brief, instant, pretty
-from scheduler.admin.preview import of_schedule
 from scheduler.admin.readonly import ReadOnlyAdmin
 from scheduler.admin.refusal import RefusableForm, RefusalMixin
 from scheduler.api import PgPeriodicSchedule
@@ -160,7 +160,7 @@ class PipelineAdmin(OrganizationScope, RefusalMixin, admin.ModelAdmin):
         schedule = PgPeriodicSchedule.objects.filter(pk=row.pk).first() if row else None
         context["preview_url"] = reverse("admin:scheduler_preview")
         context["schedule"] = schedule
-        context["upcoming"] = of_schedule(schedule, SHOWN) if schedule else []
+        context |= preview.of_row(schedule, SHOWN)
         if row and request.user.has_perm("pipelines.view_pipelineexecution"):
             context["may_see_executions"] = True
             context["executions"] = [_shown(e) for e in row.executions.order_by("-started_at", "id")[:SHOWN]]
@@ -177,13 +177,13 @@ class PipelineAdmin(OrganizationScope, RefusalMixin, admin.ModelAdmin):
         self._switch(request, queryset, False)
 
     def _switch(self, request: HttpRequest, queryset: QuerySet[Any], active: bool) -> None:
-        rows = list(queryset.exclude(active=active))
-        verb = "Activated" if active else "Deactivated"
-        for row in rows:
+        def switch(row: Pipeline) -> None:
             row.active = active
             row.save()
-            self.log_change(request, row, verb)
-        self.message_user(request, f"{verb} {len(rows)} pipeline{'' if len(rows) == 1 else 's'}.")
+
+        verb = "Activated" if active else "Deactivated"
+        rows = queryset.exclude(active=active)
+        self.act_on_each(request, rows, switch, verb, lambda row: self.log_change(request, row, verb))
 
 
 def _shown(execution: PipelineExecution) -> dict[str, Any]:

@@ -66,18 +66,29 @@ def delete_schedule(pipeline_id: UUID) -> None:
 
 
 def check_schedule_change(schedule_id: UUID, changes: Mapping[str, Any]) -> None:
-    """Refuse a change, made on the schedule's side, after which it would not run its pipeline; any other passes.
+    """Refuse a change, made on the schedule's side, that would part it from its pipeline; any other passes.
 
-    `changes` by the choke points' names. A schedule that belongs to no pipeline may be changed at will.
+    Parted: it would not run the pipeline any more, or the pipeline could not follow it. `changes` by the choke points'
+    names. A schedule that belongs to no pipeline may be changed at will.
 
     Raises:
-        InvalidInput: field `task`, `args`, `kwargs` or `organization_id`.
+        InvalidInput: field `task`, `args`, `kwargs` or `organization_id`; `name` when another pipeline has it.
     """
     pipeline = _pipelines().filter(pk=schedule_id).first()
-    for field, expected in _identity(pipeline).items() if pipeline else ():
+    if pipeline is None:
+        return
+    for field, expected in _identity(pipeline).items():
         if field in changes and changes[field] != expected:
             words = f"{expected!r}, because the schedule is a pipeline's: edit the pipeline"
             raise InvalidInput(field=field, expected=words, got=changes[field])
+    # The database refuses it too; but where Beat fires the schedule, its own row would bear the name by then.
+    if "name" in changes and _is_taken(str(changes["name"]).strip(), pipeline):
+        raise name_taken(changes["name"])
+
+
+def _is_taken(name: str, pipeline: Pipeline) -> bool:
+    others = _pipelines().filter(organization_id=pipeline.organization_id, name=name).exclude(pk=pipeline.pk)
+    return bool(others.exists())
 
 
 def _identity(pipeline: Pipeline) -> dict[str, Any]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
+from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
-from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST
 
 from scheduler import api
@@ -23,13 +25,17 @@ from scheduler.admin.forms import PauseForm, ScheduleForm
 from scheduler.admin.paginator import BoundedPaginator
 from scheduler.admin.presentation import badge, instant, moment, note, outcome
 from scheduler.admin.refusal import RefusalMixin
-from scheduler.domain import ScheduleKind
-from scheduler.errors import InvalidInput, SchedulerError
+from scheduler.domain import Firer, ScheduleKind
+from scheduler.errors import ScheduleNotFound, SchedulerError
 from scheduler.models import PgPeriodicSchedule, ScheduleRun
 from scheduler.settings import scheduler_settings
 
 SHOWN = 10
 """How many coming and how many past runs the page of a schedule shows."""
+ORPHANED = (
+    "Celery Beat fires it, and its periodic task there is gone: nothing fires it any more. Delete the schedule here, "
+    "and create it anew if it is still wanted."
+)
 
 
 @admin.register(PgPeriodicSchedule)
@@ -54,7 +60,7 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = BoundedPaginator
-    actions = ("pause_selected", "resume_selected", "run_selected")
+    actions = ("pause_selected", "resume_selected", "run_selected", "delete_selected")
     readonly_fields = ("status", "last_run", "next_run", "created", "updated")
     _what = ("What", {"fields": ["pipeline_name", "organization_id", "task", "args", "kwargs"]})
     _when = ("When", {"fields": [("kind", "cron_string"), ("timezone", "dialect"), ("starts_at", "ends_at")]})
@@ -159,7 +165,8 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         """Adds the coming and the last runs, and what may be done."""
         row = kwargs.get("obj")
         context["preview_url"] = reverse(f"{self.admin_site.name}:scheduler_preview")
-        context["upcoming"] = preview.of_schedule(row, SHOWN) if row else []
+        is_typed = request.method == "POST" and request.POST.get("cron_string", "").strip()
+        context |= preview.of_form(request.POST, SHOWN) if is_typed else preview.of_row(row, SHOWN)
         if row is not None:
             context["last_runs"] = self._last_runs(row) if self._may_see_runs(request) else []
             context["may_see_runs"] = self._may_see_runs(request)
@@ -185,22 +192,32 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
 
     # What is written
 
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Through the choke points. Raises `InvalidInput`, which the form then shows."""
+    def refusal_of(self, error: SchedulerError | IntegrityError, row: Any) -> SchedulerError | None:
+        """As the mixin's; a schedule whose row in Beat is gone is there to be seen, but not to be changed."""
+        if isinstance(error, ScheduleNotFound) and row.firer == Firer.BEAT:
+            return SchedulerError(ORPHANED)
+        return super().refusal_of(error, row)
+
+    def write(self, obj: Any, form: Any, change: bool) -> None:
+        """Through the choke points."""
         if change:
             api.update_schedule(obj.pk, **form.arguments())
             return
         created = api.create_schedule(**form.arguments())
         obj.pk = created.pk
 
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        """As the admin's; a refusal leads back to the list."""
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except SchedulerError as error:
+            self.message_user(request, f"Not deleted. {error}", messages.ERROR)
+            return HttpResponseRedirect(reverse(f"{self.admin_site.name}:scheduler_pgperiodicschedule_changelist"))
+
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         """Through the choke point; the runs stay in the ledger."""
-        api.delete_schedule(obj.pk)
-
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Through the choke point, one by one."""
-        for pk in list(queryset.values_list("pk", flat=True)):
-            api.delete_schedule(pk)
+        with self.refusals(obj):
+            api.delete_schedule(obj.pk)
 
     # What can be done besides
 
@@ -225,31 +242,35 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         """Ask for a reason, then pause."""
         row = self._changeable(request, object_id)
         form = PauseForm(request.POST or None)
-        if request.method == "POST" and form.is_valid():
-            reason = form.cleaned_data["reason"]
-            api.pause_schedule(row.pk, reason=reason)
-            return self._done(request, row, f"Paused {row.pipeline_name}.", f"Paused: {reason or 'no reason given'}")
-        return self._ask_reason(request, form, [row], title=f"Pause {row.pipeline_name}")
+        if request.method != "POST" or not form.is_valid():
+            return self._ask_reason(request, form, [row], title=f"Pause {row}")
+        reason = form.cleaned_data["reason"]
+        try:
+            with self.refusals(row):
+                api.pause_schedule(row.pk, reason=reason)
+        except SchedulerError as error:
+            return self._refused(request, row, f"Not paused. {error}")
+        return self._done(request, row, f"Paused {row}.", _paused(reason))
 
     def resume_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Resume from the next occurrence on."""
         row = self._changeable(request, object_id)
         try:
-            api.resume_schedule(row.pk)
-        except InvalidInput as error:
-            self.message_user(request, f"Not resumed. {error}", messages.ERROR)
-            return HttpResponseRedirect(self._page(row))
-        return self._done(request, row, f"Resumed {row.pipeline_name}: it fires at its next occurrence.", "Resumed")
+            with self.refusals(row):
+                api.resume_schedule(row.pk)
+        except SchedulerError as error:
+            return self._refused(request, row, f"Not resumed. {error}")
+        return self._done(request, row, f"Resumed {row}: it fires at its next occurrence.", "Resumed")
 
     def run_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Enqueue a run now."""
         row = self._changeable(request, object_id)
         try:
-            run = api.run_schedule(row.pk)
+            with self.refusals(row):
+                run = api.run_schedule(row.pk)
         except SchedulerError as error:
-            self.message_user(request, f"Not started. {error}", messages.ERROR)
-            return HttpResponseRedirect(self._page(row))
-        return self._done(request, row, f"Started a run of {row.pipeline_name} now.", f"Run now: {run.id}")
+            return self._refused(request, row, f"Not started. {error}")
+        return self._done(request, row, f"Started a run of {row} now.", f"Run now: {run.id}")
 
     def _changeable(self, request: HttpRequest, object_id: str) -> PgPeriodicSchedule:
         row: PgPeriodicSchedule | None = self.get_object(request, unquote(object_id))
@@ -262,6 +283,10 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     def _done(self, request: HttpRequest, row: PgPeriodicSchedule, text: str, audit: str) -> HttpResponse:
         self.log_change(request, row, audit)
         self.message_user(request, text, messages.SUCCESS)
+        return HttpResponseRedirect(self._page(row))
+
+    def _refused(self, request: HttpRequest, row: PgPeriodicSchedule, text: str) -> HttpResponse:
+        self.message_user(request, text, messages.ERROR)
         return HttpResponseRedirect(self._page(row))
 
     def _page(self, row: PgPeriodicSchedule) -> str:
@@ -279,8 +304,8 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         form = PauseForm(request.POST if "confirmed" in request.POST else None)
         if form.is_valid():
             reason = form.cleaned_data["reason"]
-            audit = f"Paused: {reason or 'no reason given'}"
-            self._each(request, queryset, lambda row: api.pause_schedule(row.pk, reason=reason), "Paused", audit)
+            act = partial(api.pause_schedule, reason=reason)
+            self._change_each(request, queryset, act, "Paused", _paused(reason))
             return None
         rows = list(queryset[:SHOWN])
         return self._ask_reason(
@@ -296,30 +321,35 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.action(description="Resume selected schedules", permissions=["change"])
     def resume_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Resume each from its next occurrence on."""
-        self._each(request, queryset, lambda row: api.resume_schedule(row.pk), "Resumed", "Resumed")
+        self._change_each(request, queryset, api.resume_schedule, "Resumed", "Resumed")
 
     @admin.action(description="Run selected schedules now", permissions=["change"])
     def run_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """Enqueue a run of each."""
-        self._each(request, queryset, lambda row: api.run_schedule(row.pk), "Started a run of", "Run now")
+        self._change_each(request, queryset, api.run_schedule, "Started a run of", "Run now")
 
-    def _each(
+    @admin.action(description="Delete selected %(verbose_name_plural)s", permissions=["delete"])
+    def delete_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Ask as Django's does, then delete each through the choke point."""
+        if "post" not in request.POST:
+            return delete_selected(self, request, queryset)
+        self.act_on_each(
+            request,
+            queryset,
+            lambda row: api.delete_schedule(row.pk),
+            "Deleted",
+            lambda row: self.log_deletions(request, [row]),  # type: ignore[arg-type]
+        )
+        return None
+
+    def _change_each(
         self, request: HttpRequest, rows: QuerySet[Any], act: Callable[[Any], object], verb: str, audit: str
     ) -> None:
-        """Act on each row in a transaction of its own; say how many were touched, and which were refused and why."""
-        done, refused = 0, []
-        for row in rows.iterator(chunk_size=500):
-            try:
-                act(row)
-            except SchedulerError as error:
-                refused.append(f"{row.pipeline_name}: {error}")
-                continue
-            self.log_change(request, row, audit)
-            done += 1
-        text = ngettext(f"{verb} {done} schedule.", f"{verb} {done} schedules.", done)
-        self.message_user(request, text, messages.SUCCESS if done else messages.WARNING)
-        if refused:
-            self.message_user(request, f"{len(refused)} refused: {'; '.join(refused[:5])}", messages.ERROR)
+        self.act_on_each(request, rows, lambda row: act(row.pk), verb, lambda row: self.log_change(request, row, audit))
+
+
+def _paused(reason: str) -> str:
+    return f"Paused: {reason or 'no reason given'}"
 
 
 def _reason(row: PgPeriodicSchedule) -> str:

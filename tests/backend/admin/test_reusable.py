@@ -58,6 +58,8 @@ form = {
     "kind": "crontab", "cron_string": "0 3 * * *", "timezone": "UTC", "dialect": "unix", "enabled": "on",
     "queue": "default", "priority": "5", "firer": "pg",
 }
+refused = browser.post(f"{schedules}add/", {**form, "firer": "beat"})
+assert "django-celery-beat is not installed" in refused.content.decode()
 created = browser.post(f"{schedules}add/", form)
 assert created.status_code == 302, created.context["errors"]
 schedule = api.PgPeriodicSchedule.objects.get()

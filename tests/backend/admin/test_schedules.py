@@ -229,7 +229,7 @@ def test_bulk_actions_say_how_many_schedules_they_touched(browser, make_schedule
     assert "Started a run of 3 schedules." in text(bulk(browser, "run_selected", schedules))
     assert api.ScheduleRun.objects.filter(origin="manual").count() == 3
     deleted = bulk(browser, "delete_selected", schedules, post="yes")
-    assert "Successfully deleted 3 schedules." in text(deleted)
+    assert "Deleted 3 schedules." in text(deleted)
     assert not api.PgPeriodicSchedule.objects.exists()
 
 

@@ -291,3 +291,15 @@ def test_the_payload_reaches_the_queue_as_it_was_given(rest):
         9,
     )
     assert message.run_after <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize("firer", ["pg", "beat"])
+def test_a_pipelines_schedule_cannot_take_the_name_of_another_pipeline(rest, make_pipeline, settings, firer):
+    settings.SCHEDULER = {"DEFAULT_FIRER": firer}
+    make_pipeline(name="Taken")
+    ours = make_pipeline(name="Ours")
+    answer = rest.patch(f"{URL}{ours.pk}/", {"name": "Taken"}, format="json")
+    assert answer.status_code == 400
+    assert answer.json() == {"name": ["expected a name that no other pipeline of the organization has, got: 'Taken'"]}
+    assert not api.mirror_failures().exists()
+    assert rest.patch(f"{URL}{ours.pk}/", {"name": "Free"}, format="json").status_code == 200
