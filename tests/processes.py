@@ -290,15 +290,33 @@ def copied_database(url: str, template: str, name: str) -> Iterator[ProcessDatab
 @contextmanager
 def _database(url: str, name: str, *, template: str) -> Iterator[str]:
     create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-    drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
     with psycopg.connect(url, autocommit=True) as server:
-        server.execute(drop)
+        _drop_database(server, name)
         server.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
     try:
         yield name
     finally:
         with psycopg.connect(url, autocommit=True) as server:
-            server.execute(drop)
+            _drop_database(server, name)
+
+
+def _drop_database(server: psycopg.Connection[Any], name: str, within_seconds: float = 60) -> None:
+    """Drop a database with whoever is still connected.
+
+    FORCE fails where an autovacuum worker is, which no lesser role may terminate; a plain DROP asks it to leave.
+    """
+    drop = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
+    deadline = time.monotonic() + within_seconds
+    while True:
+        try:
+            server.execute(drop + sql.SQL(" WITH (FORCE)"))
+        except psycopg.errors.InsufficientPrivilege:
+            if time.monotonic() > deadline:
+                raise
+            with suppress(psycopg.errors.ObjectInUse):
+                server.execute(drop)
+        else:
+            return
 
 
 def _drop_leftovers(server: psycopg.Connection[Any]) -> None:
@@ -309,4 +327,4 @@ def _drop_leftovers(server: psycopg.Connection[Any]) -> None:
     for (name,) in rows:
         owner = re.match(rf"{PREFIX}(\d+)_", name)
         if owner and not psutil.pid_exists(int(owner[1])):
-            server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+            _drop_database(server, name)
