@@ -1,20 +1,24 @@
 """Which row of a schedule is the primary one, held until the transaction ends.
 
 While PG fires a schedule its PG row is; while Beat fires it, Beat's row is, and the PG row is a mirror that may be
-missing, locked or unreadable. Then Beat's row alone must be enough, unless PG might own the schedule: a change that
-only reached Beat's disabled row would be a lost one.
+missing, stale, locked or unreadable. So what Beat's row says counts, and the mirror adds what that cannot say: the row
+that was to be written last where the write was lost, else the one that is there. Beat's row alone must be enough,
+unless PG might own the schedule: a change that only reached Beat's disabled row would be a lost one.
 """
 
 from __future__ import annotations
 
+import copy
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from scheduler import beat
-from scheduler.beat import mirror, rows
+from scheduler import beat, clock, grid
+from scheduler.beat import mirror, reading, rows
 from scheduler.domain import Firer
-from scheduler.errors import ScheduleNotFound
+from scheduler.errors import InvalidInput, ScheduleNotFound
 from scheduler.models import PgPeriodicSchedule
 from scheduler.querysets import ScheduleQuerySet
 from scheduler.settings import scheduler_settings
@@ -22,13 +26,15 @@ from scheduler.settings import scheduler_settings
 if TYPE_CHECKING:
     from django_celery_beat.models import PeriodicTask
 
+_WHEN = ("kind", "cron_string", "timezone", "dialect", "starts_at", "ends_at")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """A schedule whose primary row this transaction holds."""
 
     row: PgPeriodicSchedule
-    """As stored; where the mirror is missing, as it was to be stored or as Beat's row tells."""
+    """As stored; while Beat fires it, as Beat's row tells, and the mirror where that tells nothing."""
     mirror_error: Exception | None = None
     """Why the mirror could not be read; None: it could, or there is none."""
 
@@ -47,39 +53,69 @@ def hold(schedule_id: UUID, *, is_orphan_enough: bool = False) -> Held:
         row, error = _read(schedule_id)
         if row is not None and row.firer == Firer.PG:
             held = _rows(schedule_id).select_for_update().filter(firer=Firer.PG.value).first()
+            if held is not None:
+                return Held(row=held)
         else:
             held = _hold_beats(schedule_id, row, error)
             if held is None and is_orphan_enough:
                 held = row
             if held is None:
                 raise ScheduleNotFound(schedule_id)
-        if held is not None and (row is None or held.firer == row.firer):
-            return Held(row=held, mirror_error=error)
+            if held.firer == Firer.BEAT:
+                return Held(row=held, mirror_error=error)
 
 
 def _hold_beats(
     schedule_id: UUID, row: PgPeriodicSchedule | None, error: Exception | None
 ) -> PgPeriodicSchedule | None:
-    """The schedule as it is once Beat's row is held; None: there is no such row."""
+    """The schedule as it is once Beat's row is held; None: there is no such row. PG's own row where PG fires it now."""
     if row is not None:
         beat.require()
     task = rows.lock(row.beat_name if row else str(schedule_id)) if beat.is_installed() else None
     if error is not None:
         if task is None or not (task.enabled or rows.is_paused_by_us(task)):
             raise error
-        return _restore(schedule_id, task)
+        return _as_beat_says(schedule_id, task, None)
     if task is None:
         return None
     current, _ = _read(schedule_id)  # again: whoever held Beat's row before may have changed the mirror
-    return current or _restore(schedule_id, task)
+    if current is not None and current.firer != Firer.BEAT:
+        return current
+    return _as_beat_says(schedule_id, task, current)
 
 
-def _restore(schedule_id: UUID, task: PeriodicTask) -> PgPeriodicSchedule:
-    remembered, _ = mirror.read(lambda: mirror.intended(schedule_id))
-    restored = remembered or rows.rebuild(task)
-    restored.pipeline_id = schedule_id
-    restored.enabled = task.enabled
-    return restored
+def _as_beat_says(schedule_id: UUID, task: PeriodicTask, mirrored: PgPeriodicSchedule | None) -> PgPeriodicSchedule:
+    lost, _ = mirror.read(lambda: mirror.intended(schedule_id))
+    row = lost or mirrored or reading.rebuild(task)
+    row.pipeline_id = schedule_id
+    before = copy.copy(row)
+    reading.follow(row, task)
+    with suppress(InvalidInput):  # what is stored means nothing: it stands where it stood until it is edited
+        _place(row, before, task)
+    return row
+
+
+def _place(row: PgPeriodicSchedule, before: PgPeriodicSchedule, task: PeriodicTask) -> None:
+    """Where the row stands among its occurrences, and since when it is paused, where Beat's row was changed elsewhere.
+
+    Raises:
+        InvalidInput: the row cannot be evaluated.
+    """
+    now = clock.now(scheduler_settings().database)
+    is_moved = any(getattr(row, name) != getattr(before, name) for name in _WHEN)
+    if row.enabled and (is_moved or not before.enabled):
+        row.paused_at, row.pause_note = None, ""
+        row.next_run_at = grid.first_run_at(row, task.last_run_at or now)
+    elif before.enabled and not row.enabled:
+        row.paused_at = _latest(task, now)
+        row.next_run_at = (grid.first_run_at if is_moved else grid.next_run_at)(row, row.paused_at)
+    elif is_moved:
+        row.next_run_at = grid.first_run_at(row, row.paused_at or now)
+
+
+def _latest(task: PeriodicTask, now: datetime) -> datetime:
+    """The last sign that Beat's row was in force: it was not disabled before that."""
+    return min(now, max((at for at in (task.date_changed, task.last_run_at) if at is not None), default=now))
 
 
 def _read(schedule_id: UUID) -> tuple[PgPeriodicSchedule | None, Exception | None]:

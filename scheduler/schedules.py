@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
@@ -102,7 +102,7 @@ def update_schedule(schedule_id: uuid.UUID | str, **changes: Any) -> PgPeriodicS
         ScheduleNotFound: no schedule has this id.
     """
     cleaned = validation.clean(changes)
-    return _change(schedule_id, "update", lambda row, now: transitions.edit(row, cleaned, now))
+    return _change(schedule_id, "update", lambda row, now: transitions.edit(row, cleaned, now), given=cleaned.keys())
 
 
 def pause_schedule(schedule_id: uuid.UUID | str, *, reason: str = "") -> PgPeriodicSchedule:
@@ -197,7 +197,8 @@ def mirror_failures() -> MirrorFailureQuerySet:
     return MirrorFailure.objects.using(_alias()).unrepaired()
 
 
-def _change(schedule_id: uuid.UUID | str, path: str, change: Change) -> PgPeriodicSchedule:
+def _change(schedule_id: uuid.UUID | str, path: str, change: Change, given: Collection[str] = ()) -> PgPeriodicSchedule:
+    """`given` names the fields that the change sets."""
     identity = _identify(schedule_id)
     with _transaction():
         held = ownership.hold(identity)
@@ -207,7 +208,7 @@ def _change(schedule_id: uuid.UUID | str, path: str, change: Change) -> PgPeriod
         row.updated_at = now
         if row.firer == Firer.BEAT:
             restarts = row.enabled and not (before.enabled and transitions.is_same_cadence(row, before))
-            rows.write(row, anchor=grid.beat_anchor(row, now) if restarts else None)
+            rows.write(row, anchor=grid.beat_anchor(row, now) if restarts else None, given=given)
             mirror.write(_subject(row, path), row, left_out, held.mirror_error)
         else:
             row.save(using=_alias(), force_update=True)

@@ -4,7 +4,8 @@ dcb is optional. Its modules are imported inside functions, after `is_installed`
 schedules are fired by PG only.
 
 - `expressions`: which of our expressions Celery's crontab can hold, and how it is spelt there;
-- `rows`: Beat's `PeriodicTask` of a schedule;
+- `rows`: Beat's `PeriodicTask` of a schedule, written;
+- `reading`: what that row says of the schedule;
 - `mirror`: the best-effort write of our row while Beat is the firer;
 - `trigger`: the database's own guard of Beat's rows.
 

@@ -1,4 +1,4 @@
-"""How Celery Beat spells a schedule's expression; None where it cannot say the same.
+"""How Celery Beat spells a schedule's expression, None where it cannot say the same; and what its spelling means here.
 
 A crontab is compared by what it names, not by its text: where Celery reads our text and names the same, the text is
 kept; otherwise each field is written out as a list of numbers. What Beat cannot hold:
@@ -78,6 +78,35 @@ def beat_interval(expression: str) -> BeatInterval | None:
     return BeatInterval(every=microseconds, period="microseconds") if microseconds <= _LARGEST_INTEGER else None
 
 
+def is_same_crontab(first: BeatCrontab, second: BeatCrontab) -> bool:
+    """Whether Celery reads the same times from both, however they are spelt.
+
+    Raises:
+        InvalidInput: it reads nothing from one of them.
+    """
+    return _times(celery_grammar.parse(crontab_text(first))) == _times(celery_grammar.parse(crontab_text(second)))
+
+
+def crontab_text(crontab: BeatCrontab) -> str:
+    """The columns as one folded expression; dcb's may hold spaces."""
+    columns = (crontab.minute, crontab.hour, crontab.day_of_month, crontab.month_of_year, crontab.day_of_week)
+    return fields.fold(" ".join(column.replace(" ", "") for column in columns))
+
+
+def interval_text(interval: BeatInterval) -> str:
+    """The interval as an ISO 8601 duration.
+
+    Raises:
+        InvalidInput: field `expression`: no schedule here can hold it, such as one of half a second.
+    """
+    if interval.period == "microseconds":
+        text = f"PT{interval.every // 1_000_000}.{interval.every % 1_000_000:06}".rstrip("0").rstrip(".") + "S"
+    else:
+        text = f"P{'' if interval.period == 'days' else 'T'}{interval.every}{interval.period[0].upper()}"
+    period(text)
+    return text
+
+
 def _both_days(days: DayRule) -> tuple[int, int] | None:
     """Masks of the days of the month and of the week that must both match; None where no two masks say the same."""
     if days.is_last_day_named or days.weekdays_of_month:
@@ -94,8 +123,11 @@ def _is_read_alike(folded: str, pattern: WallPattern, days: tuple[int, int]) -> 
         theirs = celery_grammar.parse(folded)
     except InvalidInput:
         return False
-    ours = (pattern.minutes, pattern.hours, pattern.days.months, *days)
-    return ours == (theirs.minutes, theirs.hours, theirs.days.months, theirs.days.month_days, theirs.days.weekdays)
+    return (pattern.minutes, pattern.hours, pattern.days.months, *days) == _times(theirs)
+
+
+def _times(read: WallPattern) -> tuple[int, ...]:
+    return read.minutes, read.hours, read.days.months, read.days.month_days, read.days.weekdays
 
 
 def _fits(texts: list[str]) -> bool:

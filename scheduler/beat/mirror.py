@@ -10,7 +10,8 @@ Beat's row is the primary one (invariant 7). A failure here is logged with the s
 - under SERIALIZABLE the savepoint could still doom the commit, so there the mirror is written after it.
 
 What remains is a connection that breaks: then the caller's transaction is gone with Beat's row in it, and the caller
-hears of it. The next change that is mirrored marks the failures before it as repaired.
+hears of it. The next change that is mirrored marks the failures before it as repaired: it begins with what was to be
+written (`intended`) and what Beat's row says since (`scheduler.ownership`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from scheduler.statements import statements
 
 EVENT_MIRROR_FAILED = "mirror.failed"
 EVENT_FAILURE_LOST = "mirror.failure_not_recorded"
+EVENT_STRETCH_LOST = "mirror.stretch_not_recorded"
 WAIT_SECONDS = 2
 """How long a mirror write waits for a lock; a statement of it may take twice as long."""
 
@@ -59,9 +61,10 @@ def write(
     """Write the mirror row whole, new or not, with the ledger row of what the change left out. Never raises.
 
     `seen` is the error with which the mirror could not even be read: it is recorded and nothing is tried. A row whose
-    organization is not known (rebuilt from Beat's) is not written: a failure says so.
+    organization is not known (rebuilt from Beat's) is not written: a failure says so. The ledger row is kept also where
+    the mirror row cannot be: nothing would find it again.
     """
-    _attempt(subject, row, lambda: _write(row, left_out), seen)
+    _attempt(subject, row, lambda: _write(row, left_out), seen, left_out)
 
 
 def erase(subject: Subject, seen: Exception | None = None) -> None:
@@ -91,42 +94,65 @@ def record(subject: Subject, row: PgPeriodicSchedule | None, error: Exception) -
 
 
 def intended(schedule_id: UUID) -> PgPeriodicSchedule | None:
-    """The mirror row that was to be written last and is missing since; None: no failure remembers one."""
+    """The mirror row that was to be written last and was not; None: no failure remembers one."""
     failures = MirrorFailure.objects.using(_alias()).of_schedule(schedule_id).unrepaired()
     kept = failures.values_list("intended", flat=True).first()
     if not kept:
         return None
     restored = next(iter(serializers.deserialize("python", [kept]))).object
-    return restored if isinstance(restored, PgPeriodicSchedule) else None
+    if not isinstance(restored, PgPeriodicSchedule):
+        return None
+    restored._state.adding = False  # else saving it would insert, also where a stale row is there to update
+    return restored
 
 
 def _attempt(
-    subject: Subject, row: PgPeriodicSchedule | None, action: Callable[[], None], seen: Exception | None
+    subject: Subject,
+    row: PgPeriodicSchedule | None,
+    action: Callable[[], None],
+    seen: Exception | None,
+    left_out: ScheduleRun | None = None,
 ) -> None:
     if seen is not None:
         record(subject, row, seen)
+        _keep_left_out(subject, left_out)
     elif _is_serializable():
-        transaction.on_commit(lambda: _try(subject, row, action), using=_alias(), robust=True)
+        transaction.on_commit(lambda: _try(subject, row, action, left_out), using=_alias(), robust=True)
     else:
-        _try(subject, row, action)
+        _try(subject, row, action, left_out)
 
 
-def _try(subject: Subject, row: PgPeriodicSchedule | None, action: Callable[[], None]) -> None:
+def _try(
+    subject: Subject, row: PgPeriodicSchedule | None, action: Callable[[], None], left_out: ScheduleRun | None
+) -> None:
     try:
         with _bounded():
             action()
             _check_deferred()
     except Exception as error:  # noqa: BLE001  best effort: nothing that happens here may reach Beat's write
         record(subject, row, error)
+        _keep_left_out(subject, left_out)
 
 
 def _write(row: PgPeriodicSchedule, left_out: ScheduleRun | None) -> None:
     if not row.organization_id:
         raise LookupError("the mirror row is missing, and its organization is not known")
     row.save(using=_alias())
+    _insert(left_out)
+    _mark_repaired(row.pipeline_id)
+
+
+def _keep_left_out(subject: Subject, left_out: ScheduleRun | None) -> None:
+    try:
+        with _bounded():
+            _insert(left_out)
+    except Exception:
+        _logger.exception("%s schedule_id=%s path=%s", EVENT_STRETCH_LOST, subject.schedule_id, subject.path)
+
+
+def _insert(left_out: ScheduleRun | None) -> None:
     if left_out is not None:
         ScheduleRun.objects.using(_alias()).bulk_create([left_out], ignore_conflicts=True)
-    _mark_repaired(row.pipeline_id)
 
 
 def _erase(schedule_id: UUID) -> None:

@@ -1,4 +1,4 @@
-"""Beat's `PeriodicTask` of a schedule: found by name, written whole, announced to Beat.
+"""Beat's `PeriodicTask` of a schedule: found by name, written, announced to Beat.
 
 All of it joins the caller's transaction on the scheduler's own database. Rows are saved as models, so that the
 project's own receivers see them, but with `no_changes` set: dcb would stamp `PeriodicTasks.last_update` from this
@@ -8,6 +8,7 @@ process's clock, which may lie behind the last stamp, and Beat would then not se
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from django.db import connections
 
 from scheduler import beat, recurrence
 from scheduler.beat.expressions import BeatCrontab, BeatInterval, beat_crontab, beat_interval
-from scheduler.domain import CronDialect, Firer, ScheduleKind
+from scheduler.domain import Firer, ScheduleKind
 from scheduler.errors import InvalidInput
 from scheduler.models import PgPeriodicSchedule
 from scheduler.settings import scheduler_settings
@@ -26,11 +27,9 @@ if TYPE_CHECKING:
     from django_celery_beat.models import PeriodicTask
 
 _PAUSED_MARK = "downbeat-paused"
-_COLUMNS = (
-    *("task", "args", "kwargs", "queue", "priority", "start_time", "expires"),
-    *("description", "enabled", "headers", "date_changed"),
-)
 _KINDS = ("crontab", "interval", "solar", "clocked")
+_CADENCE = frozenset({"kind", "expression", "timezone", "dialect"})
+"""The fields of a schedule that together say when it occurs."""
 
 
 def express(row: PgPeriodicSchedule) -> BeatCrontab | BeatInterval | None:
@@ -66,13 +65,18 @@ def lock(name: str) -> PeriodicTask | None:
     return found
 
 
-def write(row: PgPeriodicSchedule, *, anchor: datetime | None) -> None:
+def write(row: PgPeriodicSchedule, *, anchor: datetime | None, given: Collection[str] | None = None) -> None:
     """Make Beat's row say what `row` says, and have Beat see it; made where it is missing.
 
-    `anchor` is the `last_run_at` from which Beat goes on; None: from where it is. Raises `InvalidInput` where Beat
-    cannot hold the expression.
+    `given` names the fields, as `create_schedule` does, that were set here: only those are written, and whether it is
+    enabled; the rest stays as it is spelt there. None: everything. `anchor` is the `last_run_at` from which Beat goes
+    on; None: from where it is.
+
+    Raises:
+        InvalidInput: field `expression`: it is to be written, and Beat cannot hold it.
     """
-    _save(row, require_expressible(row), anchor)
+    is_cadence_given = given is None or not _CADENCE.isdisjoint(given)
+    _save(row, given, require_expressible(row) if is_cadence_given else None, anchor)
 
 
 def keep_disabled(row: PgPeriodicSchedule) -> None:
@@ -87,7 +91,7 @@ def keep_disabled(row: PgPeriodicSchedule) -> None:
     if expressed is None:
         remove(row.beat_name)
     else:
-        _save(row, expressed, None)
+        _save(row, None, expressed, None)
 
 
 def _means_something(row: PgPeriodicSchedule) -> bool:
@@ -116,75 +120,60 @@ def is_paused_by_us(task: PeriodicTask) -> bool:
     return bool(_headers(task).get(_PAUSED_MARK))
 
 
-def rebuild(task: PeriodicTask) -> PgPeriodicSchedule:
-    """A schedule made from Beat's row alone, not stored: its organization is unknown, which is said by ''."""
-    row = PgPeriodicSchedule(
-        beat_name=task.name,
-        organization_id="",
-        pipeline_name=task.description or task.name,
-        task=task.task,
-        args=json.loads(task.args or "[]"),
-        kwargs=json.loads(task.kwargs or "{}"),
-        queue=task.queue or "default",
-        priority=min(max(task.priority or 5, 1), 10),
-        firer=Firer.BEAT.value,
-        enabled=task.enabled,
-        starts_at=task.start_time,
-        ends_at=task.expires,
-        dialect=CronDialect.CELERY.value,
-        timezone="UTC",
-        pause_note="",
-        quarantine_error="",
-        created_at=task.date_changed,
-    )
-    _read_cadence(row, task)
-    return row
-
-
-def _read_cadence(row: PgPeriodicSchedule, task: PeriodicTask) -> None:
-    if task.interval is not None:
-        row.kind = ScheduleKind.INTERVAL.value
-        row.interval_seconds = float(task.interval.schedule.seconds)
-        row.cron_string = f"PT{row.interval_seconds:.3f}".rstrip("0").rstrip(".") + "S"
-    elif task.crontab is not None:
-        columns = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
-        row.kind, row.timezone = ScheduleKind.CRONTAB.value, str(task.crontab.timezone)
-        row.cron_string = " ".join(getattr(task.crontab, column).replace(" ", "") for column in columns)
-    else:
-        raise InvalidInput(field="kind", expected="a crontab or an interval in Beat's row", got=str(task.name))
-
-
-def _save(row: PgPeriodicSchedule, expressed: BeatCrontab | BeatInterval, anchor: datetime | None) -> None:
+def _save(
+    row: PgPeriodicSchedule,
+    given: Collection[str] | None,
+    expressed: BeatCrontab | BeatInterval | None,
+    anchor: datetime | None,
+) -> None:
     from django_celery_beat.models import PeriodicTask
 
     existing = lock(row.beat_name)
     task = existing or PeriodicTask(name=row.beat_name)
     was_enabled = existing is not None and existing.enabled
-    _fill(task, row, expressed)
-    written = [*_COLUMNS, *_KINDS]
-    if anchor is not None and task.enabled:
-        task.last_run_at = anchor
-        written.append("last_run_at")
+    columns = _columns(row, given) | _switch(row, task) | (_cadence(row, expressed) if expressed else {})
+    if anchor is not None and columns["enabled"]:
+        columns["last_run_at"] = anchor
+    for column, value in columns.items():
+        setattr(task, column, value)
     task.no_changes = True
-    task.save(using=_alias(), update_fields=written if existing else None)
+    task.save(using=_alias(), update_fields=[*columns, "date_changed"] if existing else None)
     if task.enabled or was_enabled:
         _announce()
 
 
-def _fill(task: PeriodicTask, row: PgPeriodicSchedule, expressed: BeatCrontab | BeatInterval) -> None:
+def _columns(row: PgPeriodicSchedule, given: Collection[str] | None) -> dict[str, Any]:
+    """dcb's columns of the fields that are given, by name, but for when it occurs and whether it is enabled."""
+    by_field: dict[str, dict[str, Any]] = {
+        "name": {"description": row.pipeline_name},
+        "task": {"task": row.task},
+        "args": {"args": json.dumps(row.args)},
+        "kwargs": {"kwargs": json.dumps(row.kwargs)},
+        "queue": {"queue": row.queue},
+        "priority": {"priority": row.priority},
+        "starts_at": {"start_time": row.starts_at},
+        "ends_at": {"expires": row.ends_at},
+    }
+    return {
+        column: value
+        for field, columns in by_field.items()
+        if given is None or field in given
+        for column, value in columns.items()
+    }
+
+
+def _switch(row: PgPeriodicSchedule, task: PeriodicTask) -> dict[str, Any]:
     is_beats = row.firer == Firer.BEAT
-    task.task, task.queue, task.priority = row.task, row.queue, row.priority
-    task.args, task.kwargs = json.dumps(row.args), json.dumps(row.kwargs)
-    task.start_time, task.expires = row.starts_at, row.ends_at
-    task.description = row.pipeline_name
-    task.enabled = row.enabled and is_beats
-    task.headers = _mark(task, is_paused=is_beats and not row.enabled)
-    for kind in _KINDS:
-        setattr(task, kind, None)
+    return {"enabled": row.enabled and is_beats, "headers": _mark(task, is_paused=is_beats and not row.enabled)}
+
+
+def _cadence(row: PgPeriodicSchedule, expressed: BeatCrontab | BeatInterval) -> dict[str, Any]:
+    columns: dict[str, Any] = {**dict.fromkeys(_KINDS), "one_off": False}
     if isinstance(expressed, BeatInterval):
-        task.interval_id = _shared_row("IntervalSchedule", asdict(expressed))
+        kind, shared = "interval", _shared_row("IntervalSchedule", asdict(expressed))
     else:
-        task.crontab_id = _shared_row("CrontabSchedule", {**asdict(expressed), "timezone": row.timezone})
+        kind, shared = "crontab", _shared_row("CrontabSchedule", {**asdict(expressed), "timezone": row.timezone})
+    return columns | {kind: shared}
 
 
 def _headers(task: PeriodicTask) -> dict[str, Any]:
@@ -200,8 +189,8 @@ def _mark(task: PeriodicTask, *, is_paused: bool) -> str:
     return json.dumps({**headers, _PAUSED_MARK: True} if is_paused else headers)
 
 
-def _shared_row(model_name: str, columns: dict[str, Any]) -> int:
-    """The id of dcb's row of this cadence, the oldest where there are several; made where there is none.
+def _shared_row(model_name: str, columns: dict[str, Any]) -> Any:
+    """dcb's row of this cadence, the oldest where there are several; made where there is none.
 
     Such rows are shared by many tasks: they are never edited, and never deleted here (a task of another transaction may
     just be taking it).
@@ -209,14 +198,14 @@ def _shared_row(model_name: str, columns: dict[str, Any]) -> int:
     from django_celery_beat import models
 
     rows = getattr(models, model_name).objects.using(_alias())
-    found = rows.filter(**columns).order_by("pk").values_list("pk", flat=True)
+    found = rows.filter(**columns).order_by("pk")
     if (existing := found.first()) is not None:
-        return int(existing)
+        return existing
     with connections[_alias()].cursor() as cursor:
         cursor.execute(statements("beat_rows")["lock_cadence"], {"cadence": f"{model_name} {columns}"})
     if (existing := found.first()) is not None:
-        return int(existing)
-    return int(rows.bulk_create([rows.model(**columns)])[0].pk)  # bulk_create: without dcb's own stamp of a change
+        return existing
+    return rows.bulk_create([rows.model(**columns)])[0]  # bulk_create: without dcb's own stamp of a change
 
 
 def _announce() -> None:

@@ -77,10 +77,11 @@ class ScheduleSerializer(StrictSerializer):
 
     def update(self, instance: PgPeriodicSchedule, validated_data: dict[str, Any]) -> PgPeriodicSchedule:
         """Change what differs through the choke point. Raises `InvalidInput`, also where it would lose its pipeline."""
+        is_mirror = instance.firer == Firer.BEAT and self.partial  # may be stale: Beat's row may say something else
         changes = {
             ARGUMENT.get(column, column): value
             for column, value in validated_data.items()
-            if value != getattr(instance, column)
+            if is_mirror or value != getattr(instance, column)
         }
         services.check_schedule_change(instance.pk, changes)
         return api.update_schedule(instance.pk, **changes) if changes else instance

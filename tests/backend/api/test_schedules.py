@@ -6,6 +6,7 @@ import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django_celery_beat.models import PeriodicTask
 
 from pg_queue import api as queue
 from scheduler import api
@@ -303,3 +304,12 @@ def test_a_pipelines_schedule_cannot_take_the_name_of_another_pipeline(rest, mak
     assert answer.json() == {"name": ["expected a name that no other pipeline of the organization has, got: 'Taken'"]}
     assert not api.mirror_failures().exists()
     assert rest.patch(f"{URL}{ours.pk}/", {"name": "Free"}, format="json").status_code == 200
+
+
+def test_a_change_is_compared_with_what_beat_does_and_not_with_a_mirror_that_missed_it(rest):
+    schedule = api.create_schedule(**BODY, firer="beat")
+    PeriodicTask.objects.filter(name=str(schedule.pk)).update(enabled=False, args="[1]")
+    changed = rest.patch(f"{URL}{schedule.pk}/", {"enabled": True, "args": []}, format="json")
+    assert (changed.status_code, changed.json()["enabled"], changed.json()["args"]) == (200, True, [])
+    task = PeriodicTask.objects.get(name=str(schedule.pk))
+    assert (task.enabled, task.args) == (True, "[]")

@@ -1,0 +1,156 @@
+"""What Beat's `PeriodicTask` says of a schedule, in our words.
+
+While Beat fires a schedule its row is the primary one, and people also edit it in dcb's own admin: what it says counts,
+what our row says is only its mirror. Where both mean the same, our spelling is kept, which is richer (macros, names,
+the `unix` dialect). What a schedule here cannot hold (a clocked or solar time, half a second, arguments that are no
+JSON, notes of many lines where our name would be) is not read: it stays as it is on both sides until it is edited here.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+from scheduler import recurrence
+from scheduler.beat.expressions import (
+    BeatCrontab,
+    BeatInterval,
+    beat_crontab,
+    crontab_text,
+    interval_text,
+    is_same_crontab,
+)
+from scheduler.domain import CronDialect, Firer, ScheduleKind
+from scheduler.errors import InvalidInput
+from scheduler.models import PgPeriodicSchedule
+
+if TYPE_CHECKING:
+    from django_celery_beat.models import PeriodicTask
+
+_JSON = {"args": list, "kwargs": dict}
+_CRONTAB = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+_LONGEST_NAME = 255
+
+
+def follow(row: PgPeriodicSchedule, task: PeriodicTask) -> None:
+    """Set on the row what Beat's row says otherwise, in meaning, and whether that is enabled.
+
+    Nothing is stored. `next_run_at` and the marks of a pause are left to the caller.
+    """
+    for column, said in (_read(task) | _read_cadence_unless_same(row, task)).items():
+        if not _is_same(getattr(row, column), said):
+            setattr(row, column, said)
+
+
+def rebuild(task: PeriodicTask) -> PgPeriodicSchedule:
+    """A schedule made from Beat's row alone, not stored: its organization is unknown, which is said by ''.
+
+    Raises:
+        InvalidInput: field `kind` or `expression`: Beat's row is due at times that no schedule here can hold.
+    """
+    row = PgPeriodicSchedule(
+        beat_name=task.name,
+        organization_id="",
+        pipeline_name=task.name,
+        firer=Firer.BEAT.value,
+        dialect=CronDialect.CELERY.value,
+        timezone="UTC",
+        pause_note="",
+        quarantine_error="",
+        created_at=task.date_changed,
+    )
+    for column, said in (_read(task) | _read_cadence(task)).items():
+        setattr(row, column, said)
+    return row
+
+
+def _read(task: PeriodicTask) -> dict[str, Any]:
+    """Columns of a schedule, but for its cadence."""
+    said = {
+        "task": task.task,
+        "queue": task.queue or "default",
+        "priority": 5 if task.priority is None else min(max(task.priority, 1), 10),
+        "enabled": task.enabled,
+        "starts_at": task.start_time,
+        "ends_at": task.expires,
+    }
+    return said | _read_payload(task) | _read_name(task)
+
+
+def _read_payload(task: PeriodicTask) -> dict[str, Any]:
+    read: dict[str, Any] = {}
+    for column, form in _JSON.items():
+        try:
+            value = json.loads(getattr(task, column) or json.dumps(form()))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, form):
+            read[column] = value
+    return read
+
+
+def _read_name(task: PeriodicTask) -> dict[str, Any]:
+    name = (task.description or "").strip()
+    is_name = 0 < len(name) <= _LONGEST_NAME and all(unicodedata.category(character) != "Cc" for character in name)
+    return {"pipeline_name": name} if is_name else {}
+
+
+def _read_cadence(task: PeriodicTask) -> dict[str, Any]:
+    """Raises `InvalidInput` for what no schedule here can hold."""
+    if task.interval is not None:
+        text = interval_text(BeatInterval(every=task.interval.every, period=task.interval.period))
+        return {
+            "kind": ScheduleKind.INTERVAL.value,
+            "cron_string": text,
+            "interval_seconds": recurrence.interval_seconds(text),
+        }
+    if task.crontab is None:
+        raise InvalidInput(field="kind", expected="a crontab or an interval in Beat's row", got=str(task.name))
+    cadence = {
+        "kind": ScheduleKind.CRONTAB.value,
+        "cron_string": crontab_text(_crontab(task)),
+        "timezone": str(task.crontab.timezone),
+        "dialect": CronDialect.CELERY.value,
+    }
+    recurrence.validate(
+        kind=cadence["kind"],
+        expression=cadence["cron_string"],
+        timezone=cadence["timezone"],
+        dialect=cadence["dialect"],
+    )
+    return cadence | {"interval_seconds": None}
+
+
+def _read_cadence_unless_same(row: PgPeriodicSchedule, task: PeriodicTask) -> dict[str, Any]:
+    try:
+        said = _read_cadence(task)
+    except InvalidInput:
+        return {}
+    if not _is_same_cadence(row, said, task):
+        return said
+    return {"timezone": said["timezone"]} if row.kind == ScheduleKind.CRONTAB else {}
+
+
+def _is_same_cadence(row: PgPeriodicSchedule, said: dict[str, Any], task: PeriodicTask) -> bool:
+    """Whether both occur together, but for the time zone."""
+    if row.kind != said["kind"]:
+        return False
+    try:
+        if row.kind == ScheduleKind.INTERVAL:
+            return recurrence.period(row.cron_string) == recurrence.period(said["cron_string"])
+        ours = beat_crontab(row.cron_string, row.dialect)
+        return ours is not None and is_same_crontab(ours, _crontab(task))
+    except InvalidInput:  # ours means nothing
+        return False
+
+
+def _crontab(task: PeriodicTask) -> BeatCrontab:
+    return BeatCrontab(**{column: getattr(task.crontab, column) for column in _CRONTAB})
+
+
+def _is_same(ours: Any, said: Any) -> bool:
+    """Equal as JSON where they are that: to Python, `[1]` is `[True]`."""
+    if isinstance(said, list | dict):
+        return json.dumps(ours, sort_keys=True) == json.dumps(said, sort_keys=True)
+    return bool(ours == said)
