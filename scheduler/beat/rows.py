@@ -154,6 +154,8 @@ def _columns(row: PgPeriodicSchedule, given: Collection[str] | None) -> dict[str
         "starts_at": {"start_time": row.starts_at},
         "ends_at": {"expires": row.ends_at},
     }
+    if given is None or row.ends_at is not None:
+        by_field["ends_at"]["expire_seconds"] = None  # dcb refuses a row that has both
     return {
         column: value
         for field, columns in by_field.items()

@@ -290,3 +290,29 @@ def test_the_projects_own_headers_survive_a_pause() -> None:
     assert rows.is_paused_by_us(beats(made))
     api.resume_schedule(made.pk)
     assert json.loads(beats(made).headers) == {"tenant": "acme"}
+
+
+@pytest.mark.parametrize("firer", ["pg", "beat"])
+def test_an_end_set_here_takes_the_place_of_one_in_seconds_set_in_beats_admin(firer: str) -> None:
+    made = make(firer=firer)
+    task = beats(made)
+    task.expire_seconds = 60
+    task.save()
+    api.update_schedule(made.pk, ends_at=at("2090-01-01 00:00:00"))
+    assert (beats(made).expires, beats(made).expire_seconds) == (at("2090-01-01 00:00:00"), None)
+
+
+def test_a_row_of_pg_says_nothing_that_its_schedule_does_not() -> None:
+    made = make()
+    PeriodicTask.objects.filter(name=str(made.pk)).update(one_off=True, expire_seconds=60)
+    api.update_schedule(made.pk, priority=7)
+    assert (beats(made).one_off, beats(made).expire_seconds) == (False, None)
+
+
+def test_no_end_set_here_leaves_the_one_in_seconds_alone() -> None:
+    made = make(firer="beat", ends_at=at("2090-01-01 00:00:00"))
+    task = beats(made)
+    task.expires, task.expire_seconds = None, 60
+    task.save()
+    assert api.update_schedule(made.pk, ends_at=None).ends_at is None
+    assert (beats(made).expires, beats(made).expire_seconds) == (None, 60)
