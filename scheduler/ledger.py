@@ -69,13 +69,16 @@ def add_months() -> int:
 
 
 def drop_months() -> int:
-    """Drop the partitions whose last day is older than the retention; how many were dropped."""
+    """Drop the partitions whose last day is older than the retention; how many were dropped.
+
+    A stretch that ends within the retention moves into the default partition.
+    """
     oldest = _today() - timedelta(days=scheduler_settings().ledger_retention_days)
-    return sum(_drop_month(name) for name, end in _known_months() if end <= oldest)
+    return sum(_drop_month(name, oldest) for name, end in _known_months() if end <= oldest)
 
 
 def forget_unplaced() -> int:
-    """Delete one batch of old runs that lie in no month's partition."""
+    """Delete one batch of old runs that lie in no month's partition; a stretch is as old as its end."""
     return _forget("forget_default", scheduler_settings().ledger_retention_days)
 
 
@@ -162,8 +165,15 @@ def _add_month(first: date) -> int:
     return _alter(["lock_ledger", "create_partition", "lock_default", "move_from_default", "attach_partition"], parts)
 
 
-def _drop_month(name: str) -> int:
-    return _alter(["drop_partition"], {"name": sql.Identifier(name)})
+def _drop_month(name: str, oldest: date) -> int:
+    parts = {
+        "name": sql.Identifier(name),
+        "index": sql.Identifier(f"{name}_stretches"),
+        "oldest": sql.Literal(f"{oldest} 00:00:00+00"),
+    }
+    # Two transactions: the first may take its time, the second locks the whole ledger.
+    drop = ["detach_partition", "keep_stretches", "drop_partition"]
+    return _alter(["index_stretches"], parts) and _alter(drop, parts)
 
 
 def _alter(steps: list[str], parts: Mapping[str, sql.Composable]) -> int:

@@ -63,16 +63,29 @@ INSERT INTO {name} SELECT * FROM moved
 -- Make it the ledger's month.
 ALTER TABLE scheduler_schedulerun ATTACH PARTITION {name} FOR VALUES FROM ({first}) TO ({end})
 
+-- name: index_stretches
+-- Finds the stretches of a month that is to be dropped, so that this needs no scan while the whole ledger is locked.
+-- Holds up only writers of that month, which are rare: a stretch that began in it.
+CREATE INDEX IF NOT EXISTS {index} ON {name} (span_end) WHERE span_end IS NOT NULL
+
+-- name: detach_partition
+-- From here on the default partition takes what belongs to the month.
+ALTER TABLE scheduler_schedulerun DETACH PARTITION {name}
+
+-- name: keep_stretches
+-- A stretch is as old as its end.
+INSERT INTO scheduler_schedulerun_default SELECT * FROM {name} WHERE span_end >= {oldest}
+
 -- name: drop_partition
 -- Forget a month.
 DROP TABLE {name}
 
 -- name: forget_default
--- Forget one batch of what lies outside the months.
+-- Forget one batch of what lies outside the months. A stretch is as old as its end.
 DELETE FROM scheduler_schedulerun_default
 WHERE ctid = ANY (ARRAY (
     SELECT ctid FROM scheduler_schedulerun_default
-    WHERE scheduled_for < clock_timestamp() - make_interval(days => %(days)s)
+    WHERE coalesce(span_end, scheduled_for) < clock_timestamp() - make_interval(days => %(days)s)
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ))

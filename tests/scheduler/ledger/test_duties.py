@@ -182,6 +182,42 @@ def test_a_month_is_dropped_when_its_last_day_is_older_than_the_retention(monkey
     assert [name for name in months() if "y2020" in name] == existing[1:]
 
 
+def make_stretch(first: datetime, last: datetime) -> ScheduleRun:
+    """A pause, as a resume leaves it."""
+    return ScheduleRun.objects.create(
+        schedule_id=uuid.uuid4(),
+        organization_id="default",
+        scheduled_for=first,
+        span_end=last,
+        occurrences=None,
+        firer=Firer.PG,
+        state=RunState.PAUSED,
+    )
+
+
+def test_a_stretch_outlives_its_month_while_its_end_is_within_the_retention(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_today", lambda: date(2020, 1, 15))
+    ledger.add_months()
+    began, ends = datetime(2020, 1, 20, tzinfo=UTC), datetime(2020, 5, 1, tzinfo=UTC)
+    make_run(began)
+    make_stretch(began, ends - timedelta(seconds=1))
+    kept = make_stretch(began, ends)
+    monkeypatch.setattr(ledger, "_today", lambda: date(2020, 5, 1) + timedelta(days=90))
+    assert ledger.drop_months() == 4
+    assert list(ScheduleRun.objects.values_list("id", flat=True)) == [kept.id]
+    assert place_of(kept) == "scheduler_schedulerun_default"
+
+
+def test_a_stretch_in_no_month_is_forgotten_by_its_end() -> None:
+    now = timezone.now()
+    began = now - timedelta(days=300)
+    make_stretch(began, now - timedelta(days=91))
+    kept = make_stretch(began, now - timedelta(days=89))
+    assert place_of(kept) == "scheduler_schedulerun_default"
+    assert ledger.forget_unplaced() == 1
+    assert list(ScheduleRun.objects.values_list("id", flat=True)) == [kept.id]
+
+
 def test_old_runs_outside_the_months_and_old_mirror_failures_are_forgotten() -> None:
     old, recent = make_run(timezone.now() - timedelta(days=91)), make_run(timezone.now() - timedelta(days=89))
     for days in (31, 29):
