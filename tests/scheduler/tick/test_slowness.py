@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from psycopg.pq import TransactionStatus
@@ -28,41 +29,74 @@ class Watched(Leadership):
         self.stamped_in.append(self.session.info.transaction_status)  # type: ignore[attr-defined]
         return super().stamp()
 
-    def has_stamped_for_all_to_see(self) -> bool:
-        """Outside a transaction, which might never be committed."""
-        return TransactionStatus.IDLE in self.stamped_in  # type: ignore[attr-defined]
+    def stamps_for_all_to_see(self) -> int:
+        """How often it stamped outside a transaction, which might never be committed."""
+        return self.stamped_in.count(TransactionStatus.IDLE)  # type: ignore[attr-defined, no-any-return]
 
 
-def test_expressions_that_take_longer_to_evaluate_than_a_session_may_idle_are_fired(
+class Hurried(Tick):
+    """A tick whose server cuts off the firing of more than 10 rows, at 0.02 s each, and no other statement."""
+
+    @classmethod
+    def of(cls, leadership: Leadership, rows: Rows) -> Hurried:
+        """Slow the database's messages down, and make the tick."""
+        rows.session.execute(
+            """
+            CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql
+                AS $$ BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END $$;
+            CREATE TRIGGER dawdle BEFORE INSERT ON pg_queue_message FOR EACH ROW EXECUTE FUNCTION dawdle();
+            """
+        )
+        return cls(leadership)
+
+    def _write(self, parameters: Mapping[str, Any], is_careful: bool) -> Any:
+        if parameters["limit"] > 10:
+            self._session.execute("SET LOCAL statement_timeout = '50ms'")
+        done = super()._write(parameters, is_careful)
+        self._session.execute("SET LOCAL statement_timeout TO DEFAULT")
+        return done
+
+
+def test_expressions_that_take_long_to_evaluate_keep_no_transaction_open_and_the_term_going(
     leadership: Leadership, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = verdicts.judge
+    judge, judged_in = verdicts.judge, []
 
-    def judge_slowly(question: verdicts.Question) -> verdicts.Verdict:
-        time.sleep(0.02)
+    def watch_judge(question: verdicts.Question) -> verdicts.Verdict:
+        judged_in.append(leadership.session.info.transaction_status)
         return judge(question)
 
-    monkeypatch.setattr(verdicts, "judge", judge_slowly)
-    monkeypatch.setattr(ticking, "_EVALUATION_SECONDS", 0.1)
-    leadership.session.execute("SET idle_in_transaction_session_timeout = '300ms'")
-    leadership.session.execute("SET idle_session_timeout = '700ms'")
+    monkeypatch.setattr(verdicts, "judge", watch_judge)
+    monkeypatch.setattr(ticking, "_EVALUATION_SECONDS", -1.0)  # each takes longer
     rows.add_many(60, NOON, cadences=60)
     watched = Watched(leadership)
 
     assert Tick(watched).run(at=NOON).fired == 60
-    assert watched.has_stamped_for_all_to_see()
+    assert judged_in == [TransactionStatus.IDLE] * 60
+    assert watched.stamps_for_all_to_see() == 60
 
 
 def test_a_leader_whose_batches_are_cut_off_goes_on_stamping(leadership: Leadership, rows: Rows) -> None:
     rows.add_many(40, NOON)
-    _make_each_message_take(rows, "0.01")
-    leadership.session.execute("SET statement_timeout = '200ms'")
     watched = Watched(leadership)
-    assert Tick(watched).run(at=NOON).fired == 40
-    assert watched.has_stamped_for_all_to_see()
+    assert Hurried.of(watched, rows).run(at=NOON).fired == 40
+    assert watched.stamps_for_all_to_see() > 0
 
 
-def test_a_stop_ends_the_pass_after_the_batch_in_hand(leadership: Leadership, rows: Rows) -> None:
+def test_batches_that_run_into_the_servers_time_limit_are_made_smaller_until_they_pass(
+    leadership: Leadership, rows: Rows
+) -> None:
+    rows.add_many(100, NOON)
+    made = Hurried.of(leadership, rows).run(at=NOON)
+    assert made.fired == 100
+    assert len(made.batch_seconds) > 2
+    assert len(rows.messages()) == 100
+
+
+def test_a_stop_ends_the_pass_after_the_batch_in_hand(
+    leadership: Leadership, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ticking, "_BATCH_SECONDS", 60.0)
     rows.add_many(30, NOON)
 
     def is_stopping() -> bool:
@@ -76,7 +110,7 @@ def test_a_stop_ends_the_pass_after_the_batch_in_hand(leadership: Leadership, ro
 def test_a_stop_is_heard_while_expressions_are_evaluated(
     leadership: Leadership, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ticking, "_EVALUATION_SECONDS", 0.0)
+    monkeypatch.setattr(ticking, "_EVALUATION_SECONDS", -1.0)
     rows.add_many(10, NOON, cadences=10)
     made = Tick(leadership, is_stopping=lambda: True).run(at=NOON)
     assert made.fired == 0
@@ -101,13 +135,3 @@ def test_a_row_that_fails_only_at_the_commit_is_set_aside(leadership: Leadership
     made = Tick(leadership).run(at=NOON)
     assert list(made.quarantined) == [str(bad)]
     assert [run["schedule_id"] for run in rows.runs()] == [good]
-
-
-def _make_each_message_take(rows: Rows, seconds: str) -> None:
-    rows.session.execute(
-        f"""
-        CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql
-            AS $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$;
-        CREATE TRIGGER dawdle BEFORE INSERT ON pg_queue_message FOR EACH ROW EXECUTE FUNCTION dawdle();
-        """
-    )
