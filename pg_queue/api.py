@@ -28,6 +28,7 @@ from pg_queue.domain import (
 from pg_queue.errors import (
     Configuration,
     DirectConnectionRequired,
+    DutyFailed,
     GiveUp,
     InvalidMessage,
     LeadershipLost,
@@ -42,7 +43,7 @@ from pg_queue.leader import Election, Leadership, direct_connection
 from pg_queue.payload import check_headers, check_payload
 from pg_queue.ports import QueueDepth
 from pg_queue.process import ExitCode, ServiceCommand, StopSignals
-from pg_queue.reaper import Duty, DutyRounds, Reaper, Round, add_duties, all_duties
+from pg_queue.reaper import Duty, DutyRounds, Reaper, Round, add_duties, all_duties, refuse_failed
 from pg_queue.settings import direct_alias, queue_settings
 from pg_queue.sql import named_statements as load_sql
 from pg_queue.sql import statements as _statements
@@ -61,6 +62,7 @@ __all__ = [
     "Configuration",
     "DirectConnectionRequired",
     "Duty",
+    "DutyFailed",
     "DutyRounds",
     "Election",
     "ExitCode",
@@ -101,6 +103,7 @@ __all__ = [
     "get_task",
     "load_sql",
     "queue_settings",
+    "refuse_failed",
     "replay",
     "store",
     "take_outcomes",

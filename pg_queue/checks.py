@@ -19,7 +19,7 @@ def check_queue_settings(app_configs: object = None, **_: Any) -> list[CheckMess
     try:
         conf = queue_settings()
     except Configuration as error:
-        return [Error(str(error), hint="docs/reference/queue.md lists every key.", id="pg_queue.E001")]
+        return [Error(str(error), hint="docs/reference/settings.md lists every key.", id="pg_queue.E001")]
     return list(_check_aliases(conf))
 
 

@@ -57,6 +57,10 @@ class Configuration(QueueError):
     """A setting is wrong. The message says which key, what was expected and what was got."""
 
 
+class DutyFailed(QueueError):
+    """A round of the reaper's duties was not done in full. The message names the duties and what they raised."""
+
+
 class LeadershipLost(QueueError):
     """The session no longer holds the lead: nothing of the current transaction may be committed."""
 

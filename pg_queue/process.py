@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
 import signal
+import socket
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from types import FrameType, TracebackType
 from typing import Any, Literal
@@ -17,8 +19,8 @@ from django.core.checks.registry import registry
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connections
 
-from pg_queue.errors import Configuration, DirectConnectionRequired, QueueError
-from pg_queue.health.readiness import missing_migrations
+from pg_queue.errors import Configuration, DirectConnectionRequired, DutyFailed, QueueError
+from pg_queue.health import HealthServer, Pulse, missing_migrations
 from pg_queue.settings import queue_settings
 
 
@@ -30,11 +32,14 @@ class ExitCode(IntEnum):
     USAGE = 2
     DATABASE = 3
     NOT_MIGRATED = 4
+    DUTY_FAILED = 6
+    """With `--once`: a duty of the reaper failed. 5 is the command `schedules`' own."""
 
 
 EXIT_CODES_HELP = (
     "Exit codes: 0 done or stopped in good order; 1 unexpected error; 2 wrong usage or configuration; "
-    "3 database unreachable; 4 not migrated. SIGTERM and SIGINT stop it in good order."
+    "3 database unreachable; 4 not migrated; 6 with --once: a duty of the reaper failed. SIGTERM and SIGINT stop it in "
+    "good order."
 )
 
 
@@ -143,6 +148,8 @@ class ServiceCommand(BaseCommand):
             raise CommandError(str(error), returncode=ExitCode.USAGE) from error
         except NotMigrated as error:
             raise CommandError(str(error), returncode=ExitCode.NOT_MIGRATED) from error
+        except DutyFailed as error:
+            raise CommandError(str(error), returncode=ExitCode.DUTY_FAILED) from error
         except (OperationalError, InterfaceError) as error:
             message = f"database {database_label()}: {str(error).strip()}"
             raise CommandError(message, returncode=ExitCode.DATABASE) from error
@@ -150,6 +157,30 @@ class ServiceCommand(BaseCommand):
     def serve(self, **options: Any) -> None:
         """Do the work. To be overridden."""
         raise NotImplementedError
+
+    def health_server(
+        self,
+        options: Mapping[str, Any],
+        pulse: Pulse,
+        *,
+        details: Callable[[], Mapping[str, Any]] = dict,
+    ) -> HealthServer | None:
+        """What `--health-port` and `--health-host` ask for, bound and to be started; None without a port.
+
+        Raises: CommandError naming the option, where it cannot be bound.
+        """
+        port, host = options["health_port"], options["health_host"]
+        if port is None:
+            return None
+        try:
+            return HealthServer(port, pulse, host=host, app_labels=self.app_labels, details=details)
+        except (socket.gaierror, UnicodeError) as error:  # the latter: what is no host name at all
+            raise self.usage("--health-host", "a name or IPv4 address of this machine", host) from error
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise self.usage("--health-host", "an address of this machine", host) from error
+            reason = f"a port that this process may listen on, on {host} ({error.strerror})"
+            raise self.usage("--health-port", reason, port) from error
 
     def usage(self, option: str, expected: str, got: object) -> CommandError:
         """The error for an option's value that makes no sense, to be raised."""

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from django.db import close_old_connections, connections
 
+from pg_queue.errors import DutyFailed
 from pg_queue.health.metrics import CLAIMS_EXPIRED, REAPED, REAPER_FAILURES
 from pg_queue.settings import queue_settings
 from pg_queue.storage import store, workers
@@ -46,6 +47,12 @@ class Round:
     rows: int
     error: str | None = None
     """What it raised, after `rows` rows; None: nothing."""
+
+
+def refuse_failed(rounds: Sequence[Round]) -> None:
+    """For who makes one round and ends. Raises: DutyFailed where a duty failed."""
+    if failed := [f"{done.duty} ({done.error})" for done in rounds if done.error]:
+        raise DutyFailed(f"{len(failed)} of {len(rounds)} duties failed: {'; '.join(failed)}")
 
 
 class DutyRounds:

@@ -77,11 +77,20 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
 _MAY_BE_ZERO = {"result_ttl_seconds", "dead_letter_ttl_seconds", "retry_backoff_seconds", "drain_seconds"}
 
 
+_LONGEST_SECONDS, _LARGEST = 100 * 366 * 86400, 2**31 - 1
+"""More is a mistake: past what can be added to the present (a hundred years), or what PostgreSQL's integers hold."""
+
+
 def _check_ranges(conf: QueueSettings) -> None:
     for field in fields(QueueSettings):
         value = getattr(conf, field.name)
-        if isinstance(value, int | float) and value <= 0 and not (value == 0 and field.name in _MAY_BE_ZERO):
-            raise _wrong(field.name, "a number above 0", value)
+        if not isinstance(value, int | float):
+            continue
+        least = "a number, 0 or more" if field.name in _MAY_BE_ZERO else "a number above 0"
+        most = _LONGEST_SECONDS if field.name.endswith("_seconds") else _LARGEST
+        is_enough = value > 0 or (value == 0 and field.name in _MAY_BE_ZERO)
+        if not is_enough or value > most:  # the former is false for NaN
+            raise _wrong(field.name, f"{least}, at most {most}", value)
     if conf.max_attempts > 32767:
         raise _wrong("max_attempts", "at most 32767", conf.max_attempts)
 

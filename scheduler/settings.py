@@ -50,17 +50,22 @@ class SchedulerSettings:
 def _check_numbers(conf: SchedulerSettings) -> None:
     for field in fields(SchedulerSettings):
         value = getattr(conf, field.name)
-        if not _is_acceptable(str(field.type), value):
-            expected = "a string" if field.type == "str" else f"a positive {field.type}"
-            raise _wrong(field.name, expected, value)
+        if not _is_acceptable(field.name, str(field.type), value):
+            number = f"a positive {field.type}, at most {_most(field.name)}"
+            raise _wrong(field.name, "a string" if field.type == "str" else number, value)
 
 
-def _is_acceptable(kind: str, value: object) -> bool:
+def _most(key: str) -> int:
+    """A hundred years of days, which can be taken from any date; else what PostgreSQL's integers hold."""
+    return 36_500 if key.endswith("_days") else 2**31 - 1
+
+
+def _is_acceptable(key: str, kind: str, value: object) -> bool:
     if kind == "str":
         return isinstance(value, str)
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int if kind == "int" else int | float):
         return False
-    return value > 0 and (kind == "float" or isinstance(value, int))
+    return 0 < value <= _most(key)  # false for NaN and infinity
 
 
 def _wrong(key: str, expected: str, got: object) -> InvalidInput:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pg_queue.checks import check_queue_settings
 from pg_queue.settings import QueueSettings
 from scheduler.settings import SchedulerSettings
 
@@ -20,6 +22,12 @@ def test_the_reference_lists_every_key_with_its_default(settings: type) -> None:
     for field in fields(settings):
         assert field.default is not MISSING
         assert f"| `{field.name.upper()}` | `{field.default!r}` | " in REFERENCE
+
+
+def test_a_wrong_setting_sends_its_reader_to_this_reference(settings: Any) -> None:
+    settings.PG_QUEUE = {"UNHEARD": 1}
+    (error,) = check_queue_settings()
+    assert error.hint == "docs/reference/settings.md lists every key."
 
 
 def test_the_reference_lists_every_environment_variable_of_the_service() -> None:

@@ -10,6 +10,8 @@ from pg_queue.checks import check_queue_settings
 from pg_queue.errors import Configuration
 from pg_queue.settings import parse
 
+NAN, INFINITY = float("nan"), float("inf")
+
 
 @pytest.mark.parametrize(
     ("raw", "said"),
@@ -22,6 +24,13 @@ from pg_queue.settings import parse
         ({"MAX_ATTEMPTS": 0}, "above 0"),
         ({"MAX_ATTEMPTS": True}, "expected int"),
         ({"POLL_SECONDS": -1}, "above 0"),
+        ({"LEASE_SECONDS": NAN}, r"PG_QUEUE\['LEASE_SECONDS'\]: expected a number above 0, .*, got: nan"),
+        ({"RENEW_SECONDS": NAN}, r"'RENEW_SECONDS'.*got: nan"),
+        ({"LEASE_SECONDS": INFINITY}, r"'LEASE_SECONDS'.*got: inf"),
+        ({"DRAIN_SECONDS": NAN}, r"'DRAIN_SECONDS'\]: expected a number, 0 or more, .*got: nan"),
+        ({"TASK_TIME_LIMIT_SECONDS": INFINITY}, r"'TASK_TIME_LIMIT_SECONDS'.*got: inf"),
+        ({"RESULT_TTL_SECONDS": 10**400}, r"'RESULT_TTL_SECONDS'.*at most 3162240000"),
+        ({"REAP_BATCH": 2**31}, r"'REAP_BATCH'.*at most 2147483647"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(raw: dict[str, Any], said: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pg_queue.health import HealthServer, Pulse
+from pg_queue.health import Pulse
 from pg_queue.process import ServiceCommand, StopSignals
-from pg_queue.reaper import DutyRounds, all_duties, duty_apps
+from pg_queue.reaper import DutyRounds, Round, all_duties, duty_apps, refuse_failed
 from pg_queue.settings import queue_settings
 
 
@@ -28,24 +28,27 @@ class Command(ServiceCommand):
 
     def serve(self, **options: Any) -> None:
         """Make one round, or rounds until stopped."""
-        once, port, host = options["once"], options["health_port"], options["health_host"]
-        rounds = DutyRounds(all_duties())
+        once, rounds = options["once"], DutyRounds(all_duties())
         pulse = Pulse(limit_seconds=60 + queue_settings().reap_seconds)
         with StopSignals() as stop:
-            health = None if port is None else HealthServer(port, pulse, host=host, app_labels=self.app_labels)
+            health = self.health_server(options, pulse)
             self.say_started(**({"health_port": health.port} if health else {}))
             if health:
                 health.start()
             while True:
-                self._make_round(rounds, is_told_in_full=once)
+                made = self._make_round(rounds, is_told_in_full=once)
                 pulse.beat()
                 if once or stop.wait(max(rounds.seconds_until_due(), 0.05)):
                     break
             if health:
                 health.stop()
         self.say("stopped")
+        if once:
+            refuse_failed(made)
 
-    def _make_round(self, rounds: DutyRounds, *, is_told_in_full: bool) -> None:
-        for done in rounds.run_due():
+    def _make_round(self, rounds: DutyRounds, *, is_told_in_full: bool) -> list[Round]:
+        made = rounds.run_due()
+        for done in made:
             if done.rows or done.error or is_told_in_full:
                 self.say("round", duty=done.duty, rows=done.rows, error=done.error)
+        return made

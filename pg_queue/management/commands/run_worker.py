@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
 from django.core.management.base import CommandParser
 
-from pg_queue.health import HealthServer
 from pg_queue.process import ServiceCommand, StopSignals
 from pg_queue.settings import queue_settings
 from pg_queue.tasks import tasks
@@ -37,10 +37,8 @@ class Command(ServiceCommand):
         known = tasks()
         with StopSignals() as stop:
             worker = Worker(chosen, stop)
-            port = options["health_port"]
-            health = None
-            if port is not None:
-                health = HealthServer(port, worker.pulse, host=options["health_host"], details=worker.details)
+            health = self.health_server(options, worker.pulse, details=worker.details)
+            if health:
                 health.start()
             self.say_started(
                 queues=",".join(chosen.queues),
@@ -61,7 +59,7 @@ class Command(ServiceCommand):
             raise self.usage("--queues", "names separated by commas", options["queues"])
         if not 1 <= options["concurrency"] <= 1000:
             raise self.usage("--concurrency", "a number from 1 to 1000", options["concurrency"])
-        if drain is not None and drain < 0:
+        if drain is not None and not 0 <= drain < math.inf:  # false for NaN
             raise self.usage("--drain-seconds", "a number of seconds, 0 or more", drain)
         return WorkerOptions(
             queues=queues,

@@ -12,7 +12,6 @@ from django.core.management.base import CommandError, CommandParser
 from pg_queue.api import (
     DutyRounds,
     ExitCode,
-    HealthServer,
     Leadership,
     LeadershipLost,
     Pulse,
@@ -20,6 +19,7 @@ from pg_queue.api import (
     ServiceCommand,
     StopSignals,
     all_duties,
+    refuse_failed,
 )
 from scheduler import metrics
 from scheduler.loop import Loop
@@ -52,9 +52,7 @@ class Command(ServiceCommand):
             if options["once"]:
                 self._serve_once(DutyRounds(duties))
             else:
-                self._serve_until_stopped(
-                    Reaper(duties) if duties else None, options["health_port"], options["health_host"]
-                )
+                self._serve_until_stopped(Reaper(duties) if duties else None, options)
 
     def _serve_once(self, rounds: DutyRounds) -> None:
         self.say_started(mode="once")
@@ -67,14 +65,14 @@ class Command(ServiceCommand):
         else:
             metrics.note_pass(made)
             self.say("passed", at=made.at, fired=made.fired, expired=made.expired, quarantined=len(made.quarantined))
-        for done in rounds.run_due():
+        made_rounds = rounds.run_due()
+        for done in made_rounds:
             if done.rows or done.error:
                 self.say("round", duty=done.duty, rows=done.rows, error=done.error)
+        refuse_failed(made_rounds)
 
-    def _serve_until_stopped(self, reaper: Reaper | None, port: int | None, host: str) -> None:
-        health = None
-        if port is not None:
-            health = HealthServer(port, self._pulse, host=host, app_labels=self.app_labels, details=self.details)
+    def _serve_until_stopped(self, reaper: Reaper | None, options: Mapping[str, Any]) -> None:
+        health = self.health_server(options, self._pulse, details=self.details)
         self.say_started(**({"health_port": health.port} if health else {}))
         if health:
             health.start()

@@ -19,6 +19,7 @@ from scheduler.settings import scheduler_settings
 
 NOT_FOUND = 5
 """Exit code: no schedule has this id."""
+MOST_LISTED, MOST_RUNS = 100_000, 1_000
 
 _EPILOG = (
     "Exit codes: 0 done; 1 unexpected error; 2 wrong usage, input or configuration; 3 database unreachable; "
@@ -54,6 +55,7 @@ class Command(ServiceCommand):
 
     def do_list(self, options: Mapping[str, Any]) -> None:
         """By organization and name."""
+        limit = self._whole("--limit", options["limit"], 1, MOST_LISTED)
         found = api.PgPeriodicSchedule.objects.using(scheduler_settings().database)
         if options["organization"]:
             found = found.for_organizations(options["organization"])
@@ -61,7 +63,6 @@ class Command(ServiceCommand):
             found = found.in_state(options["state"])
         if options["firer"]:
             found = found.fired_by(Firer(options["firer"]))
-        limit = options["limit"]
         rows = [schedule_fields(row) for row in found.order_by("organization_id", "pipeline_name", "pk")[: limit + 1]]
         self._print(rows[:limit], lambda kept: table(_LISTED, kept))
         if len(rows) > limit:
@@ -69,8 +70,9 @@ class Command(ServiceCommand):
 
     def do_show(self, options: Mapping[str, Any]) -> None:
         """Everything about one, its last runs and what its mirror lacks."""
+        most_runs = self._whole("--runs", options["runs"], 0, MOST_RUNS)
         row = api.get_schedule(options["id"])
-        latest = row.runs.using(scheduler_settings().database).latest_first()[: options["runs"]]
+        latest = row.runs.using(scheduler_settings().database).latest_first()[:most_runs]
         views = [run_fields(view) for view in api.runs_with_live_state(latest)]
         failures = [str(failure.error) for failure in api.mirror_failures().of_schedule(row.pk)]
         if options["json"]:
@@ -111,6 +113,11 @@ class Command(ServiceCommand):
         api.delete_schedule(options["id"])
         self._print([{"id": options["id"], "deleted": True}], lambda kept: f"deleted {kept[0]['id']}")
 
+    def _whole(self, option: str, value: int, least: int, most: int) -> int:
+        if not least <= value <= most:
+            raise self.usage(option, f"a whole number from {least} to {most}", value)
+        return value
+
     def _print_one(self, row: api.PgPeriodicSchedule) -> None:
         self._print([schedule_fields(row)], lambda kept: table(_LISTED, kept))
 
@@ -126,7 +133,7 @@ def _add_filters(parser: ArgumentParser) -> None:
     parser.add_argument("--organization", action="append", metavar="ID", help="of this one; may be given repeatedly")
     parser.add_argument("--state", choices=[state.value for state in ScheduleState])
     parser.add_argument("--firer", choices=[firer.value for firer in Firer])
-    parser.add_argument("--limit", type=int, default=1000, metavar="N", help="at most so many (default: %(default)s)")
+    parser.add_argument("--limit", type=int, default=1000, metavar="N", help="at most N (default: %(default)s)")
 
 
 def _add_id(parser: ArgumentParser) -> None:

@@ -23,7 +23,7 @@ def found(**databases: Any) -> list[tuple[str | None, str]]:
     ("setting", "said"),
     [
         ({"GRACE": 1}, "SCHEDULER: expected keys among"),
-        ({"TICK_BATCH": 0}, "SCHEDULER['TICK_BATCH']: expected a positive int, got: 0"),
+        ({"TICK_BATCH": 0}, "SCHEDULER['TICK_BATCH']: expected a positive int, at most 2147483647, got: 0"),
         ({"DEFAULT_FIRER": "cron"}, "SCHEDULER['DEFAULT_FIRER']: expected 'pg' or 'beat', got: 'cron'"),
         ({"LEDGER_RETENTION_DAYS": 1, "GRACE_SECONDS": 86400}, "longer than the catch-up window"),
     ],

@@ -125,6 +125,22 @@ def test_a_count_that_makes_no_sense_exits_with_2() -> None:
     assert exit_code("next", make().pk, "--count", 0)[0] == 2
 
 
+@pytest.mark.parametrize("limit", [-5, 0, 100_001])
+def test_a_limit_that_makes_no_sense_exits_with_2(limit: int) -> None:
+    expected = f"--limit: expected a whole number from 1 to 100000, got: {limit}"
+    assert exit_code("list", f"--limit={limit}") == (2, expected)
+
+
+def test_a_number_of_runs_that_makes_no_sense_exits_with_2_and_none_is_a_number() -> None:
+    made = make()
+    api.run_schedule(made.pk)
+    for runs in (-1, 1_001):
+        expected = f"--runs: expected a whole number from 0 to 1000, got: {runs}"
+        assert exit_code("show", made.pk, f"--runs={runs}") == (2, expected)
+    (shown,) = run_json("show", made.pk, "--runs", 0)
+    assert shown["runs"] == []
+
+
 def test_a_database_that_is_not_migrated_exits_with_4() -> None:
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'scheduler' AND name >= '0002'")
