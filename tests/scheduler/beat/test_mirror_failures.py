@@ -25,6 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 TABLE = "scheduler_pgperiodicschedule"
 PATHS = ("create", "update", "pause", "resume", "delete")
+PATIENT_SECONDS = 30
 
 
 def execute(statement: str) -> None:
@@ -59,10 +60,28 @@ def raising_at_commit() -> AbstractContextManager[None]:
     return broken_by_a_trigger(f"CONSTRAINT TRIGGER break_mirror AFTER {_EVENTS}", body)
 
 
-def hanging() -> AbstractContextManager[None]:
+@contextmanager
+def impatient() -> Iterator[None]:
+    """The mirror waits a moment only, but keeps its failures with patience, as they meet nothing that hangs."""
+    record = mirror.record
+
+    def record_patiently(*failure: Any) -> None:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(mirror, "WAIT_SECONDS", PATIENT_SECONDS)
+            record(*failure)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(mirror, "WAIT_SECONDS", 0.2)
+        patched.setattr(mirror, "record", record_patiently)
+        yield
+
+
+@contextmanager
+def hanging() -> Iterator[None]:
     """Every write of the table takes an hour."""
     body = "PERFORM pg_sleep(3600); RETURN coalesce(NEW, OLD);"
-    return broken_by_a_trigger(f"TRIGGER break_mirror BEFORE {_EVENTS}", body)
+    with broken_by_a_trigger(f"TRIGGER break_mirror BEFORE {_EVENTS}", body), impatient():
+        yield
 
 
 @contextmanager
@@ -80,7 +99,8 @@ def locked(mode: str) -> Iterator[None]:
     """Another session holds the table."""
     with psycopg.connect(**connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}) as other:
         other.execute(f"LOCK TABLE {TABLE} IN {mode} MODE")
-        yield
+        with impatient():
+            yield
         other.rollback()
 
 
@@ -95,8 +115,9 @@ BREAKAGES: dict[str, Callable[[], AbstractContextManager[None]]] = {
 
 
 @pytest.fixture(autouse=True)
-def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "WAIT_SECONDS", 0.2)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine is no broken mirror."""
+    monkeypatch.setattr(mirror, "WAIT_SECONDS", PATIENT_SECONDS)
 
 
 def prepare(path: str) -> uuid.UUID:

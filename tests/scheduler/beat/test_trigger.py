@@ -55,7 +55,7 @@ def hold_back(monkeypatch: pytest.MonkeyPatch, meanwhile: Any) -> None:
             done.append(True)
             thread = threading.Thread(target=lambda: (meanwhile(), connection.close()))
             thread.start()
-            thread.join(20)
+            thread.join(60)
             assert not thread.is_alive()
         save(self, *args, **kwargs)
 
