@@ -59,7 +59,8 @@ class RunState(StrEnum):
     SKIPPED = "skipped"
     """The previous run was still going and the schedule's overlap policy says skip."""
     EXPIRED = "expired"
-    """Found due only after its catch-up window had ended, although a leader was ticking."""
+    """Found due only after its catch-up window had ended, although a leader was ticking; or due and not fired yet when
+    its schedule was paused, edited or deleted, or in quarantine: its error then says which."""
     PAUSED = "paused"
     """The schedule was paused at that instant."""
     OTHER_FIRER = "other_firer"

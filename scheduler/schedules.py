@@ -106,7 +106,9 @@ def update_schedule(schedule_id: uuid.UUID | str, **changes: Any) -> PgPeriodicS
 
 
 def pause_schedule(schedule_id: uuid.UUID | str, *, reason: str = "") -> PgPeriodicSchedule:
-    """Fire nothing from now on, until it is resumed. Pausing again changes the reason.
+    """Fire nothing from now on, until it is resumed; the ledger says what was due and not fired yet.
+
+    Pausing again changes the reason.
 
     Raises:
         InvalidInput: the reason is longer than 500 characters.

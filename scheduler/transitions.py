@@ -18,6 +18,7 @@ from scheduler.models import PgPeriodicSchedule, ScheduleRun
 
 _CADENCE = ("kind", "cron_string", "timezone", "dialect", "starts_at")
 _EDITED = "schedule.edited", "the schedule was edited before this could be fired"
+_PAUSED = "schedule.paused", "the schedule was paused before this could be fired"
 _DELETED = "schedule.deleted", "the schedule was deleted before this could be fired"
 _QUARANTINED = "schedule.quarantined", "the schedule could not be evaluated until it was corrected"
 
@@ -46,16 +47,18 @@ def edit(row: PgPeriodicSchedule, cleaned: Mapping[str, Any], now: datetime) -> 
     return left_out or switched
 
 
-def pause(row: PgPeriodicSchedule, note: str, now: datetime) -> None:
-    """Hold every occurrence from now on. `next_run_at` stays, so that `resume` can tell what was missed.
+def pause(row: PgPeriodicSchedule, note: str, now: datetime) -> ScheduleRun | None:
+    """Hold every occurrence from now on. What is overdue by now was not paused: it is left out for a reason of its own.
 
-    Pausing again changes the note alone.
+    `next_run_at` then stays, so that `resume` can tell what was missed. Pausing again changes the note alone. A row
+    that cannot be evaluated can be paused, too: its whole stretch is left to `resume`.
     """
-    if row.enabled and row.firer == Firer.BEAT and row.quarantined_at is None:
-        row.next_run_at = grid.next_run_at(row, now)  # Beat has sent what lies before: only the rest is paused
+    left_out = None
     if row.enabled:
+        left_out = _settle_overdue(row, now)
         row.enabled, row.paused_at = False, now
     row.pause_note = note
+    return left_out
 
 
 def resume(row: PgPeriodicSchedule, now: datetime) -> ScheduleRun | None:
@@ -108,8 +111,8 @@ def _switch(row: PgPeriodicSchedule, cleaned: Mapping[str, Any], now: datetime) 
     if cleaned.get("enabled") is True:
         return resume(row, now)
     if cleaned.get("enabled") is False:
-        pause(row, cleaned.get("pause_note", row.pause_note), now)
-    elif "pause_note" in cleaned:
+        return pause(row, cleaned.get("pause_note", row.pause_note), now)
+    if "pause_note" in cleaned:
         row.pause_note = cleaned["pause_note"]
     return None
 
@@ -124,14 +127,26 @@ def _lift_quarantine(row: PgPeriodicSchedule) -> None:
     row.quarantined_at, row.quarantine_error = None, ""
 
 
+def _settle_overdue(row: PgPeriodicSchedule, now: datetime) -> ScheduleRun | None:
+    try:
+        next_run_at = grid.next_run_at(row, now)
+    except InvalidInput:
+        return None
+    left_out = _left_out(row, now, _PAUSED if row.quarantined_at is None else _QUARANTINED)
+    row.next_run_at = next_run_at
+    return left_out
+
+
 def _left_out(row: PgPeriodicSchedule, now: datetime, reason: tuple[str, str]) -> ScheduleRun | None:
     """The overdue stretch as a ledger row: `paused`, or `expired` for the reason given.
 
-    While Beat fires, only what was paused is known to be unfired.
+    While Beat fires, only what was paused is known to be unfired. A row in quarantine was there before it was paused:
+    the tick does not look at paused ones.
     """
     stretch = grid.unfired(row, now)
     if stretch is None or (row.firer == Firer.BEAT and row.enabled):
         return None
+    is_paused = not row.enabled and row.quarantined_at is None
     return ScheduleRun(
         schedule_id=row.pipeline_id,
         organization_id=row.organization_id,
@@ -140,7 +155,7 @@ def _left_out(row: PgPeriodicSchedule, now: datetime, reason: tuple[str, str]) -
         occurrences=stretch.occurrences,
         origin=RunOrigin.SCHEDULE.value,
         firer=row.firer,
-        state=(RunState.EXPIRED if row.enabled else RunState.PAUSED).value,
-        error=dict(zip(("type", "message", "traceback"), (*reason, ""), strict=True)) if row.enabled else None,
+        state=(RunState.PAUSED if is_paused else RunState.EXPIRED).value,
+        error=None if is_paused else dict(zip(("type", "message", "traceback"), (*reason, ""), strict=True)),
         recorded_at=now,
     )

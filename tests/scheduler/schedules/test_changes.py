@@ -78,12 +78,55 @@ def test_resuming_what_is_not_paused_changes_no_occurrence(hands: Hands) -> None
     assert ledger(made) == []
 
 
-def test_a_pause_keeps_what_is_due_for_the_resume_to_account_for(hands: Hands) -> None:
+def test_what_is_due_and_not_fired_when_it_is_paused_is_expired_and_only_the_rest_paused(hands: Hands) -> None:
     made = make()
-    hands.set("2026-03-02 10:10:01")
+    hands.set("2026-03-02 12:16:00")  # nobody has ticked for two hours
     paused = api.pause_schedule(made.pk, reason="now")
     assert (paused.enabled, paused.paused_at, paused.pause_note) == (False, hands.now, "now")
-    assert paused.next_run_at == at("2026-03-02 10:10:00")
+    assert paused.next_run_at == at("2026-03-02 12:20:00")
+    expired = ("expired", at("2026-03-02 10:10:00"), at("2026-03-02 12:15:00"), 26)
+    assert ledger(made) == [expired]
+    assert ScheduleRun.objects.get(schedule_id=made.pk).error["type"] == "schedule.paused"
+    hands.set("2026-03-02 12:31:00")
+    api.resume_schedule(made.pk)
+    assert ledger(made) == [expired, ("paused", at("2026-03-02 12:20:00"), at("2026-03-02 12:30:00"), 3)]
+
+
+@pytest.mark.parametrize(
+    "act", [lambda pk: api.delete_schedule(pk), lambda pk: api.update_schedule(pk, timezone="Asia/Tokyo")]
+)
+def test_what_was_due_before_a_pause_is_not_counted_again(act: Any, hands: Hands) -> None:
+    made = make(kind="interval", expression="PT1M")
+    hands.set("2026-03-02 10:10:00")
+    api.update_schedule(made.pk, enabled=False)
+    hands.set("2026-03-02 10:12:00")
+    act(made.pk)
+    assert ledger(made) == [
+        ("expired", at("2026-03-02 10:08:30"), at("2026-03-02 10:09:30"), 2),
+        ("paused", at("2026-03-02 10:10:30"), at("2026-03-02 10:11:30"), 2),
+    ]
+
+
+def test_what_beat_fires_leaves_nothing_overdue_when_it_is_paused(hands: Hands) -> None:
+    made = make(firer="beat")
+    hands.set("2026-03-02 12:16:00")
+    assert api.pause_schedule(made.pk).next_run_at == at("2026-03-02 12:20:00")
+    assert ledger(made) == []
+
+
+def test_a_quarantine_is_no_pause_also_where_it_was_paused_afterwards(hands: Hands) -> None:
+    made = make()
+    quarantine(made, timezone="Nowhere")
+    hands.set("2026-03-02 11:01:00")
+    api.pause_schedule(made.pk)
+    hands.set("2026-03-02 12:01:00")
+    api.update_schedule(made.pk, timezone="UTC", enabled=True)
+    run = ScheduleRun.objects.get(schedule_id=made.pk)
+    assert (run.state, run.scheduled_for, run.error["type"]) == (
+        "expired",
+        at("2026-03-02 10:10:00"),
+        "schedule.quarantined",
+    )
 
 
 def test_pausing_again_changes_the_reason_alone(hands: Hands) -> None:
