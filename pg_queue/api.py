@@ -172,9 +172,10 @@ def enqueue_sql(source: str) -> str:
 
     An `INSERT` without RETURNING, to be used as a data-modifying CTE or alone, on a session of the queue's database.
     `source` is the name of a CTE or relation with the columns id (uuid), queue, priority, task, args, kwargs, headers
-    (jsonb), organization_id, report_to, max_attempts (null: the task's own policy, else the setting), in any order;
-    extra columns do no harm. Every message is due at once. The caller answers for the values (`validate_payload`,
-    `get_task`, `check_queue`), and wakes the workers with `WAKE_SQL`. Tasks' policies are read when this is called.
+    (jsonb), organization_id, report_to, max_attempts (null: the task's own policy, else the setting) and run_after (not
+    claimed before it; null: due at once), in any order; extra columns do no harm. The caller answers for the values
+    (`validate_payload`, `get_task`, `check_queue`), and wakes the workers with `WAKE_SQL`. Tasks' policies are read
+    when this is called.
     """
     policies = {info.name: info.max_attempts for info in tasks() if info.max_attempts}
     attempts = _sql.SQL("COALESCE(max_attempts, ({} ->> task)::smallint, {})").format(
@@ -187,8 +188,16 @@ def enqueue_sql(source: str) -> str:
         )
         SELECT
             id, queue, priority, task, args, kwargs, headers, organization_id, report_to,
-            {attempts.as_string(None)}, now()
+            {attempts.as_string(None)}, greatest(run_after, now())
         FROM {source}"""
+
+
+def is_unsettled_sql(message_id: str) -> str:
+    """An SQL condition for the caller's own statement: the message of this id waits, runs or is to be tried again.
+
+    `message_id` is an SQL expression of type uuid; false for null, and for a message that has an end.
+    """
+    return f"EXISTS (SELECT FROM pg_queue_message AS unsettled WHERE unsettled.id = {message_id})"
 
 
 def validate_payload(args: Sequence[Json], kwargs: Mapping[str, Json]) -> None:

@@ -1,6 +1,6 @@
 """The scheduler's public surface. Import from here; everything else may change."""
 
-from scheduler.domain import CronDialect, Firer, RunOrigin, RunState, ScheduleKind, ScheduleState
+from scheduler.domain import CatchUp, CronDialect, Firer, Overlap, RunOrigin, RunState, ScheduleKind, ScheduleState
 from scheduler.errors import BeatUnavailable, InvalidInput, ScheduleNotFound, SchedulerError
 from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleRun
 from scheduler.recurrence import next_occurrences, normalise
@@ -19,10 +19,12 @@ from scheduler.schedules import (
 
 __all__ = [
     "BeatUnavailable",
+    "CatchUp",
     "CronDialect",
     "Firer",
     "InvalidInput",
     "MirrorFailure",
+    "Overlap",
     "PgPeriodicSchedule",
     "RunOrigin",
     "RunState",

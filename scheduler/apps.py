@@ -17,6 +17,7 @@ class SchedulerConfig(AppConfig):
         from scheduler import checks  # noqa: F401  registers them
         from scheduler.beat.trigger import install_after_migrate
         from scheduler.ledger import ledger_duties
+        from scheduler.policies import policy_duties
 
-        add_duties(self.label, ledger_duties)
+        add_duties(self.label, lambda: [*ledger_duties(), *policy_duties()])
         post_migrate.connect(install_after_migrate, sender=self, dispatch_uid="scheduler.guard_beat")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
+from hashlib import md5
+from uuid import UUID
 
 REPORT_TO = "schedule"
 """The queue keeps the outcomes of our messages under this name until the ledger takes them."""
@@ -31,6 +34,35 @@ class Firer(StrEnum):
 
     BEAT = "beat"
     PG = "pg"
+
+
+class CatchUp(StrEnum):
+    """What becomes of occurrences that were missed, within the schedule's catch-up window."""
+
+    NONE = "none"
+    """They are not made up for: only an occurrence that is on time is fired."""
+    LATEST = "latest"
+    """The latest of them is fired in the stead of all."""
+    ALL = "all"
+    """Each of them is fired, the oldest first."""
+
+
+class Overlap(StrEnum):
+    """What becomes of an occurrence while the run before it has not ended."""
+
+    ALLOW = "allow"
+    """It is fired all the same."""
+    SKIP = "skip"
+    """It is not fired, and the ledger says `skipped`."""
+    QUEUE = "queue"
+    """It is fired when that run has ended; of several that wait so, the catch-up policy decides."""
+
+
+class Hold(StrEnum):
+    """Why the tick leaves a schedule that is due alone for now."""
+
+    OVERLAP = "overlap"
+    """The run before has not ended, and the overlap policy says `queue`."""
 
 
 class ScheduleState(StrEnum):
@@ -83,3 +115,12 @@ class RunOrigin(StrEnum):
     SCHEDULE = "schedule"
     MANUAL = "manual"
     SHADOW = "shadow"
+
+
+def jitter_of(schedule_id: UUID, jitter_seconds: int) -> timedelta:
+    """How much later than its occurrence a schedule's run may begin: the same for all its occurrences, in milliseconds.
+
+    At least 0, less than `jitter_seconds`; spread evenly over schedules. The tick computes the same in SQL.
+    """
+    share = int(md5(str(schedule_id).encode(), usedforsecurity=False).hexdigest()[:8], 16)
+    return timedelta(milliseconds=share * jitter_seconds * 1000 >> 32)

@@ -75,8 +75,10 @@ def upcoming(row: PgPeriodicSchedule, count: int, now: datetime) -> list[datetim
     first = next_run_at(row, now) if row.next_run_at is not None else None
     if first is None:
         return []
+    if row.run_limit is not None:
+        count = min(count, row.run_limit - row.run_count)
     following = [first] if count == 1 else [first, *_after(row, first, count - 1)]
-    return [at for at in following if row.ends_at is None or at < row.ends_at]
+    return [at for at in following if not is_beyond_end(row, at)]
 
 
 def unfired(row: PgPeriodicSchedule, now: datetime) -> Stretch | None:
@@ -90,6 +92,12 @@ def unfired(row: PgPeriodicSchedule, now: datetime) -> Stretch | None:
         return _stretch(row, row.next_run_at, now)
     except InvalidInput:
         return Stretch(first=row.next_run_at, latest=row.next_run_at, occurrences=None)
+
+
+def is_beyond_end(row: PgPeriodicSchedule, at: datetime) -> bool:
+    """Whether the schedule has ended by then, or has run as often as it may."""
+    has_run_out = row.run_limit is not None and row.run_count >= row.run_limit
+    return has_run_out or (row.ends_at is not None and at >= row.ends_at)
 
 
 def beat_anchor(row: PgPeriodicSchedule, now: datetime) -> datetime:
@@ -130,4 +138,4 @@ def _after(row: PgPeriodicSchedule, after: datetime, count: int) -> list[datetim
 
 
 def _within(row: PgPeriodicSchedule, found: datetime | None) -> datetime | None:
-    return None if found is None or (row.ends_at is not None and found >= row.ends_at) else found
+    return None if found is None or is_beyond_end(row, found) else found

@@ -6,13 +6,17 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
+from itertools import takewhile
+from operator import itemgetter
 from typing import Any
+from uuid import UUID
 
 from django.db import connections, transaction
+from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
 from pg_queue.api import Duty, Message, MessageState, take_outcomes
-from scheduler.domain import REPORT_TO, RunState
+from scheduler.domain import REPORT_TO, RunOrigin, RunState
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
 
@@ -55,8 +59,10 @@ def write_back() -> int:
         if outcomes:
             with connections[conf.database].cursor() as cursor:
                 cursor.execute(_SQL["write_back"], _columns(outcomes))
-                if cursor.rowcount < len(outcomes):
-                    logger.warning("ledger.outcomes_not_placed count=%s", len(outcomes) - cursor.rowcount)
+                written = cursor.fetchall()
+                if len(written) < len(outcomes):
+                    logger.warning("ledger.outcomes_not_placed count=%s", len(outcomes) - len(written))
+                _count_failures(cursor, written)
     return len(taken)
 
 
@@ -121,6 +127,21 @@ def _columns(outcomes: list[tuple[Message, datetime]]) -> Mapping[str, Any]:
         "results": [_json(message.result) for message in messages],
         "errors": [_json(message.error and message.error.as_json()) for message in messages],
     }
+
+
+def _count_failures(cursor: CursorWrapper, written: Iterable[tuple[UUID, str, str, datetime]]) -> None:
+    """Bring the schedules' failures in a row up to date, where they are counted."""
+    ends: dict[UUID, list[bool]] = {}
+    for schedule_id, origin, state, _ in sorted(written, key=itemgetter(3)):
+        if origin == RunOrigin.SCHEDULE:
+            ends.setdefault(schedule_id, []).append(state == RunState.FAILED)
+    cursor.execute(_SQL["hold_counted"], {"schedules": list(ends)})
+    counted = [schedule_id for (schedule_id,) in cursor.fetchall()]
+    if not counted:
+        return
+    failures = [len(list(takewhile(bool, reversed(ends[schedule_id])))) for schedule_id in counted]
+    has_successes = [not all(ends[schedule_id]) for schedule_id in counted]
+    cursor.execute(_SQL["count_failures"], {"ids": counted, "failures": failures, "has_successes": has_successes})
 
 
 def _json(value: Any) -> str | None:

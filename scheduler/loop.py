@@ -27,6 +27,8 @@ ELECTION = "scheduler"
 CHANNEL = "downbeat_schedules"
 """Where a change to a schedule is announced."""
 STAMP_SECONDS = 2.0
+HELD_SECONDS = 0.25
+"""How often it is looked whether a run has ended that the next one waits for."""
 _STALLED_SECONDS = 0.02, 0.5
 """First and longest wait when a due row could not be fired, because somebody else holds it."""
 _RECOVERY_SECONDS = 0.1, 5.0
@@ -97,7 +99,9 @@ class Loop:
             if leadership is None:
                 return None
             with leadership:
-                return Tick(leadership).run()
+                tick = Tick(leadership)
+                tick.release_held()
+                return tick.run()
 
     def _lead(self, leadership: Leadership) -> None:
         metrics.note_lead(leadership)
@@ -129,35 +133,41 @@ class _Reign:
             self._on_turn()
             made = tick.run()
             metrics.note_pass(made)
-            self._sleep(has_moved=made.has_moved)
+            self._sleep(tick, has_moved=made.has_moved)
 
     def _turn(self) -> bool:
         """Say that the loop turns; whether a stop was asked for."""
         self._on_turn()
         return self._stop.count > 0
 
-    def _sleep(self, *, has_moved: bool) -> None:
-        """Until something is due or changed, stamping meanwhile."""
+    def _sleep(self, tick: Tick, *, has_moved: bool) -> None:
+        """Until something is due or changed, or a run has ended that was waited for; stamping meanwhile."""
         while not self._stop.count:
             self._is_changed = False
-            seconds = self._seconds_until_due()
-            if seconds is not None and seconds <= 0:
-                if has_moved:
-                    self._stalled.reset()
-                else:
-                    self._wait(self._stalled.seconds())
-                return
-            self._stalled.reset()
-            if self._wait(STAMP_SECONDS if seconds is None else min(seconds, STAMP_SECONDS)):
-                return
-            if seconds is not None and seconds <= STAMP_SECONDS:
+            seconds, has_held = self._outlook()
+            is_called = self._wait_until_due(seconds, has_held=has_held, has_moved=has_moved)
+            if (has_held and tick.release_held()) or is_called:
                 return
             self._on_turn()
             self._leadership.stamp()
 
-    def _seconds_until_due(self) -> float | None:
+    def _wait_until_due(self, seconds: float | None, *, has_held: bool, has_moved: bool) -> bool:
+        """Wait until `seconds` are over, but not beyond the next stamp; True when there is a reason to look."""
+        if seconds is not None and seconds <= 0:
+            if has_moved:
+                self._stalled.reset()
+            else:
+                self._wait(self._stalled.seconds())
+            return True
+        self._stalled.reset()
+        longest = HELD_SECONDS if has_held else STAMP_SECONDS
+        is_near = seconds is not None and seconds <= longest
+        return self._wait(seconds if seconds is not None and is_near else longest) or is_near
+
+    def _outlook(self) -> tuple[float | None, bool]:
+        """Seconds until something is due, and whether a schedule waits for the end of its run."""
         row = self._session.execute(_SQL["next_due"]).fetchone()
-        return None if row is None else row[0]
+        return (None, False) if row is None else (row[0], row[1])
 
     def _wait(self, seconds: float) -> bool:
         """Wait at most so long; True when there is a reason to look: a change, or a stop."""

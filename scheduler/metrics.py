@@ -24,7 +24,8 @@ LEADER_ERRORS = Counter(
 )
 OCCURRENCES = Counter(
     "downbeat_occurrences",
-    "Due schedules by what the tick made of them: fired, coalesced (fired for missed ones too), expired, taken.",
+    "Due schedules by what the tick made of them: fired, coalesced (fired for missed ones too), expired, skipped (the "
+    "run before goes on), held (until it ends), taken (by another leader).",
     ["outcome"],
     registry=METRICS,
 )
@@ -41,7 +42,7 @@ def note_lead(leadership: Leadership | None) -> None:
 
 def note_pass(made: Pass) -> None:
     """Count what a pass did."""
-    for outcome in ("fired", "coalesced", "expired", "taken"):
+    for outcome in ("fired", "coalesced", "expired", "skipped", "held", "taken"):
         if count := getattr(made, outcome):
             OCCURRENCES.labels(outcome).inc(count)
     QUARANTINED.inc(len(made.quarantined))

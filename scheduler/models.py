@@ -9,10 +9,21 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from scheduler.domain import FIRED_STATES, CronDialect, Firer, RunOrigin, RunState, ScheduleKind, ScheduleState
+from scheduler.domain import (
+    FIRED_STATES,
+    CatchUp,
+    CronDialect,
+    Firer,
+    Hold,
+    Overlap,
+    RunOrigin,
+    RunState,
+    ScheduleKind,
+    ScheduleState,
+)
 from scheduler.querysets import MirrorFailureQuerySet, ScheduleQuerySet, ScheduleRunQuerySet
 
-_INSTANTS = ("next_run_at", "last_run_at", "starts_at", "ends_at")
+_INSTANTS = ("next_run_at", "last_run_at", "starts_at", "ends_at", "paused_until")
 _READABLE = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 """What Python's datetime holds, whatever the time zone."""
 
@@ -31,13 +42,13 @@ class PgPeriodicSchedule(models.Model):
     pipeline_name = models.CharField(max_length=255)
     kind = models.CharField(max_length=16, choices=[(k.value, k.value) for k in ScheduleKind])
     cron_string = models.CharField("expression", max_length=1000)
-    """The expression: five fields or a macro (crontab), an ISO 8601 duration (interval)."""
+    """The expression, as its kind writes it; see `scheduler.recurrence`."""
     timezone = models.CharField(max_length=64, db_default="UTC")
     dialect = models.CharField(
         max_length=8, choices=[(d.value, d.value) for d in CronDialect], db_default=CronDialect.UNIX.value
     )
     interval_seconds = models.FloatField(null=True, blank=True, editable=False)
-    """The interval's period, for SQL arithmetic; null for a crontab."""
+    """The interval's period, for SQL arithmetic; null for every other kind."""
     task = models.CharField(max_length=255)
     args = models.JSONField(default=list, blank=True)
     kwargs = models.JSONField(default=dict, blank=True)
@@ -49,10 +60,40 @@ class PgPeriodicSchedule(models.Model):
     enabled = models.BooleanField(db_default=True)
     pause_note = models.CharField(max_length=500, blank=True, db_default="")
     paused_at = models.DateTimeField(null=True, blank=True, editable=False)
+    paused_until = models.DateTimeField(null=True, blank=True)
+    """When a pause ends by itself; null: when somebody resumes it."""
     starts_at = models.DateTimeField(null=True, blank=True)
     ends_at = models.DateTimeField(null=True, blank=True)
     grace_seconds = models.PositiveIntegerField(null=True, blank=True)
     """How late an occurrence may still be fired; null: `SCHEDULER["GRACE_SECONDS"]`."""
+    catch_up = models.CharField(
+        max_length=8,
+        choices=[(c.value, c.value) for c in CatchUp],
+        default=CatchUp.LATEST.value,
+        db_default=CatchUp.LATEST.value,
+    )
+    overlap = models.CharField(
+        max_length=8,
+        choices=[(o.value, o.value) for o in Overlap],
+        default=Overlap.ALLOW.value,
+        db_default=Overlap.ALLOW.value,
+    )
+    jitter_seconds = models.PositiveIntegerField(default=0, db_default=0)
+    """Its runs begin up to so much later than their occurrences; see `scheduler.domain.jitter_of`."""
+    run_limit = models.PositiveIntegerField(null=True, blank=True)
+    """How often it is fired before it ends; 1: a one-off. Null: for ever."""
+    run_count = models.BigIntegerField(default=0, db_default=0, editable=False)
+    """How often it was fired since it was created or its cadence was changed."""
+    pause_after_failures = models.PositiveSmallIntegerField(null=True, blank=True)
+    """It is paused when so many of its runs have failed in a row; null: never."""
+    failures_in_a_row = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    """Counted only where `pause_after_failures` is set."""
+    hold = models.CharField(
+        max_length=8, null=True, blank=True, editable=False, choices=[(h.value, h.value) for h in Hold]
+    )
+    """Why the tick leaves it alone although it may be due; null: it does not."""
+    last_run_id = models.UUIDField(null=True, blank=True, editable=False)
+    """The run that was fired last, and so its message."""
     last_run_at = models.DateTimeField(null=True, blank=True, editable=False)
     """The occurrence that was fired last."""
     next_run_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -72,7 +113,18 @@ class PgPeriodicSchedule(models.Model):
             models.Index(
                 fields=["next_run_at", "pipeline_id"],
                 name="scheduler_schedule_due",
-                condition=Q(enabled=True, firer=Firer.PG.value, quarantined_at__isnull=True),
+                condition=Q(enabled=True, firer=Firer.PG.value, quarantined_at__isnull=True, hold__isnull=True),
+            ),
+            models.Index(fields=["pipeline_id"], name="scheduler_schedule_held", condition=Q(hold__isnull=False)),
+            models.Index(
+                fields=["paused_until"],
+                name="scheduler_schedule_resuming",
+                condition=Q(enabled=False, paused_until__isnull=False),
+            ),
+            models.Index(
+                fields=["pipeline_id"],
+                name="scheduler_schedule_failing",
+                condition=Q(enabled=True, failures_in_a_row__gte=models.F("pause_after_failures")),
             ),
             models.Index(fields=["organization_id", "pipeline_id"], name="scheduler_schedule_org"),
         ]
@@ -94,6 +146,16 @@ class PgPeriodicSchedule(models.Model):
                 condition=Q(*((f"{instant}__range", _READABLE) for instant in _INSTANTS)),
             ),
             models.CheckConstraint(name="scheduler_schedule_priority_range", condition=Q(priority__range=(1, 10))),
+            models.CheckConstraint(
+                name="scheduler_schedule_policies_known",
+                condition=Q(catch_up__in=[c.value for c in CatchUp], overlap__in=[o.value for o in Overlap])
+                & (Q(hold__isnull=True) | Q(hold__in=[h.value for h in Hold])),
+            ),
+            models.CheckConstraint(
+                name="scheduler_schedule_limits_positive",
+                condition=(Q(run_limit__isnull=True) | Q(run_limit__gte=1))
+                & (Q(pause_after_failures__isnull=True) | Q(pause_after_failures__gte=1)),
+            ),
             models.CheckConstraint(
                 name="scheduler_schedule_interval_whole",
                 condition=Q(kind=ScheduleKind.INTERVAL.value, interval_seconds__gt=0)

@@ -57,7 +57,12 @@ class ScheduleQuerySet(models.QuerySet["tables.PgPeriodicSchedule"]):
 
     def due(self, at: datetime) -> Self:
         """Those that the tick would fire at `at`, the longest due first."""
-        return self.fired_by(Firer.PG).active().filter(next_run_at__lte=at).order_by("next_run_at", "pipeline_id")
+        return (
+            self.fired_by(Firer.PG)
+            .active()
+            .filter(hold__isnull=True, next_run_at__lte=at)
+            .order_by("next_run_at", "pipeline_id")
+        )
 
 
 class ScheduleRunQuerySet(models.QuerySet["tables.ScheduleRun"]):

@@ -52,18 +52,27 @@ def create_schedule(
     firer: str | None = None,
     enabled: bool = True,
     pause_note: str = "",
+    paused_until: datetime | None = None,
     starts_at: datetime | None = None,
     ends_at: datetime | None = None,
     grace_seconds: int | None = None,
+    catch_up: str = "latest",
+    overlap: str = "allow",
+    jitter_seconds: int = 0,
+    run_limit: int | None = None,
+    pause_after_failures: int | None = None,
     max_attempts: int | None = None,
     schedule_id: uuid.UUID | str | None = None,
 ) -> PgPeriodicSchedule:
     """Create a schedule that fires at its first match after now, never at once; an interval one period from now.
 
-    `expression` is five fields or a macro (`kind` crontab) or an ISO 8601 duration (`kind` interval). It occurs at or
-    after `starts_at` and before `ends_at`; an interval with a later start begins with it. `firer` None:
+    `expression` is what its `kind` writes (crontab or interval; see `scheduler.recurrence`). It occurs at
+    or after `starts_at` and before `ends_at`; an interval with a later start begins with it. `firer` None:
     `SCHEDULER["DEFAULT_FIRER"]`. `grace_seconds` None: `SCHEDULER["GRACE_SECONDS"]`. `max_attempts` None: the task's
-    own. `priority` from 1 (last) to 10 (first). `schedule_id` None: a new one.
+    own. `priority` from 1 (last) to 10 (first). `catch_up` and `overlap` as `scheduler.domain` names them.
+    `jitter_seconds`: its runs begin up to so much later than their occurrences. `run_limit`: it ends when it was fired
+    so often; 1 is a one-off. `pause_after_failures`: it is paused when so many of its runs have failed in a row.
+    `paused_until`: with `enabled` False, when it resumes by itself. `schedule_id` None: a new one.
 
     Raises:
         InvalidInput: a field is refused, or `schedule_id` is taken; nothing is stored.
@@ -105,17 +114,23 @@ def update_schedule(schedule_id: uuid.UUID | str, **changes: Any) -> PgPeriodicS
     return _change(schedule_id, "update", lambda row, now: transitions.edit(row, cleaned, now), given=cleaned.keys())
 
 
-def pause_schedule(schedule_id: uuid.UUID | str, *, reason: str = "") -> PgPeriodicSchedule:
-    """Fire nothing from now on, until it is resumed; the ledger says what was due and not fired yet.
+def pause_schedule(
+    schedule_id: uuid.UUID | str, *, reason: str = "", until: datetime | None = None
+) -> PgPeriodicSchedule:
+    """Fire nothing from now on, until it is resumed: by somebody, or by itself at `until`.
 
-    Pausing again changes the reason.
+    The ledger says what was due and not fired yet. Pausing again changes the reason and the end.
 
     Raises:
-        InvalidInput: the reason is longer than 500 characters.
+        InvalidInput: field `pause_note` (longer than 500 characters) or `paused_until` (naive, or not ahead).
         ScheduleNotFound: no schedule has this id.
     """
-    note = validation.clean({"pause_note": reason})["pause_note"]
-    return _change(schedule_id, "pause", lambda row, now: transitions.pause(row, note, now))
+    cleaned = validation.clean({"pause_note": reason, "paused_until": until})
+    return _change(
+        schedule_id,
+        "pause",
+        lambda row, now: transitions.pause(row, cleaned["pause_note"], now, cleaned["paused_until"]),
+    )
 
 
 def resume_schedule(schedule_id: uuid.UUID | str) -> PgPeriodicSchedule:
@@ -126,6 +141,16 @@ def resume_schedule(schedule_id: uuid.UUID | str) -> PgPeriodicSchedule:
         ScheduleNotFound: no schedule has this id.
     """
     return _change(schedule_id, "resume", transitions.resume)
+
+
+def resume_on_time(schedule_id: uuid.UUID) -> PgPeriodicSchedule:
+    """End a pause whose `paused_until` has come; nothing happens where it has not. Raises as `resume_schedule` does."""
+    return _change(schedule_id, "resume", transitions.resume_on_time)
+
+
+def pause_failing(schedule_id: uuid.UUID) -> PgPeriodicSchedule:
+    """Pause it where so many of its runs have failed in a row as it bears. Raises: ScheduleNotFound."""
+    return _change(schedule_id, "pause", transitions.pause_failing)
 
 
 def delete_schedule(schedule_id: uuid.UUID | str) -> None:

@@ -24,6 +24,8 @@ class SchedulerSettings:
     """Who fires a new schedule that does not say: `pg` or `beat`."""
     grace_seconds: int = 3600
     """How late an occurrence may still be fired; beyond it the ledger says `expired`."""
+    on_time_seconds: int = 60
+    """How late an occurrence may be fired where missed ones are not made up for: time for a leader to be replaced."""
     tick_batch: int = 5000
     """Most schedules that one transaction fires."""
     ledger_retention_days: int = 90

@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, scalar_row
 
-from pg_queue.api import WAKE_SQL, Leadership, enqueue_sql
+from pg_queue.api import WAKE_SQL, Leadership, enqueue_sql, is_unsettled_sql
 from scheduler.domain import REPORT_TO
 from scheduler.recurrence.intervals import LONGEST, SHORTEST
 from scheduler.settings import scheduler_settings
@@ -56,6 +56,10 @@ class Pass:
     coalesced: int = 0
     """Fired, standing in for occurrences that were missed."""
     expired: int = 0
+    skipped: int = 0
+    """Not fired, because the run before had not ended."""
+    held: int = 0
+    """Left due until the run before has ended."""
     taken: int = 0
     """Occurrences that another leader had recorded already."""
     quarantined: dict[str, str] = field(default_factory=dict)
@@ -80,6 +84,8 @@ class _Batch:
     fired: int
     coalesced: int
     expired: int
+    skipped: int
+    held: int
     taken: int
     queues: list[str] | None
     quarantined: dict[str, str] | None
@@ -143,6 +149,15 @@ class Tick:
             if done.seen < limit or self._is_stopping():
                 return made
 
+    def release_held(self) -> int:
+        """Let go of schedules whose run before has ended; how many. A transaction of its own, at most a batch.
+
+        Raises: as `run` does.
+        """
+        with self._leadership.transaction():
+            statement = _SQL["release_held"].format(is_unsettled=is_unsettled_sql("last_run_id"))
+            return self._session.execute(statement, {"limit": self._most}).rowcount
+
     def _run_batch(
         self, made: Pass, verdicts: Verdicts, cursor: tuple[str, str], limit: int, *, is_careful: bool
     ) -> _Batch:
@@ -195,12 +210,19 @@ class Tick:
         return done
 
     def _window(self, at: datetime, cursor: tuple[str, str], limit: int) -> dict[str, Any]:
-        return {"at": at, "after_at": cursor[0], "after_id": cursor[1], "limit": limit, "earliest": _EARLIEST}
+        return {
+            "at": at,
+            "after_at": cursor[0],
+            "after_id": cursor[1],
+            "limit": limit,
+            "earliest": _EARLIEST,
+            "grace_seconds": scheduler_settings().grace_seconds,
+        }
 
     def _circumstances(self, now: datetime) -> dict[str, Any]:
         led_until = self._leadership.previous_heartbeat_at
         return {
-            "grace_seconds": scheduler_settings().grace_seconds,
+            "on_time_seconds": scheduler_settings().on_time_seconds,
             "shortest_seconds": SHORTEST.total_seconds() / 1000,
             "longest_seconds": LONGEST.total_seconds(),
             "term": self._leadership.term,
@@ -254,7 +276,9 @@ def fire_statements() -> Mapping[bool, str]:
     """
     return {
         is_careful: _SQL["fire"].format(
-            is_taken=_SQL["is_taken"] if is_careful else "false", enqueue=enqueue_sql("firing")
+            is_taken=_SQL["is_taken"] if is_careful else "false",
+            is_unsettled=is_unsettled_sql("last_run_id"),
+            enqueue=enqueue_sql("firing"),
         )
         for is_careful in (False, True)
     }
@@ -276,6 +300,8 @@ def _add(made: Pass, done: Any) -> None:
     made.fired += done.fired
     made.coalesced += done.coalesced
     made.expired += done.expired
+    made.skipped += done.skipped
+    made.held += done.held
     made.taken += done.taken
     _note_quarantined(made, done.quarantined or {})
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from scheduler import grid, validation
@@ -16,7 +16,9 @@ from scheduler.domain import Firer, RunOrigin, RunState
 from scheduler.errors import InvalidInput
 from scheduler.models import PgPeriodicSchedule, ScheduleRun
 
+_SWITCHES = {"enabled", "firer", "pause_note", "paused_until"}
 _CADENCE = ("kind", "cron_string", "timezone", "dialect", "starts_at")
+_TICK = timedelta(microseconds=1)
 _EDITED = "schedule.edited", "the schedule was edited before this could be fired"
 _PAUSED = "schedule.paused", "the schedule was paused before this could be fired"
 _DELETED = "schedule.deleted", "the schedule was deleted before this could be fired"
@@ -28,6 +30,9 @@ def begin(row: PgPeriodicSchedule, now: datetime) -> None:
     row.next_run_at = grid.first_run_at(row, now)
     row.created_at = row.updated_at = now
     row.paused_at = None if row.enabled else now
+    if row.paused_until is not None and (row.enabled or row.paused_until <= now):
+        expected = f"an instant after now ({now}), with enabled false"
+        raise InvalidInput(field="paused_until", expected=expected, got=row.paused_until)
 
 
 def edit(row: PgPeriodicSchedule, cleaned: Mapping[str, Any], now: datetime) -> ScheduleRun | None:
@@ -40,24 +45,29 @@ def edit(row: PgPeriodicSchedule, cleaned: Mapping[str, Any], now: datetime) -> 
     """
     _refuse_other_firer(row, cleaned)
     before = copy.copy(row)
-    settable = {field: value for field, value in cleaned.items() if field not in {"enabled", "firer", "pause_note"}}
+    settable = {field: value for field, value in cleaned.items() if field not in _SWITCHES}
     validation.fill(row, settable)
     left_out = _move(row, before, now)
     switched = _switch(row, cleaned, now)
     return left_out or switched
 
 
-def pause(row: PgPeriodicSchedule, note: str, now: datetime) -> ScheduleRun | None:
+def pause(row: PgPeriodicSchedule, note: str, now: datetime, until: datetime | None = None) -> ScheduleRun | None:
     """Hold every occurrence from now on. What is overdue by now was not paused: it is left out for a reason of its own.
 
-    `next_run_at` then stays, so that `resume` can tell what was missed. Pausing again changes the note alone. A row
-    that cannot be evaluated can be paused, too: its whole stretch is left to `resume`.
+    `next_run_at` then stays, so that `resume` can tell what was missed. Pausing again changes the note and the end
+    alone. A row that cannot be evaluated can be paused, too: its whole stretch is left to `resume`.
+
+    Raises:
+        InvalidInput: field `paused_until`, where it is not ahead.
     """
+    if until is not None and until <= now:
+        raise InvalidInput(field="paused_until", expected=f"an instant after now ({now})", got=until)
     left_out = None
     if row.enabled:
         left_out = _settle_overdue(row, now)
         row.enabled, row.paused_at = False, now
-    row.pause_note = note
+    row.pause_note, row.paused_until = note, until
     return left_out
 
 
@@ -72,9 +82,27 @@ def resume(row: PgPeriodicSchedule, now: datetime) -> ScheduleRun | None:
     left_out = _left_out(row, now, _QUARANTINED)
     validation.check(row)
     row.next_run_at = grid.next_run_at(row, now)
-    row.enabled, row.paused_at, row.pause_note = True, None, ""
+    row.enabled, row.paused_at, row.pause_note, row.paused_until = True, None, "", None
+    row.failures_in_a_row, row.hold = 0, None
     _lift_quarantine(row)
     return left_out
+
+
+def resume_on_time(row: PgPeriodicSchedule, now: datetime) -> ScheduleRun | None:
+    """End a pause whose end has come, as if at that instant: an occurrence on it is fired. Else the row is unchanged.
+
+    Raises: as `resume` does.
+    """
+    if row.enabled or row.paused_until is None or row.paused_until > now:
+        return None
+    return resume(row, row.paused_until - _TICK)
+
+
+def pause_failing(row: PgPeriodicSchedule, now: datetime) -> ScheduleRun | None:
+    """Pause a row of which so many runs have failed in a row as it bears; else it is unchanged."""
+    if row.enabled and row.pause_after_failures and row.failures_in_a_row >= row.pause_after_failures:
+        return pause(row, f"paused by itself: {row.failures_in_a_row} runs failed in a row", now)
+    return None
 
 
 def end(row: PgPeriodicSchedule, now: datetime) -> ScheduleRun | None:
@@ -92,28 +120,39 @@ def _move(row: PgPeriodicSchedule, before: PgPeriodicSchedule, now: datetime) ->
         _move_to_end(row, before, now)
         return None
     left_out = _left_out(before, now, _EDITED if before.quarantined_at is None else _QUARANTINED)
+    row.run_count, row.hold = 0, None
     row.next_run_at = grid.first_run_at(row, now)
     _lift_quarantine(row)
     return left_out
 
 
 def _move_to_end(row: PgPeriodicSchedule, before: PgPeriodicSchedule, now: datetime) -> None:
-    """A new end may cut off the next occurrence, or give an ended schedule one again."""
-    if row.ends_at == before.ends_at:
+    """A new end or limit may cut off the next occurrence, or give an ended schedule one again."""
+    if (row.ends_at, row.run_limit) == (before.ends_at, before.run_limit):
         return
     if row.next_run_at is None:
         row.next_run_at = grid.first_run_at(row, now)
-    elif row.ends_at is not None and row.next_run_at >= row.ends_at:
+    elif grid.is_beyond_end(row, row.next_run_at):
         row.next_run_at = None
 
 
 def _switch(row: PgPeriodicSchedule, cleaned: Mapping[str, Any], now: datetime) -> ScheduleRun | None:
     if cleaned.get("enabled") is True:
         return resume(row, now)
-    if cleaned.get("enabled") is False:
-        return pause(row, cleaned.get("pause_note", row.pause_note), now)
-    if "pause_note" in cleaned:
-        row.pause_note = cleaned["pause_note"]
+    if cleaned.get("enabled") is False or {"pause_note", "paused_until"} & cleaned.keys():
+        note, until = (cleaned.get(field, getattr(row, field)) for field in ("pause_note", "paused_until"))
+        return _note_pause(row, cleaned, note, until, now)
+    return None
+
+
+def _note_pause(
+    row: PgPeriodicSchedule, cleaned: Mapping[str, Any], note: str, until: datetime | None, now: datetime
+) -> ScheduleRun | None:
+    if cleaned.get("enabled") is False or not row.enabled:
+        return pause(row, note, now, until)
+    if until is not None:
+        raise InvalidInput(field="paused_until", expected="null, because the schedule is not paused", got=until)
+    row.pause_note = note
     return None
 
 

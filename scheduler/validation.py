@@ -11,11 +11,12 @@ import unicodedata
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from pg_queue import api as queue
 from scheduler import recurrence
-from scheduler.domain import Firer, ScheduleKind
+from scheduler.domain import CatchUp, Firer, Overlap, ScheduleKind
 from scheduler.errors import InvalidInput
 from scheduler.models import PgPeriodicSchedule
 from scheduler.settings import scheduler_settings
@@ -23,6 +24,8 @@ from scheduler.settings import scheduler_settings
 _QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,127}")
 _COLUMNS = {"name": "pipeline_name", "expression": "cron_string"}
 _LARGEST_SMALL_INTEGER = 32767
+_LARGEST_INTEGER = 2**31 - 1
+_LONGEST_JITTER = 86_400
 _FIRST_INSTANT, _END_OF_INSTANTS = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
 
@@ -186,6 +189,15 @@ def _flag(field: str, value: object) -> bool:
     return value
 
 
+def _word(words: type[StrEnum]) -> Callable[[str, object], str]:
+    def check_word(field: str, value: object) -> str:
+        if not isinstance(value, str) or value not in set(words):
+            raise InvalidInput(field=field, expected=f"one of {', '.join(words)}", got=value)
+        return words(value).value
+
+    return check_word
+
+
 def _firer(field: str, value: object) -> str:
     chosen = scheduler_settings().default_firer if value is None else value
     if not isinstance(chosen, str) or chosen not in set(Firer):
@@ -218,9 +230,15 @@ CLEANERS: Mapping[str, Callable[[str, object], Any]] = {
     "firer": _firer,
     "enabled": _flag,
     "pause_note": _note,
+    "paused_until": _optional(_instant),
     "starts_at": _optional(_instant),
     "ends_at": _optional(_instant),
     "grace_seconds": _optional(_whole(1, _longest_grace)),
+    "catch_up": _word(CatchUp),
+    "overlap": _word(Overlap),
+    "jitter_seconds": _whole(0, lambda: _LONGEST_JITTER),
+    "run_limit": _optional(_whole(1, lambda: _LARGEST_INTEGER)),
+    "pause_after_failures": _optional(_whole(1, lambda: _LARGEST_SMALL_INTEGER)),
     "max_attempts": _optional(_whole(1, lambda: _LARGEST_SMALL_INTEGER)),
 }
 """One cleaner per field of a schedule, by the field's public name."""

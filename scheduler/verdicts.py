@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from scheduler.domain import CronDialect, ScheduleKind
@@ -15,12 +15,15 @@ from scheduler.recurrence import Cadence, count_between, evaluate
 logger = logging.getLogger(__name__)
 
 _COUNTED_AT_MOST = 2**62
+_TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """What decides a verdict: schedules that agree in all of it are decided together."""
 
+    kind: str
+    """Any but `interval`, whose occurrences the tick computes by itself."""
     cron_string: str
     timezone: str
     dialect: str
@@ -28,6 +31,8 @@ class Question:
     """The first occurrence not yet decided."""
     base: datetime
     """The instant of the tick, or the last one at which the schedule may occur, where that is earlier."""
+    since: datetime | None = None
+    """Every missed occurrence from here on is to be fired, the first of them now; None: only the latest is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +42,11 @@ class Verdict:
     latest: datetime | None = None
     """The occurrence to fire, if it is not too late for it."""
     before: datetime | None = None
-    """The last occurrence that `latest` stands in for; None: it stands for itself alone."""
+    """The last occurrence that is passed over for `latest`; None: none is."""
     next: datetime | None = None
-    """The first occurrence after `base`; None: there is none."""
+    """The first occurrence after `base`, or after `latest` where each is to be fired; None: there is none."""
     missed: int | None = 0
-    """How many occurrences `latest` stands in for."""
+    """How many occurrences are passed over for `latest`."""
     error: str | None = None
     """Why it cannot be evaluated."""
 
@@ -80,16 +85,30 @@ def judge(question: Question) -> Verdict:
 
 
 def _judge(question: Question) -> Verdict:
-    cadence = Cadence(ScheduleKind.CRONTAB, question.cron_string, question.timezone, CronDialect(question.dialect))
-    around = evaluate(cadence, question.base)
-    # A due instant off the cadence's own grid (set by hand, or by older rules of a zone) counts as an occurrence.
-    latest = max(question.due_at, around.latest or question.due_at)
+    cadence = Cadence(
+        ScheduleKind(question.kind), question.cron_string, question.timezone, CronDialect(question.dialect)
+    )
+    latest, following = _chosen(cadence, question)
     if latest == question.due_at:
-        return Verdict(latest=latest, next=around.next)
+        return Verdict(latest=latest, next=following)
     missed = count_between(cadence, question.due_at, latest, _COUNTED_AT_MOST)
+    before = evaluate(cadence, latest - _TICK).latest or question.due_at
     return Verdict(
         latest=latest,
-        before=max(question.due_at, around.before_latest or question.due_at),
-        next=around.next,
+        before=max(question.due_at, before),
+        next=following,
         missed=missed if missed is None else max(1, missed),
     )
+
+
+def _chosen(cadence: Cadence, question: Question) -> tuple[datetime, datetime | None]:
+    """The occurrence to decide on, and the one after it. One off the cadence's own grid (set by hand, or by older rules
+    of a zone) counts as an occurrence where it is the due one."""
+    around = evaluate(cadence, question.base)
+    latest = max(question.due_at, around.latest or question.due_at)
+    if question.since is None or latest < question.since:
+        return latest, around.next
+    if question.since == question.due_at:
+        return question.due_at, evaluate(cadence, question.due_at).next
+    first = evaluate(cadence, question.since - _TICK).next or latest
+    return first, evaluate(cadence, first).next

@@ -7,13 +7,13 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from django import forms
-from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
+from django.contrib.admin.widgets import AdminSplitDateTime, AdminTextareaWidget, AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 
 from pg_queue import api as queue
 from scheduler.admin.refusal import RefusableForm
-from scheduler.domain import CronDialect, Firer, ScheduleKind
+from scheduler.domain import CatchUp, CronDialect, Firer, Overlap, ScheduleKind
 from scheduler.models import PgPeriodicSchedule
 
 ARGUMENTS = {"pipeline_name": "name", "cron_string": "expression"}
@@ -90,6 +90,11 @@ class ScheduleForm(RefusableForm):
             "priority",
             "max_attempts",
             "grace_seconds",
+            "catch_up",
+            "overlap",
+            "jitter_seconds",
+            "run_limit",
+            "pause_after_failures",
             "firer",
             "workflow_id",
         ]
@@ -103,6 +108,11 @@ class ScheduleForm(RefusableForm):
             "ends_at": "Ends at (UTC)",
             "max_attempts": "Attempts per run",
             "grace_seconds": "Catch-up window (seconds)",
+            "catch_up": "Missed occurrences",
+            "overlap": "While the run before goes on",
+            "jitter_seconds": "Jitter (seconds)",
+            "run_limit": "Run limit",
+            "pause_after_failures": "Pause after failures",
             "firer": "Fired by",
             "workflow_id": "Workflow",
         }
@@ -119,6 +129,11 @@ class ScheduleForm(RefusableForm):
             "priority": "1 (last) to 10 (first), within its queue.",
             "max_attempts": "Empty: the task's own policy.",
             "grace_seconds": "How late an occurrence may still be fired. Empty: the project's setting.",
+            "catch_up": "What becomes of those within the window.",
+            "overlap": "What becomes of an occurrence then.",
+            "jitter_seconds": "Its runs begin up to so much later than their occurrences, to spread load.",
+            "run_limit": "It ends when it was fired so often; 1: a one-off. Empty: never.",
+            "pause_after_failures": "It is paused when so many of its runs failed in a row. Empty: never.",
             "firer": "Chosen when the schedule is created.",
             "workflow_id": "A mark of your own.",
         }
@@ -135,14 +150,16 @@ class ScheduleForm(RefusableForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         choices = {
-            "kind": [(ScheduleKind.CRONTAB, "Crontab"), (ScheduleKind.INTERVAL, "Interval")],
+            "kind": [(kind, kind.value.capitalize()) for kind in ScheduleKind],
+            "catch_up": [(CatchUp.LATEST, "Latest"), (CatchUp.NONE, "None"), (CatchUp.ALL, "All")],
+            "overlap": [(Overlap.ALLOW, "Allow"), (Overlap.SKIP, "Skip"), (Overlap.QUEUE, "Queue")],
             "dialect": [(CronDialect.UNIX, "Unix cron"), (CronDialect.CELERY, "Celery crontab")],
             "firer": [(Firer.PG, "Downbeat"), (Firer.BEAT, "Celery Beat")],
         }
         for name, options in choices.items():
             if name in self.fields:
                 self.fields[name].choices = [(value.value, label) for value, label in options]  # type: ignore[attr-defined]
-        for name in ("args", "kwargs"):
+        for name in _EMPTY:
             if name in self.fields:
                 self.fields[name].required = False
 
@@ -157,11 +174,19 @@ class ScheduleForm(RefusableForm):
         return {ARGUMENTS.get(name, name): _filled(name, value) for name, value in chosen.items()}
 
 
+_EMPTY: dict[str, Any] = {
+    "args": [],
+    "kwargs": {},
+    "workflow_id": None,
+    "catch_up": CatchUp.LATEST.value,
+    "overlap": Overlap.ALLOW.value,
+    "jitter_seconds": 0,
+}
+"""What an empty field means, where it means something."""
+
+
 def _filled(name: str, value: Any) -> Any:
-    """An empty JSON field means no arguments; an empty text without a meaning of its own means none."""
-    if value is None and name in {"args", "kwargs"}:
-        return [] if name == "args" else {}
-    return None if value == "" and name == "workflow_id" else value
+    return _EMPTY.get(name, value) if value in (None, "") else value
 
 
 class PauseForm(forms.Form):
@@ -172,4 +197,10 @@ class PauseForm(forms.Form):
         required=False,
         widget=forms.TextInput(attrs={"class": "vTextField db-wide", "autofocus": True}),
         help_text="Shown beside the schedule until it is resumed.",
+    )
+    until = forms.SplitDateTimeField(
+        required=False,
+        label="Until (UTC)",
+        widget=AdminSplitDateTime(),
+        help_text="It resumes by itself then. Empty: when somebody resumes it.",
     )

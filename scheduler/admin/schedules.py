@@ -25,7 +25,7 @@ from scheduler.admin.forms import PauseForm, ScheduleForm
 from scheduler.admin.paginator import BoundedPaginator
 from scheduler.admin.presentation import badge, instant, moment, note, outcome
 from scheduler.admin.refusal import RefusalMixin
-from scheduler.domain import Firer, ScheduleKind
+from scheduler.domain import CatchUp, Firer, Hold, Overlap, ScheduleKind
 from scheduler.errors import ScheduleNotFound, SchedulerError
 from scheduler.models import PgPeriodicSchedule, ScheduleRun
 from scheduler.settings import scheduler_settings
@@ -67,7 +67,14 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     _how = (
         "How",
         {
-            "fields": [("queue", "priority"), ("max_attempts", "grace_seconds"), ("firer", "workflow_id")],
+            "fields": [
+                ("queue", "priority"),
+                ("catch_up", "grace_seconds"),
+                ("overlap", "jitter_seconds"),
+                ("run_limit", "pause_after_failures"),
+                ("max_attempts", "workflow_id"),
+                "firer",
+            ],
             "classes": ["collapse"],
         },
     )
@@ -103,6 +110,9 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
             "enabled": True,
             "queue": "default",
             "priority": 5,
+            "catch_up": CatchUp.LATEST.value,
+            "overlap": Overlap.ALLOW.value,
+            "jitter_seconds": 0,
             "firer": scheduler_settings().default_firer,
             **super().get_changeform_initial_data(request),
         }
@@ -244,10 +254,10 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         form = PauseForm(request.POST or None)
         if request.method != "POST" or not form.is_valid():
             return self._ask_reason(request, form, [row], title=f"Pause {row}")
-        reason = form.cleaned_data["reason"]
+        reason, until = form.cleaned_data["reason"], form.cleaned_data["until"]
         try:
             with self.refusals(row):
-                api.pause_schedule(row.pk, reason=reason)
+                api.pause_schedule(row.pk, reason=reason, until=until)
         except SchedulerError as error:
             return self._refused(request, row, f"Not paused. {error}")
         return self._done(request, row, f"Paused {row}.", _paused(reason))
@@ -303,8 +313,8 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
         """Ask for one reason, then pause each."""
         form = PauseForm(request.POST if "confirmed" in request.POST else None)
         if form.is_valid():
-            reason = form.cleaned_data["reason"]
-            act = partial(api.pause_schedule, reason=reason)
+            reason, until = form.cleaned_data["reason"], form.cleaned_data["until"]
+            act = partial(api.pause_schedule, reason=reason, until=until)
             self._change_each(request, queryset, act, "Paused", _paused(reason))
             return None
         rows = list(queryset[:SHOWN])
@@ -356,4 +366,7 @@ def _reason(row: PgPeriodicSchedule) -> str:
     """What holds it back, in a few words; empty where nothing does."""
     if row.quarantined_at is not None:
         return row.quarantine_error
-    return "" if row.enabled else row.pause_note
+    if row.enabled:
+        return "waits for the run before to end" if row.hold == Hold.OVERLAP else ""
+    until = f"until {row.paused_until:%Y-%m-%d %H:%M} UTC" if row.paused_until else ""
+    return " ".join(filter(None, (row.pause_note, until)))

@@ -12,7 +12,7 @@ from backend.api.strictness import InstantField, StrictSerializer
 from backend.pipelines import services
 from scheduler import api
 from scheduler.api import PgPeriodicSchedule
-from scheduler.domain import CronDialect, Firer, ScheduleKind
+from scheduler.domain import CatchUp, CronDialect, Firer, Overlap, ScheduleKind
 
 ARGUMENT = {"pipeline_name": "name", "cron_string": "expression"}
 """A column of the schedule and the choke points' name for it, where they differ."""
@@ -54,7 +54,34 @@ class ScheduleSerializer(StrictSerializer):
         allow_null=True,
         help_text="How late an occurrence may still fire; null: the project's setting.",
     )
+    catch_up = serializers.ChoiceField(
+        choices=[c.value for c in CatchUp],
+        required=False,
+        help_text="Missed occurrences within grace_seconds: none, the latest, or all of them are fired.",
+    )
+    overlap = serializers.ChoiceField(
+        choices=[o.value for o in Overlap],
+        required=False,
+        help_text="While the run before has not ended: allow another, skip the occurrence, or queue it until then.",
+    )
+    jitter_seconds = serializers.IntegerField(
+        required=False, help_text="Its runs begin up to so much later than their occurrences; 0: none."
+    )
+    run_limit = serializers.IntegerField(
+        required=False, allow_null=True, help_text="It ends when it was fired so often; 1: a one-off; null: never."
+    )
+    run_count = serializers.IntegerField(read_only=True)
+    pause_after_failures = serializers.IntegerField(
+        required=False, allow_null=True, help_text="It is paused when so many of its runs failed in a row; null: never."
+    )
+    failures_in_a_row = serializers.IntegerField(read_only=True, help_text="Counted where pause_after_failures is set.")
+    hold = serializers.CharField(
+        read_only=True, allow_null=True, help_text="overlap: it waits for the end of the run before."
+    )
     pause_note = serializers.CharField(max_length=500, required=False, allow_blank=True)
+    paused_until = InstantField(
+        required=False, allow_null=True, help_text="When a pause ends by itself; null: when it is resumed."
+    )
     paused_at = serializers.DateTimeField(read_only=True, allow_null=True)
     last_run_at = serializers.DateTimeField(read_only=True, allow_null=True)
     next_run_at = serializers.DateTimeField(read_only=True, allow_null=True)
@@ -91,6 +118,9 @@ class PauseSerializer(StrictSerializer):
     """Why a schedule is paused."""
 
     reason = serializers.CharField(max_length=500, required=False, allow_blank=True, default="")
+    until = InstantField(
+        required=False, allow_null=True, default=None, help_text="It resumes by itself then; null: when it is resumed."
+    )
 
 
 class UpcomingSerializer(serializers.Serializer):

@@ -53,7 +53,7 @@ class ScheduleViewSet(OrganizationScope, viewsets.ModelViewSet):
         schedule = self.get_object()
         body = PauseSerializer(data=request.data)
         body.is_valid(raise_exception=True)
-        return self._shown(api.pause_schedule(schedule.pk, reason=body.validated_data["reason"]) or schedule)
+        return self._shown(api.pause_schedule(schedule.pk, **body.validated_data) or schedule)
 
     @extend_schema(summary="Resume schedule", request=None, responses=ScheduleSerializer)
     @action(detail=True, methods=["post"])

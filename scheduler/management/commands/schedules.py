@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -95,7 +95,8 @@ class Command(ServiceCommand):
 
     def do_pause(self, options: Mapping[str, Any]) -> None:
         """Fire nothing until it is resumed."""
-        self._print_one(api.pause_schedule(options["id"], reason=options["reason"]))
+        until = options["until"] and self._instant("--until", options["until"])
+        self._print_one(api.pause_schedule(options["id"], reason=options["reason"], until=until))
 
     def do_resume(self, options: Mapping[str, Any]) -> None:
         """Fire again, from the next match after now."""
@@ -117,6 +118,12 @@ class Command(ServiceCommand):
         if not least <= value <= most:
             raise self.usage(option, f"a whole number from {least} to {most}", value)
         return value
+
+    def _instant(self, option: str, text: str) -> datetime:
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:
+            raise self.usage(option, "an ISO 8601 instant with an offset, such as 2026-12-24T18:00:00Z", text) from None
 
     def _print_one(self, row: api.PgPeriodicSchedule) -> None:
         self._print([schedule_fields(row)], lambda kept: table(_LISTED, kept))
@@ -153,6 +160,7 @@ def _add_next(parser: ArgumentParser) -> None:
 def _add_pause(parser: ArgumentParser) -> None:
     _add_id(parser)
     parser.add_argument("--reason", default="", help="shown with the schedule until it is resumed")
+    parser.add_argument("--until", metavar="INSTANT", help="resume by itself then, such as 2026-12-24T18:00:00+01:00")
 
 
 def _add_delete(parser: ArgumentParser) -> None:

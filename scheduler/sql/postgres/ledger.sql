@@ -2,7 +2,7 @@
 -- For /metrics: age of the oldest due schedule in seconds, schedules in quarantine, mirror failures not repaired.
 SELECT greatest(0, coalesce(extract(epoch FROM clock_timestamp() - (
            SELECT next_run_at FROM scheduler_pgperiodicschedule
-           WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND isfinite(next_run_at)
+           WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND hold IS NULL AND isfinite(next_run_at)
            ORDER BY next_run_at LIMIT 1
        )), 0))::float8,
        (SELECT count(*) FROM scheduler_pgperiodicschedule WHERE quarantined_at IS NOT NULL),
@@ -23,6 +23,22 @@ WHERE run.id = ANY (%(ids)s::uuid[])
   AND run.scheduled_for BETWEEN %(first)s AND %(last)s
   AND run.id = outcome.id AND run.scheduled_for = outcome.scheduled_for
   AND (run.state IN ('fired', 'running') OR (run.state = 'failed' AND run.finished_at < outcome.finished_at))
+RETURNING run.schedule_id, run.origin, run.state, run.finished_at
+
+-- name: hold_counted
+-- Hold the schedules that count their failures, in one order: two write-backs may deal with the same ones.
+SELECT pipeline_id FROM scheduler_pgperiodicschedule
+WHERE pipeline_id = ANY (%(schedules)s::uuid[]) AND pause_after_failures IS NOT NULL
+ORDER BY pipeline_id
+FOR NO KEY UPDATE
+
+-- name: count_failures
+-- Failures in a row: those after the last success, and with those before where there is no success.
+UPDATE scheduler_pgperiodicschedule AS schedule
+SET failures_in_a_row = outcome.failures + CASE WHEN outcome.has_success THEN 0 ELSE schedule.failures_in_a_row END
+FROM unnest(%(ids)s::uuid[], %(failures)s::integer[], %(has_successes)s::boolean[])
+    AS outcome (id, failures, has_success)
+WHERE schedule.pipeline_id = ANY (%(ids)s::uuid[]) AND schedule.pipeline_id = outcome.id
 
 -- name: partitions
 -- The ledger's monthly partitions and the bounds that they were made for.

@@ -20,20 +20,23 @@ SET CONSTRAINTS ALL IMMEDIATE
 SELECT set_config('plan_cache_mode', %(mode)s, false)
 
 -- name: survey
--- The distinct crontab cadences among the next due rows, without a lock: what Python has to evaluate, before the batch's
--- transaction.
-SELECT DISTINCT cron_string, timezone, dialect, next_run_at, base
+-- What Python has to evaluate among the next due rows, each distinct question once, without a lock and before the
+-- batch's transaction. `since`: where every missed occurrence is made up for, the start of its catch-up window.
+SELECT DISTINCT kind, cron_string, timezone, dialect, next_run_at, base, since
 FROM (
     SELECT kind, cron_string, timezone, dialect, next_run_at,
-           least(%(at)s, ends_at - interval '1 microsecond') AS base, ends_at
+           least(%(at)s, ends_at - interval '1 microsecond') AS base, ends_at,
+           CASE WHEN catch_up = 'all'
+                THEN greatest(next_run_at, %(at)s - make_interval(secs => coalesce(grace_seconds, %(grace_seconds)s)))
+           END AS since
     FROM scheduler_pgperiodicschedule
-    WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL
+    WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND hold IS NULL
       AND next_run_at <= %(at)s
       AND (next_run_at, pipeline_id) > (%(after_at)s::timestamptz, %(after_id)s::uuid)
     ORDER BY next_run_at, pipeline_id
     LIMIT %(limit)s
 ) AS due
-WHERE kind = 'crontab' AND next_run_at >= %(earliest)s AND (ends_at IS NULL OR ends_at > next_run_at)
+WHERE kind <> 'interval' AND next_run_at >= %(earliest)s AND (ends_at IS NULL OR ends_at > next_run_at)
 
 -- name: fire
 -- One batch: lock due rows, oldest first, and decide, advance, record and enqueue them, as one statement.
@@ -42,10 +45,11 @@ WHERE kind = 'crontab' AND next_run_at >= %(earliest)s AND (ends_at IS NULL OR e
 -- locked, so it cannot move.
 WITH due AS MATERIALIZED (
     SELECT ctid AS place, pipeline_id, organization_id, kind, cron_string, timezone, dialect, task, args, kwargs, queue,
-           priority, max_attempts, ends_at, next_run_at AS due_at,
+           priority, max_attempts, ends_at, next_run_at AS due_at, catch_up, overlap, jitter_seconds, last_run_id,
+           run_limit <= run_count + 1 AS is_last,
            least(%(at)s, ends_at - interval '1 microsecond') AS base,
            ends_at IS NOT NULL AND ends_at <= next_run_at AS is_over,
-           make_interval(secs => coalesce(grace_seconds, %(grace_seconds)s)) AS grace,
+           %(at)s - make_interval(secs => coalesce(grace_seconds, %(grace_seconds)s)) AS window_start,
            interval_seconds,
            CASE WHEN kind = 'interval' AND next_run_at >= %(earliest)s
                      AND interval_seconds BETWEEN %(shortest_seconds)s AND %(longest_seconds)s
@@ -53,60 +57,93 @@ WITH due AS MATERIALIZED (
                      / (interval_seconds * 1e6)::bigint
            END AS steps
     FROM scheduler_pgperiodicschedule
-    WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL
+    WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND hold IS NULL
       AND next_run_at <= %(at)s
       AND (next_run_at, pipeline_id) > (%(after_at)s::timestamptz, %(after_id)s::uuid)
     ORDER BY next_run_at, pipeline_id
     LIMIT %(limit)s
     FOR NO KEY UPDATE SKIP LOCKED
 ),
+-- Where every missed occurrence is made up for, an interval goes on with the first one in its window.
+stepped AS (
+    SELECT due.*,
+           CASE WHEN catch_up = 'all' AND steps > 0
+                THEN least(steps, greatest(0, ceil(
+                    (date_part('epoch', window_start - due_at) * 1e6)::bigint / (interval_seconds * 1e6)
+                )))::bigint
+                ELSE steps END AS step,
+           CASE catch_up
+                WHEN 'none' THEN greatest(window_start, %(at)s - make_interval(secs => %(on_time_seconds)s))
+                ELSE window_start END AS earliest_fired,
+           CASE WHEN catch_up = 'all' THEN greatest(due_at, window_start) END AS since
+    FROM due
+),
 verdict AS (
     SELECT *
     FROM unnest(
-        %(cron_strings)s::text[], %(timezones)s::text[], %(dialects)s::text[], %(due_ats)s::timestamptz[],
-        %(bases)s::timestamptz[], %(latests)s::timestamptz[], %(befores)s::timestamptz[], %(nexts)s::timestamptz[],
-        %(misseds)s::bigint[], %(errors)s::text[]
-    ) AS v (cron_string, timezone, dialect, due_at, base, latest, before, next, missed, error)
+        %(kinds)s::text[], %(cron_strings)s::text[], %(timezones)s::text[], %(dialects)s::text[],
+        %(due_ats)s::timestamptz[], %(bases)s::timestamptz[], %(sinces)s::timestamptz[], %(latests)s::timestamptz[],
+        %(befores)s::timestamptz[], %(nexts)s::timestamptz[], %(misseds)s::bigint[], %(errors)s::text[]
+    ) AS v (kind, cron_string, timezone, dialect, due_at, base, since, latest, before, next, missed, error)
 ),
 judged AS (
-    SELECT due.place, due.pipeline_id, due.organization_id, due.task, due.args, due.kwargs, due.queue, due.priority,
-           due.max_attempts, due.ends_at, due.due_at, due.is_over, due.grace,
-           row_number() OVER (ORDER BY due.due_at, due.pipeline_id) AS number,
-           CASE WHEN kind = 'crontab' THEN verdict.latest
-                ELSE due.due_at + make_interval(secs => steps * interval_seconds) END AS latest,
-           CASE WHEN kind = 'crontab' THEN verdict.before
-                WHEN steps > 0 THEN due.due_at + make_interval(secs => (steps - 1) * interval_seconds) END AS before,
-           CASE WHEN kind = 'crontab' THEN verdict.next
-                ELSE due.due_at + make_interval(secs => (steps + 1) * interval_seconds) END AS next,
-           CASE WHEN kind = 'crontab' THEN verdict.missed ELSE steps END AS missed,
-           CASE WHEN due.is_over THEN NULL
-                WHEN due.due_at < %(earliest)s
-                THEN format('next_run_at: expected an instant after %%s, got: %%s', %(earliest)s, due.due_at)
-                WHEN kind = 'interval' AND steps IS NULL
+    SELECT stepped.place, stepped.pipeline_id, stepped.organization_id, stepped.task, stepped.args, stepped.kwargs,
+           stepped.queue, stepped.priority, stepped.max_attempts, stepped.ends_at, stepped.due_at, stepped.is_over,
+           stepped.earliest_fired, stepped.catch_up, stepped.overlap, stepped.is_last,
+           row_number() OVER (ORDER BY stepped.due_at, stepped.pipeline_id) AS number,
+           CASE WHEN stepped.kind = 'interval' THEN stepped.due_at + make_interval(secs => step * interval_seconds)
+                ELSE verdict.latest END AS latest,
+           CASE WHEN stepped.kind <> 'interval' THEN verdict.before
+                WHEN step > 0 THEN stepped.due_at + make_interval(secs => (step - 1) * interval_seconds) END AS before,
+           CASE WHEN stepped.kind = 'interval' THEN stepped.due_at + make_interval(secs => (step + 1) * interval_seconds)
+                ELSE verdict.next END AS next,
+           CASE WHEN stepped.kind = 'interval' THEN step ELSE verdict.missed END AS missed,
+           CASE WHEN jitter_seconds > 0 THEN make_interval(secs => (
+               ('x' || left(md5(pipeline_id::text), 8))::bit(32)::bigint * jitter_seconds * 1000 >> 32
+           ) / 1000.0::float8) END AS jitter,
+           CASE WHEN stepped.overlap <> 'allow' AND last_run_id IS NOT NULL THEN {is_unsettled} ELSE false END
+               AS is_blocked,
+           CASE WHEN stepped.is_over THEN NULL
+                WHEN stepped.due_at < %(earliest)s
+                THEN format('next_run_at: expected an instant after %%s, got: %%s', %(earliest)s, stepped.due_at)
+                WHEN stepped.kind = 'interval' AND steps IS NULL
                 THEN format('interval_seconds: expected from %%s to %%s, got: %%s',
                             %(shortest_seconds)s, %(longest_seconds)s, interval_seconds)
                 ELSE verdict.error END AS error
-    FROM due
+    FROM stepped
     LEFT JOIN verdict
-        ON due.kind = 'crontab' AND due.cron_string = verdict.cron_string AND due.timezone = verdict.timezone
-       AND due.dialect = verdict.dialect AND due.due_at = verdict.due_at AND due.base = verdict.base
-    WHERE kind = 'interval' OR verdict.cron_string IS NOT NULL OR due.is_over OR due.due_at < %(earliest)s
+        ON stepped.kind <> 'interval' AND stepped.kind = verdict.kind AND stepped.cron_string = verdict.cron_string
+       AND stepped.timezone = verdict.timezone AND stepped.dialect = verdict.dialect
+       AND stepped.due_at = verdict.due_at AND stepped.base = verdict.base
+       AND coalesce(stepped.since, '-infinity') = coalesce(verdict.since, '-infinity')
+    WHERE stepped.kind = 'interval' OR verdict.cron_string IS NOT NULL OR stepped.is_over
+       OR stepped.due_at < %(earliest)s
 ),
-decided AS MATERIALIZED (
+placed AS (
     SELECT judged.*,
            error IS NULL AND NOT is_over AS is_alive,
-           error IS NULL AND NOT is_over AND latest >= %(at)s - grace AS is_in_grace,
-           error IS NULL AND NOT is_over AND latest >= %(at)s - grace AND NOT {is_taken} AS is_fired,
-           (%(id_prefix)s || lpad(to_hex(number), 8, '0'))::uuid AS id
+           error IS NULL AND NOT is_over AND latest >= earliest_fired AS is_in_grace
     FROM judged
+),
+decided AS MATERIALIZED (
+    SELECT placed.*,
+           is_in_grace AND is_blocked AND overlap = 'queue' AS is_held,
+           is_in_grace AND is_blocked AND overlap = 'skip' AS is_skipped,
+           is_in_grace AND NOT is_blocked AND NOT {is_taken} AS is_fired,
+           (%(id_prefix)s || lpad(to_hex(number), 8, '0'))::uuid AS id
+    FROM placed
 ),
 advanced AS (
     UPDATE scheduler_pgperiodicschedule AS schedule
     SET next_run_at = CASE
-            WHEN error IS NOT NULL THEN schedule.next_run_at
+            WHEN error IS NOT NULL OR is_held THEN schedule.next_run_at
+            WHEN is_fired AND is_last THEN NULL
             WHEN NOT is_over AND (decided.ends_at IS NULL OR next < decided.ends_at) THEN next
         END,
         last_run_at = CASE WHEN is_fired THEN latest ELSE schedule.last_run_at END,
+        last_run_id = CASE WHEN is_fired THEN decided.id ELSE schedule.last_run_id END,
+        run_count = CASE WHEN is_fired THEN schedule.run_count + 1 ELSE schedule.run_count END,
+        hold = CASE WHEN is_held THEN 'overlap' END,
         quarantined_at = CASE WHEN error IS NOT NULL THEN statement_timestamp() END,
         quarantine_error = coalesce(error, '')
     FROM decided
@@ -120,23 +157,32 @@ run AS (
     FROM advanced
     WHERE is_fired
 ),
+-- What lies before the occurrence that is fired, and what is not fired at all. Of a run that was missed, the reason is
+-- the catch-up policy's; of one that was due and could not be fired, the window's or the overlap policy's.
 stretch AS (
     INSERT INTO scheduler_schedulerun
         (id, schedule_id, organization_id, scheduled_for, span_end, occurrences, firer, state, term)
     SELECT (%(stretch_id_prefix)s || lpad(to_hex(number), 8, '0'))::uuid, pipeline_id, organization_id, due_at,
-           CASE WHEN is_in_grace THEN nullif(before, due_at) ELSE nullif(latest, due_at) END,
-           CASE WHEN is_in_grace THEN missed ELSE missed + 1 END,
+           nullif(last, due_at),
+           CASE WHEN is_before_fired THEN missed ELSE missed + 1 END,
            'pg',
-           CASE WHEN is_in_grace THEN 'coalesced'
-                WHEN due_at >= %(led_until)s::timestamptz AND latest <= %(leads_since)s THEN 'no_leader'
+           CASE WHEN is_skipped THEN 'skipped'
+                WHEN is_before_fired AND catch_up = 'latest' THEN 'coalesced'
+                WHEN due_at >= %(led_until)s::timestamptz AND last <= %(leads_since)s THEN 'no_leader'
                 ELSE 'expired' END,
            %(term)s
-    FROM advanced
-    WHERE is_alive AND (before IS NOT NULL OR NOT is_in_grace)
+    FROM (
+        SELECT advanced.*, is_in_grace AND NOT is_skipped AS is_before_fired,
+               CASE WHEN is_in_grace AND NOT is_skipped THEN before ELSE latest END AS last
+        FROM advanced
+        WHERE is_alive AND NOT is_held
+    ) AS passed
+    WHERE last IS NOT NULL
     ON CONFLICT (schedule_id, scheduled_for, origin) DO NOTHING
 ),
 firing AS (
     SELECT id, queue, priority, task, args, kwargs, organization_id, max_attempts, %(report_to)s AS report_to,
+           latest + jitter AS run_after,
            jsonb_build_object('schedule_id', pipeline_id, 'scheduled_for', latest) AS headers
     FROM advanced
     WHERE is_fired
@@ -151,9 +197,12 @@ SELECT last.due_at::text AS last_at,
 FROM (
     SELECT count(*) AS advanced,
            count(*) FILTER (WHERE is_fired) AS fired,
-           count(*) FILTER (WHERE is_in_grace AND before IS NOT NULL) AS coalesced,
+           count(*) FILTER (WHERE is_in_grace AND NOT is_blocked AND before IS NOT NULL AND catch_up = 'latest')
+               AS coalesced,
            count(*) FILTER (WHERE is_alive AND NOT is_in_grace) AS expired,
-           count(*) FILTER (WHERE is_in_grace AND NOT is_fired) AS taken,
+           count(*) FILTER (WHERE is_skipped) AS skipped,
+           count(*) FILTER (WHERE is_held) AS held,
+           count(*) FILTER (WHERE is_in_grace AND NOT is_blocked AND NOT is_fired) AS taken,
            array_agg(DISTINCT queue) FILTER (WHERE is_fired) AS queues,
            jsonb_object_agg(pipeline_id, error) FILTER (WHERE error IS NOT NULL) AS quarantined
     FROM advanced
@@ -166,14 +215,14 @@ LEFT JOIN LATERAL (
 -- Whether another leader, or an earlier one, has recorded this occurrence.
 EXISTS (
     SELECT FROM scheduler_schedulerun AS other
-    WHERE other.schedule_id = judged.pipeline_id AND other.scheduled_for = judged.latest AND other.origin = 'schedule'
+    WHERE other.schedule_id = placed.pipeline_id AND other.scheduled_for = placed.latest AND other.origin = 'schedule'
 )
 
 -- name: lock_first
 -- The first row of a batch, held until the end of the transaction.
 SELECT pipeline_id
 FROM scheduler_pgperiodicschedule
-WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL
+WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND hold IS NULL
   AND next_run_at <= %(at)s
   AND (next_run_at, pipeline_id) > (%(after_at)s::timestamptz, %(after_id)s::uuid)
 ORDER BY next_run_at, pipeline_id
@@ -187,12 +236,26 @@ SET quarantined_at = statement_timestamp(), quarantine_error = %(error)s
 WHERE pipeline_id = %(pipeline_id)s
 RETURNING next_run_at::text AS last_at, pipeline_id::text AS last_id
 
+-- name: release_held
+-- Let go of the schedules whose run has ended: they are due, and the next batch decides.
+UPDATE scheduler_pgperiodicschedule
+SET hold = NULL
+WHERE pipeline_id = ANY (ARRAY (
+    SELECT pipeline_id FROM scheduler_pgperiodicschedule
+    WHERE hold = 'overlap' AND NOT coalesce({is_unsettled}, false)
+    ORDER BY pipeline_id
+    LIMIT %(limit)s
+    FOR NO KEY UPDATE SKIP LOCKED
+))
+
 -- name: next_due
--- Seconds until there is something to do, by the database's clock; null: nothing is planned.
+-- Seconds until there is something to do, by the database's clock (null: nothing is planned), and whether a schedule
+-- waits for the end of its run.
 SELECT extract(epoch FROM (
-    SELECT next_run_at
-    FROM scheduler_pgperiodicschedule
-    WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND next_run_at IS NOT NULL
-    ORDER BY next_run_at, pipeline_id
-    LIMIT 1
-) - clock_timestamp())::float8
+           SELECT next_run_at
+           FROM scheduler_pgperiodicschedule
+           WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND hold IS NULL AND next_run_at IS NOT NULL
+           ORDER BY next_run_at, pipeline_id
+           LIMIT 1
+       ) - clock_timestamp())::float8,
+       EXISTS (SELECT FROM scheduler_pgperiodicschedule WHERE hold = 'overlap' AND enabled)

@@ -40,6 +40,15 @@ def test_a_schedule_shows_every_field(rest):
         "starts_at": None,
         "ends_at": None,
         "grace_seconds": None,
+        "catch_up": "latest",
+        "overlap": "allow",
+        "jitter_seconds": 0,
+        "run_limit": None,
+        "run_count": 0,
+        "pause_after_failures": None,
+        "failures_in_a_row": 0,
+        "hold": None,
+        "paused_until": None,
         "pause_note": "",
         "paused_at": None,
         "last_run_at": None,
@@ -83,6 +92,12 @@ def test_an_interval_is_an_iso_duration(rest):
         ({"starts_at": "2030-01-02T00:00:00Z", "ends_at": "2030-01-01T00:00:00Z"}, "ends_at", "after starts_at"),
         ({"queue": "a b"}, "queue", "letters"),
         ({"grace_seconds": 0}, "grace_seconds", "from 1"),
+        ({"catch_up": "some"}, "catch_up", "none, latest, all"),
+        ({"overlap": "some"}, "overlap", "allow, skip, queue"),
+        ({"jitter_seconds": -1}, "jitter_seconds", "from 0"),
+        ({"run_limit": 0}, "run_limit", "from 1"),
+        ({"pause_after_failures": 0}, "pause_after_failures", "from 1"),
+        ({"paused_until": "2030-01-01T00:00:00Z"}, "paused_until", "enabled false"),
         ({"max_attempts": 0}, "max_attempts", "from 1 to 32767"),
         ({"naem": "x"}, "naem", "fields among name"),
     ],
@@ -313,3 +328,19 @@ def test_a_change_is_compared_with_what_beat_does_and_not_with_a_mirror_that_mis
     assert (changed.status_code, changed.json()["enabled"], changed.json()["args"]) == (200, True, [])
     task = PeriodicTask.objects.get(name=str(schedule.pk))
     assert (task.enabled, task.args) == (True, "[]")
+
+
+def test_a_pause_may_end_by_itself(rest):
+    made = rest.post(URL, BODY, format="json").json()
+    refused = rest.post(f"{URL}{made['id']}/pause/", {"until": "2001-01-01T00:00:00Z"}, format="json")
+    assert (refused.status_code, list(refused.json())) == (400, ["paused_until"])
+    paused = rest.post(f"{URL}{made['id']}/pause/", {"until": "2900-01-01T00:00:00Z"}, format="json").json()
+    assert (paused["enabled"], paused["paused_until"]) == (False, "2900-01-01T00:00:00Z")
+
+
+def test_policies_are_given_and_changed(rest):
+    policies = {"catch_up": "all", "overlap": "skip", "jitter_seconds": 30, "run_limit": 3, "pause_after_failures": 5}
+    made = rest.post(URL, {**BODY, **policies}, format="json").json()
+    assert {name: made[name] for name in policies} == policies
+    changed = rest.patch(f"{URL}{made['id']}/", {"overlap": "queue", "run_limit": None}, format="json").json()
+    assert (changed["overlap"], changed["run_limit"], changed["catch_up"]) == ("queue", None, "all")

@@ -271,3 +271,15 @@ def test_health_tells_the_role_and_metrics_tell_the_fires(manage: Manage, rows: 
     assert 'downbeat_occurrences_total{outcome="fired"}' in metrics
     assert "downbeat_due_lag_seconds" in metrics
     assert leader.stop() == 0
+
+
+def test_an_occurrence_that_queues_is_fired_soon_after_the_run_before_has_ended(manage: Manage, rows: Rows) -> None:
+    scheduler = start(manage)
+    scheduler.wait_for_line("leader")
+    schedule = rows.add_interval(1, next_run_at=database_clock(rows), overlap="queue")
+    rows.session.execute("NOTIFY downbeat_schedules")
+    wait_until(lambda: rows.get(schedule)["hold"] == "overlap", 60, "the second occurrence waits")
+    assert len(rows.messages()) == 1
+    rows.session.execute("DELETE FROM pg_queue_message")
+    wait_until(lambda: len(rows.messages()) == 1, 60, "it is fired")
+    assert len([run for run in rows.runs(schedule) if run["state"] == "fired"]) == 2

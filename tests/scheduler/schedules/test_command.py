@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from io import StringIO
 from typing import Any
@@ -14,7 +15,7 @@ from django.db import connection
 from scheduler import api
 from scheduler.api import PgPeriodicSchedule
 from tests.scheduler.schedules.conftest import Hands
-from tests.scheduler.schedules.making import make
+from tests.scheduler.schedules.making import at, make
 
 pytestmark = pytest.mark.django_db
 
@@ -75,7 +76,7 @@ def test_a_schedule_is_shown_under_its_public_names(hands: Hands) -> None:
         ("manual", "fired", str(made.pk))
     ]
     text = run("show", made.pk)
-    assert "grace_seconds     60" in text
+    assert re.search(r"^grace_seconds +60$", text, re.MULTILINE)
     assert "2026-03-02T10:07:30Z  fired  manual" in text
 
 
@@ -164,3 +165,13 @@ def test_a_stored_time_zone_that_means_nothing_exits_with_2() -> None:
         with pytest.raises(CommandError, match="Mars/Olympus") as refused:
             call_command("schedules", "next", str(made.pk), "--count", count)
         assert refused.value.returncode == 2
+
+
+def test_a_pause_may_end_by_itself(hands: Hands) -> None:
+    made = make()
+    run("pause", made.pk, "--until", "2026-03-03T09:00:00+05:30")
+    assert api.get_schedule(made.pk).paused_until == at("2026-03-03 03:30:00")
+    with pytest.raises(CommandError, match="--until: expected an ISO 8601 instant"):
+        run("pause", made.pk, "--until", "tomorrow")
+    with pytest.raises(CommandError, match="paused_until: expected an instant after now"):
+        run("pause", made.pk, "--until", "2026-03-02T00:00:00Z")

@@ -1,0 +1,71 @@
+"""What schedules do by themselves, as duties of the reaper: a pause ends, or begins after failures.
+
+Any number of processes may do them at once: each schedule is changed through the choke points, which look again at the
+row that they hold.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from uuid import UUID
+
+from django.db.models import F
+from django.db.models.functions import Now
+
+from pg_queue.api import Duty
+from scheduler import schedules
+from scheduler.errors import SchedulerError
+from scheduler.models import PgPeriodicSchedule
+from scheduler.querysets import ScheduleQuerySet
+from scheduler.settings import scheduler_settings
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 100
+
+
+def policy_duties() -> list[Duty]:
+    """The duties, each once a second, so that what a pause held back is fired at most about that late."""
+    return [
+        Duty(name="resume_on_time", every_seconds=1, run=resume_on_time, batch=_BATCH),
+        Duty(name="pause_failing", every_seconds=1, run=pause_failing, batch=_BATCH),
+    ]
+
+
+def resume_on_time() -> int:
+    """Resume one batch of schedules whose pause has come to its end; how many were looked at.
+
+    One that cannot be resumed (its row means nothing) stays paused, without an end, and its note says why.
+    """
+    return _each(_rows().filter(enabled=False, paused_until__lte=Now()).order_by("paused_until"), _resume)
+
+
+def pause_failing() -> int:
+    """Pause one batch of schedules that fail as often in a row as they may; how many were looked at."""
+    failing = _rows().filter(enabled=True, failures_in_a_row__gte=F("pause_after_failures"))
+    return _each(failing, _pause)
+
+
+def _each(found: ScheduleQuerySet, act: Callable[[UUID], None]) -> int:
+    ids = list(found.values_list("pk", flat=True)[:_BATCH])
+    for schedule_id in ids:
+        act(schedule_id)
+    return len(ids)
+
+
+def _resume(schedule_id: UUID) -> None:
+    try:
+        schedules.resume_on_time(schedule_id)
+    except SchedulerError as error:
+        logger.error("policy.not_resumed schedule=%s error=%s", schedule_id, error)
+        schedules.pause_schedule(schedule_id, reason=f"not resumed: {error}"[:500])
+
+
+def _pause(schedule_id: UUID) -> None:
+    paused = schedules.pause_failing(schedule_id)
+    logger.warning("policy.paused schedule=%s note=%r", schedule_id, paused.pause_note)
+
+
+def _rows() -> ScheduleQuerySet:
+    return PgPeriodicSchedule.objects.using(scheduler_settings().database)
