@@ -190,7 +190,7 @@ def test_the_page_of_a_row_that_cannot_be_evaluated_says_why_in_place_of_the_nex
 
 
 def test_a_row_that_cannot_be_evaluated_is_mended_in_its_form(browser, make_schedule):
-    schedule = make_schedule(firer="beat")
+    schedule = make_schedule()
     written_past_us(schedule, timezone="Mars/Base")
     answer = browser.post(page_of(schedule), {**FORM, "timezone": "Mars/Base", "pipeline_name": "Renamed"})
     assert list(errors_of(answer)) == ["timezone"]
