@@ -37,7 +37,7 @@ _FIRST_BATCH = 1000
 _HANDFUL = 100
 """Most rows of a batch whose plan does not depend on how many they are."""
 _BATCH_SECONDS = 1.0
-"""Batches are made smaller until they take no longer; the protocol allows 3 s."""
+"""Batches are made smaller until they take no longer; after 3 s (`pg_queue.leader`) the server cuts one off."""
 _EVALUATION_SECONDS = 1.0
 """How long expressions are evaluated between two stamps."""
 _ROW_FAULTS = ("22", "23", "P0001")
@@ -133,7 +133,7 @@ class Tick:
                 if _is_taken(error):
                     is_careful = True
                 elif isinstance(error, psycopg.errors.QueryCanceled) and limit > 1:
-                    self._limit = max(1, limit // 4)  # the server's statement_timeout: the session itself is sound
+                    self._limit = max(1, limit // 4)  # the leader's time limit for a batch: the session itself is sound
                 elif not _is_row_fault(error):
                     raise
                 elif limit > 1:

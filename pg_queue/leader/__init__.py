@@ -19,7 +19,9 @@ What happens when the leader
 - thaws after that: its next statement fails, so nothing that it had in hand is committed.
 
 And against everything else each transaction of the leader begins by stamping the leader row where the term and the
-session are its own (`Leadership.transaction`). No row: `LeadershipLost`, nothing is committed.
+session are its own (`Leadership.transaction`). No row: `LeadershipLost`, nothing is committed. The same statement
+allows each that follows 3 s: a batch that takes longer is rolled back, before it costs the session or makes the stamp
+stale.
 
 A standby never waits without end: a long wait would hold back VACUUM in the whole database.
 """

@@ -26,6 +26,9 @@ STALE_SECONDS = 10.0
 """A stamp older than this is that of a leader which the server's own timeouts failed to end."""
 STAMP_SECONDS = 2.0
 """How often a leader stamps at least."""
+BATCH_SECONDS = 3.0
+"""How long a leader's transaction may last: a statement of it that takes longer is cut off. Shorter than the time after
+which the server ends the session, so that a slow batch costs itself and not the lead."""
 _WAIT_MILLISECONDS = 500
 _TIMEOUT = "5s"
 
@@ -72,11 +75,14 @@ class Leadership:
     def stamp(self) -> datetime:
         """Say that this term goes on; the database's clock. Joins the session's transaction, else commits.
 
+        In a transaction, each statement after it may take `BATCH_SECONDS`.
+
         Raises:
             LeadershipLost: the term is not this session's any more: nothing of the transaction may be committed.
             psycopg.Error: the session is gone.
         """
-        row = self.session.execute(_SQL["stamp"], {"name": self.name, "term": self.term}).fetchone()
+        parameters = {"name": self.name, "term": self.term, "batch_timeout": f"{BATCH_SECONDS * 1000:.0f}ms"}
+        row = self.session.execute(_SQL["stamp"], parameters).fetchone()
         if row is None:
             raise LeadershipLost(f"{self.name}: expected to lead in term {self.term}, got: another term or session")
         stamped_at: datetime = row[0]
@@ -84,7 +90,10 @@ class Leadership:
 
     @contextmanager
     def transaction(self) -> Iterator[datetime]:
-        """A transaction that commits only while this term lasts; yields the database's clock at its beginning."""
+        """A transaction that commits only while this term lasts; yields the database's clock at its beginning.
+
+        A statement that takes longer than `BATCH_SECONDS` raises `psycopg.errors.QueryCanceled`; the session is sound.
+        """
         with self.session.transaction():
             yield self.stamp()
 

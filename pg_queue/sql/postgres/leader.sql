@@ -43,9 +43,11 @@ RETURNING term, since, previous_heartbeat_at
 
 -- name: stamp
 -- Say that the term goes on. No row: it does not, or another session speaks.
+-- What follows in the same transaction is cut off after so long, also on servers without transaction_timeout; outside of
+-- one the setting ends with this statement.
 UPDATE pg_queue_leader SET heartbeat_at = clock_timestamp()
 WHERE name = %(name)s AND term = %(term)s AND pid = pg_backend_pid()
-RETURNING heartbeat_at
+RETURNING heartbeat_at, set_config('statement_timeout', %(batch_timeout)s, true)
 
 -- name: resign
 -- End the term in good order.

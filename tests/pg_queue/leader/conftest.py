@@ -18,6 +18,7 @@ PATIENT = dict.fromkeys(("idle_session_timeout", "idle_in_transaction_session_ti
 def patient_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that stalls for some seconds costs no leader of these tests its session."""
     monkeypatch.setattr(election, "SESSION_SETTINGS", election.SESSION_SETTINGS | PATIENT)
+    monkeypatch.setattr(election, "BATCH_SECONDS", 60.0)
 
 
 @pytest.fixture

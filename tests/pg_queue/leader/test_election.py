@@ -17,7 +17,7 @@ from pg_queue.leader.election import lock_key
 from tests.processes import ProcessDatabase
 
 Candidate = Callable[..., Election]
-AS_SHIPPED = election.SESSION_SETTINGS
+AS_SHIPPED, BATCH_AS_SHIPPED = election.SESSION_SETTINGS, election.BATCH_SECONDS
 
 
 def win(candidate: Election, within_seconds: float = 60) -> Leadership:
@@ -122,6 +122,33 @@ def test_a_stamp_of_another_term_or_session_is_refused_and_nothing_is_committed(
         leadership.stamp()
     assert watcher.execute("SELECT FROM done").fetchall() == []
     leadership.close()
+
+
+def test_a_batch_that_takes_too_long_is_cut_off_and_the_leader_goes_on(
+    candidate: Candidate, watcher: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher.execute("CREATE TABLE done (what text)")
+    leadership = win(candidate())
+
+    def take_long() -> None:
+        with leadership.transaction():
+            leadership.session.execute("INSERT INTO done VALUES ('slow')")
+            leadership.session.execute("SELECT pg_sleep(60)")
+
+    monkeypatch.setattr(election, "BATCH_SECONDS", 1.0)
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        take_long()
+    assert watcher.execute("SELECT FROM done").fetchall() == []
+    leadership.stamp()
+    assert leadership.session.execute("SHOW statement_timeout").fetchone() == ("1min",)  # the session's own
+    with leadership.transaction():
+        assert leadership.session.execute("SHOW statement_timeout").fetchone() == ("1s",)
+    leadership.close()
+
+
+def test_a_batch_is_cut_off_before_the_session_is() -> None:
+    limits = ("statement_timeout", "idle_in_transaction_session_timeout")
+    assert all(float(AS_SHIPPED[name].removesuffix("s")) > BATCH_AS_SHIPPED for name in limits)
 
 
 def test_a_stale_leader_cannot_commit_what_it_had_in_hand(

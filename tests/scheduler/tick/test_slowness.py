@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg.pq import TransactionStatus
 
-from pg_queue.leader import Leadership
+from pg_queue.leader import Leadership, election
 from scheduler import tick as ticking
 from scheduler import verdicts
 from scheduler.tick import Tick
@@ -91,6 +91,24 @@ def test_batches_that_run_into_the_servers_time_limit_are_made_smaller_until_the
     assert made.fired == 100
     assert len(made.batch_seconds) > 2
     assert len(rows.messages()) == 100
+
+
+def test_a_batch_that_takes_longer_than_the_leader_may_is_made_smaller_and_no_lead_is_lost(
+    leadership: Leadership, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(election, "BATCH_SECONDS", 2.0)
+    rows.session.execute(  # a hundred take too long; one, not even on a machine that stalls
+        """
+        CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN PERFORM pg_sleep(0.03); RETURN NEW; END $$;
+        CREATE TRIGGER dawdle BEFORE INSERT ON pg_queue_message FOR EACH ROW EXECUTE FUNCTION dawdle();
+        """
+    )
+    rows.add_many(100, NOON)
+    made = Tick(leadership).run(at=NOON)
+    assert made.fired == len(rows.messages()) == 100
+    assert len(made.batch_seconds) > 2
+    assert leadership.stamp() > leadership.since
 
 
 def test_a_stop_ends_the_pass_after_the_batch_in_hand(
