@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import time
 import urllib.request
 import uuid
@@ -11,7 +12,6 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.processes import Manage, ProcessDatabase, RunningProcess
@@ -20,6 +20,8 @@ from tests.scheduler.rows import Rows
 pytestmark = pytest.mark.processes
 
 LEADS = r"^leader "
+SOON = 60
+"""Seconds that nothing here takes, however slow the machine is."""
 FIRED = "SELECT count(*) FROM scheduler_schedulerun WHERE state = 'fired'"
 
 
@@ -30,12 +32,30 @@ def start(manage: Manage) -> RunningProcess:
     return process
 
 
-def start_pair(manage: Manage) -> tuple[RunningProcess, RunningProcess]:
-    """A leader and a standby."""
+def start_leader(manage: Manage) -> RunningProcess:
+    """Start a scheduler where there is none, and wait until it leads."""
     leader = start(manage)
     leader.wait_for_line(LEADS)
+    return leader
+
+
+def start_standby(manage: Manage, rows: Rows) -> RunningProcess:
+    """Start a scheduler beside a leader, and wait until it waits for the lead."""
     standby = start(manage)
-    return leader, standby
+    wait_until(lambda: rows.count(WAITS_FOR_THE_LEAD), SOON, "the standby waits for the lead")
+    return standby
+
+
+WAITS_FOR_THE_LEAD = """
+    SELECT count(*) FROM pg_locks
+    WHERE locktype = 'advisory' AND NOT granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+
+
+def start_pair(manage: Manage, rows: Rows) -> tuple[RunningProcess, RunningProcess]:
+    """A leader and a standby."""
+    return start_leader(manage), start_standby(manage, rows)
 
 
 def add_every_second(rows: Rows, count: int = 1) -> list[uuid.UUID]:
@@ -59,9 +79,9 @@ def wait_until(is_true: Callable[[], Any], seconds: float, what: str) -> None:
         time.sleep(0.02)
 
 
-def wait_for_fires(rows: Rows, more: int, seconds: float) -> None:
+def wait_for_fires(rows: Rows, more: int) -> None:
     before = rows.count(FIRED)
-    wait_until(lambda: rows.count(FIRED) >= before + more, seconds, f"{more} more fires")
+    wait_until(lambda: rows.count(FIRED) >= before + more, SOON, f"{more} more fires")
 
 
 def assert_each_second_accounted_for_once(rows: Rows) -> None:
@@ -84,26 +104,33 @@ def assert_each_fire_has_one_message(rows: Rows) -> None:
 
 
 def test_when_the_leader_is_killed_the_standby_fires_the_next_occurrence(manage: Manage, rows: Rows) -> None:
-    leader, standby = start_pair(manage)
+    leader, standby = start_pair(manage, rows)
     add_every_second(rows, 3)
-    wait_for_fires(rows, 3, 5)
+    wait_for_fires(rows, 3)
     leader.kill()
-    standby.wait_for_line(LEADS, timeout=5)
-    wait_for_fires(rows, 3, 5)
+    standby.wait_for_line(LEADS)
+    wait_for_fires(rows, 3)
     assert standby.stop() == 0
     assert_each_second_accounted_for_once(rows)
     assert_each_fire_has_one_message(rows)
 
 
+MILLISECONDS_NOBODY_LED = "SELECT extract(epoch FROM since - previous_heartbeat_at) * 1000 FROM pg_queue_leader"
+
+
 def test_a_clean_stop_hands_over_at_once(manage: Manage, rows: Rows) -> None:
-    leader, standby = start_pair(manage)
+    leader, standby = start_pair(manage, rows)
     add_every_second(rows)
-    wait_for_fires(rows, 1, 5)
-    assert leader.stop(timeout=5) == 0
-    standby.wait_for_line(LEADS, timeout=3)
-    wait_for_fires(rows, 2, 5)
-    assert standby.stop() == 0
-    assert {run["state"] for run in rows.runs()} == {"fired"}
+    gaps: list[int] = []
+    while len(gaps) < 5 and min(gaps, default=1_000) >= 500:  # a slow machine may spoil some, but not all
+        wait_for_fires(rows, 1)
+        assert leader.stop() == 0
+        standby.wait_for_line(LEADS)
+        gaps.append(rows.count(MILLISECONDS_NOBODY_LED))
+        leader, standby = standby, start_standby(manage, rows)
+    assert min(gaps) < 1_000
+    wait_for_fires(rows, 2)
+    assert [standby.stop(), leader.stop()] == [0, 0]
     assert_each_second_accounted_for_once(rows)
     assert_each_fire_has_one_message(rows)
 
@@ -111,18 +138,18 @@ def test_a_clean_stop_hands_over_at_once(manage: Manage, rows: Rows) -> None:
 def test_when_an_idle_leader_freezes_it_is_replaced_and_finds_itself_replaced_when_it_thaws(
     manage: Manage, rows: Rows
 ) -> None:
-    leader, standby = start_pair(manage)
+    leader, standby = start_pair(manage, rows)
     leader.freeze()
-    standby.wait_for_line(LEADS, timeout=12)
+    standby.wait_for_line(LEADS)
     add_every_second(rows)
-    wait_for_fires(rows, 2, 5)
+    wait_for_fires(rows, 2)
     seen = len(leader.lines)
     leader.thaw()
     leader.wait_for_line(r"leader\.session_lost", after=seen)
-    wait_for_fires(rows, 2, 5)
+    wait_for_fires(rows, 2)
     assert standby.stop() == 0
-    leader.wait_for_line(LEADS, after=seen, timeout=5)
-    wait_for_fires(rows, 2, 5)
+    leader.wait_for_line(LEADS, after=seen)
+    wait_for_fires(rows, 2)
     assert leader.stop() == 0
     assert_each_second_accounted_for_once(rows)
     assert_each_fire_has_one_message(rows)
@@ -150,62 +177,65 @@ def tick_held_at_the_message(process_database: ProcessDatabase) -> Iterator[None
 IS_AT_GATE = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted"
 
 
-LEADER_SLEEPS = """
-    SELECT count(*) FROM pg_stat_activity JOIN pg_queue_leader USING (pid)
-    WHERE state = 'idle' AND query LIKE 'SELECT extract(epoch FROM%'
-"""
-
-
 def test_a_leader_frozen_in_the_middle_of_a_tick_is_replaced_and_what_it_had_in_hand_is_never_committed(
     manage: Manage, rows: Rows, process_database: ProcessDatabase
 ) -> None:
-    leader, standby = start_pair(manage)
+    leader, standby = start_pair(manage, rows)
     with tick_held_at_the_message(process_database):
         add_every_second(rows, 5)
-        wait_until(lambda: rows.count(IS_AT_GATE) == 1, 5, "the tick is held")
+        wait_until(lambda: rows.count(IS_AT_GATE) == 1, SOON, "the tick is held")
         leader.freeze()
+        frozen_term = rows.count("SELECT term FROM pg_queue_leader")
     # The gate is open: the server finishes the statement, and the frozen leader never says commit.
-    standby.wait_for_line(LEADS, timeout=15)
-    wait_for_fires(rows, 5, 5)
+    standby.wait_for_line(LEADS)
+    wait_for_fires(rows, 5)
     before_thaw = {run["id"] for run in rows.runs()}
     seen = len(leader.lines)
     leader.thaw()
     leader.wait_for_line(r"leader\.session_lost", after=seen)
-    wait_for_fires(rows, 5, 5)
+    wait_for_fires(rows, 5)
     assert standby.stop() == 0
     leader.stop()
-    assert {run["term"] for run in rows.runs() if run["id"] in before_thaw} == {2}
+    assert frozen_term not in {run["term"] for run in rows.runs() if run["id"] in before_thaw}
     assert_each_second_accounted_for_once(rows)
     assert_each_fire_has_one_message(rows)
 
 
 def test_a_leader_whose_connection_is_dropped_stands_again_and_loses_nothing(manage: Manage, rows: Rows) -> None:
-    leader = start(manage)
-    leader.wait_for_line(LEADS)
+    leader = start_leader(manage)
     add_every_second(rows, 2)
     for _ in range(3):
-        wait_for_fires(rows, 2, 5)
+        wait_for_fires(rows, 2)
         seen = len(leader.lines)
         rows.session.execute("SELECT pg_terminate_backend(pid) FROM pg_queue_leader")
-        leader.wait_for_line(LEADS, after=seen, timeout=5)
-    wait_for_fires(rows, 2, 5)
+        leader.wait_for_line(LEADS, after=seen)
+    wait_for_fires(rows, 2)
     assert leader.stop() == 0
-    assert rows.count("SELECT max(term) FROM pg_queue_leader") == 4
+    assert rows.count("SELECT max(term) FROM pg_queue_leader") >= 4
     assert_each_second_accounted_for_once(rows)
     assert_each_fire_has_one_message(rows)
 
 
+def seconds_until_fired(rows: Rows) -> float:
+    """Announce a schedule that is due now and then in a year, and wait for its fire; by the database's clock."""
+    schedule_id = rows.add(cron_string="0 0 1 1 *", next_run_at=database_clock(rows))
+    announced_at = database_clock(rows)
+    rows.session.execute("NOTIFY downbeat_schedules")
+    wait_until(lambda: rows.runs(schedule_id), SOON, "an announced row is fired")
+    [run] = rows.runs(schedule_id)
+    return float((run["fired_at"] - announced_at).total_seconds())
+
+
 def test_a_change_is_seen_at_once_and_a_row_written_behind_its_back_within_a_stamp(manage: Manage, rows: Rows) -> None:
-    leader = start(manage)
-    leader.wait_for_line(LEADS)
-    add_every_second(rows)
-    wait_for_fires(rows, 1, 1.9)
+    leader = start_leader(manage)
+    delays = [seconds_until_fired(rows) for _ in range(9)]
+    assert statistics.median(delays) < 1, delays  # unheard, a change waits for the stamp after 2 s
     rows.add(next_run_at=database_clock(rows).replace(second=0, microsecond=0))
     wait_until(
         lambda: rows.count(
             "SELECT count(*) FROM scheduler_pgperiodicschedule WHERE kind = 'crontab' AND last_run_at IS NOT NULL"
         ),
-        4,
+        SOON,
         "an unannounced row is fired",
     )
     assert leader.stop() == 0
@@ -215,18 +245,33 @@ def test_a_due_row_that_somebody_holds_does_not_spin_the_loop(
     manage: Manage, rows: Rows, process_database: ProcessDatabase
 ) -> None:
     schedule_id = rows.add(next_run_at=database_clock(rows).replace(second=0, microsecond=0))
+    count_stamps(rows)
     with process_database.connect() as editor, editor.transaction():
         editor.execute("SELECT FROM scheduler_pgperiodicschedule WHERE pipeline_id = %s FOR UPDATE", [schedule_id])
-        leader = start(manage)
-        leader.wait_for_line(LEADS)
-        wait_until(lambda: rows.count(LEADER_SLEEPS), 10, "the first pass is made")
-        watched = psutil.Process(leader.pid)
-        before = sum(watched.cpu_times()[:2])
-        with pytest.raises(AssertionError):
-            wait_until(lambda: rows.runs(), 4, "nothing may be fired while the row is held")
-        assert sum(watched.cpu_times()[:2]) - before < 0.6
-    wait_until(lambda: rows.runs(schedule_id), 3, "the row is fired once it is free")
+        leader = start_leader(manage)
+        wait_until(lambda: rows.count(STAMPS) > 0, SOON, "the first pass is made")
+        began_at, first = database_clock(rows), rows.count(STAMPS)
+        wait_until(lambda: rows.count(STAMPS) >= first + 10, SOON, "ten passes more are made")
+        # The waits between them double from 0.02 s to 0.5 s: 3.1 s in all, or more.
+        assert database_clock(rows) - began_at > timedelta(seconds=2.5)
+        assert rows.runs() == []
+    wait_until(lambda: rows.runs(schedule_id), SOON, "the row is fired once it is free")
     assert leader.stop() == 0
+
+
+def count_stamps(rows: Rows) -> None:
+    """Have the database count the leader's stamps, of which each pass makes one, committed or not."""
+    rows.session.execute(
+        """
+        CREATE SEQUENCE stamps;
+        CREATE FUNCTION count_stamp() RETURNS trigger LANGUAGE plpgsql
+            AS $$ BEGIN PERFORM nextval('stamps'); RETURN NULL; END $$;
+        CREATE TRIGGER count_stamp AFTER UPDATE ON pg_queue_leader FOR EACH ROW EXECUTE FUNCTION count_stamp();
+        """
+    )
+
+
+STAMPS = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM stamps"
 
 
 def test_once_makes_one_pass_and_says_so_in_json_and_leaves_it_to_a_leader_where_there_is_one(
@@ -238,8 +283,7 @@ def test_once_makes_one_pass_and_says_so_in_json_and_leaves_it_to_a_leader_where
     events = {line["event"]: line for line in map(json.loads, alone.stdout.splitlines())}
     assert events["passed"]["fired"] == 1
 
-    leader = start(manage)
-    leader.wait_for_line(LEADS)
+    leader = start_leader(manage)
     beside = manage.run("run_scheduler", "--once", "--json", "--no-reaper")
     assert beside.returncode == 0
     events = {line["event"]: line for line in map(json.loads, beside.stdout.splitlines())}
@@ -252,10 +296,10 @@ def test_health_tells_the_role_and_metrics_tell_the_fires(manage: Manage, rows: 
     port = leader.wait_for_line(r"^started .*health_port=(\d+)")[1]
     leader.wait_for_line(LEADS)
     add_every_second(rows)
-    wait_for_fires(rows, 1, 5)
+    wait_for_fires(rows, 1)
 
     def get(path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=SOON) as answer:
             return str(answer.read().decode())
 
     assert json.loads(get("/healthz"))["status"] == "ok"

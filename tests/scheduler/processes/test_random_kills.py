@@ -13,6 +13,7 @@ import pytest
 from tests.processes import Manage, RunningProcess
 from tests.scheduler.processes.test_failover import (
     FIRED,
+    SOON,
     add_every_second,
     assert_each_second_accounted_for_once,
     wait_until,
@@ -41,10 +42,10 @@ def test_every_occurrence_is_accounted_for_once_and_every_run_executed_under_ran
     for process in running.values():
         process.wait_for_line("^started ")
     add_every_second(rows, 50)
-    wait_until(lambda: rows.count(FIRED) > 0, 20, "the first fire")
+    wait_until(lambda: rows.count(FIRED) > 0, SOON, "the first fire")
 
     kills = 0
-    while rows.count(EVER_FIRED) < wanted:
+    while rows.count(EVER_FIRED) < wanted or kills < 3:  # a machine that stalls fires them in larger portions
         name = chance.choice(list(running))
         running[name].kill(group=True)
         kills += 1
@@ -52,9 +53,8 @@ def test_every_occurrence_is_accounted_for_once_and_every_run_executed_under_ran
         running[name] = start_again(manage, name)
     rows.session.execute("UPDATE scheduler_pgperiodicschedule SET enabled = false")
 
-    wait_until(lambda: rows.count("SELECT count(*) FROM pg_queue_message") == 0, 90, "every message is run")
-    wait_until(lambda: rows.count(FIRED) == 0, 30, "every outcome is in the ledger")
-    assert kills >= 3
+    wait_until(lambda: rows.count("SELECT count(*) FROM pg_queue_message") == 0, 240, "every message is run")
+    wait_until(lambda: rows.count(FIRED) == 0, 90, "every outcome is in the ledger")
     assert rows.count("SELECT count(*) FROM scheduler_schedulerun WHERE state NOT IN ('succeeded', 'coalesced')") == 0
     ran = rows.count("SELECT count(*) FROM pg_queue_result JOIN scheduler_schedulerun ON id = message_id")
     assert ran == rows.count("SELECT count(*) FROM scheduler_schedulerun WHERE state = 'succeeded'")
@@ -65,5 +65,5 @@ def test_every_occurrence_is_accounted_for_once_and_every_run_executed_under_ran
 def start_again(manage: Manage, name: str) -> RunningProcess:
     """Start the process that was killed, and wait until it is up."""
     process = manage(*COMMANDS[name], env=SETTINGS)
-    process.wait_for_line("^started ", timeout=60)
+    process.wait_for_line("^started ")
     return process
