@@ -65,6 +65,27 @@ class Hold(StrEnum):
     """The run before has not ended, and the overlap policy says `queue`."""
 
 
+class BeatMode(StrEnum):
+    """What a Celery Beat process does besides sending."""
+
+    OBSERVE = "observe"
+    """It records each send, and sends whatever happens."""
+    GATE = "gate"
+    """It claims the occurrence in the ledger before it sends, and sends nothing that it cannot claim."""
+
+
+class SendState(StrEnum):
+    """How far a send of Celery Beat has come."""
+
+    CLAIMED = "claimed"
+    """Its occurrence is claimed, and it is not known whether it was published: Beat may have died in between."""
+    SENT = "sent"
+    REFUSED = "refused"
+    """Another firer had the occurrence: it was not published."""
+    FAILED = "failed"
+    """The broker refused it: it was not published, and Beat tries again."""
+
+
 class ScheduleState(StrEnum):
     """What holds for a schedule right now; one word for lists and filters."""
 

@@ -75,7 +75,7 @@ class Loop:
             Configuration, DirectConnectionRequired: no session on which to lead can be had with these settings.
         """
         patience = _Patience(*_RECOVERY_SECONDS)
-        fire_statements()
+        _compose_statements()
         with self.election:
             while not self._stop.count:
                 try:
@@ -93,7 +93,7 @@ class Loop:
 
         Raises: as `run`, and what ends a session (`psycopg.Error`, `LeadershipLost`).
         """
-        fire_statements()
+        _compose_statements()
         with self.election:
             leadership = self.election.stand()
             if leadership is None:
@@ -101,7 +101,9 @@ class Loop:
             with leadership:
                 tick = Tick(leadership)
                 tick.release_held()
-                return tick.run()
+                made = tick.run()
+                metrics.note_shadow(Tick(leadership, is_shadow=True).run())
+                return made
 
     def _lead(self, leadership: Leadership) -> None:
         metrics.note_lead(leadership)
@@ -114,6 +116,11 @@ class Loop:
             metrics.note_lead(None)
             logger.info("leader.gone name=%s term=%s", leadership.name, leadership.term)
             self._on_role(None)
+
+
+def _compose_statements() -> None:
+    for is_shadow in (False, True):
+        fire_statements(is_shadow=is_shadow)
 
 
 class _Reign:
@@ -129,11 +136,13 @@ class _Reign:
     def run(self) -> None:
         self._session.execute(f"LISTEN {CHANNEL}")
         tick = Tick(self._leadership, is_stopping=self._turn)
+        shadow = Tick(self._leadership, is_stopping=self._turn, is_shadow=True)
         while not self._stop.count:
             self._on_turn()
-            made = tick.run()
+            made, shadowed = tick.run(), shadow.run()
             metrics.note_pass(made)
-            self._sleep(tick, has_moved=made.has_moved)
+            metrics.note_shadow(shadowed)
+            self._sleep(tick, has_moved=made.has_moved or shadowed.has_moved)
 
     def _turn(self) -> bool:
         """Say that the loop turns; whether a stop was asked for."""

@@ -29,6 +29,9 @@ OCCURRENCES = Counter(
     ["outcome"],
     registry=METRICS,
 )
+SHADOWED = Counter(
+    "downbeat_shadow_occurrences", "Occurrences of Beat's schedules that the tick would have fired.", registry=METRICS
+)
 QUARANTINED = Counter("downbeat_quarantined", "Schedules set aside because they cannot be fired.", registry=METRICS)
 BATCH_SECONDS = Histogram("downbeat_tick_batch_seconds", "Duration of one transaction of the tick.", registry=METRICS)
 
@@ -48,6 +51,12 @@ def note_pass(made: Pass) -> None:
     QUARANTINED.inc(len(made.quarantined))
     for seconds in made.batch_seconds:
         BATCH_SECONDS.observe(seconds)
+
+
+def note_shadow(made: Pass) -> None:
+    """Count what a pass in shadow would have fired."""
+    SHADOWED.inc(made.fired)
+    QUARANTINED.inc(len(made.quarantined))
 
 
 class ScheduleCollector(Collector):

@@ -95,11 +95,17 @@ class Tick:
     """Makes passes for one leadership. Not safe between threads."""
 
     def __init__(
-        self, leadership: Leadership, *, batch: int | None = None, is_stopping: Callable[[], bool] = lambda: False
+        self,
+        leadership: Leadership,
+        *,
+        batch: int | None = None,
+        is_stopping: Callable[[], bool] = lambda: False,
+        is_shadow: bool = False,
     ) -> None:
         """Prepare the leader's session. `batch` is the most schedules in a transaction; None: `TICK_BATCH`.
 
-        `is_stopping` is asked at every batch, and every second of evaluation: a pass ends early where it says so.
+        `is_stopping` is asked at every batch, and every second of evaluation: a pass ends early where it says so. In
+        shadow it decides on the schedules that Beat fires: it records what it would have fired, and enqueues nothing.
         """
         self._is_stopping = is_stopping
         self._leadership = leadership
@@ -108,7 +114,8 @@ class Tick:
         self._limit = min(self._most, _FIRST_BATCH)
         self._plan_mode = ""
         self._session.execute(_SQL["configure"])
-        self._fire = fire_statements()
+        self._is_shadow = is_shadow
+        self._statements = fire_statements(is_shadow=is_shadow)
 
     def run(self, at: datetime | None = None) -> Pass:
         """Fire everything due at `at`, and return what was done; None: now, by the database's clock.
@@ -168,7 +175,7 @@ class Tick:
         began = time.perf_counter()
         with self._leadership.transaction() as now:
             done = self._write(window | answers | self._circumstances(now), is_careful)
-            if done.queues:
+            if done.queues and not self._is_shadow:
                 self._session.execute(WAKE_SQL, {"queues": done.queues})
         _add(made, done)
         self._adapt(made, time.perf_counter() - began)
@@ -201,11 +208,15 @@ class Tick:
         return questions
 
     def _survey(self, window: Mapping[str, Any]) -> list[Question]:
-        return [Question(*row) for row in self._session.execute(_SQL["survey"], window, prepare=True).fetchall()]
+        return [
+            Question(*row) for row in self._session.execute(self._statements.survey, window, prepare=True).fetchall()
+        ]
 
     def _write(self, parameters: Mapping[str, Any], is_careful: bool) -> _Batch:
         with self._session.cursor(row_factory=class_row(_Batch)) as cursor:
-            done = cursor.execute(self._fire[is_careful], parameters, prepare=True).fetchone()
+            done = cursor.execute(
+                self._statements.fire_carefully if is_careful else self._statements.fire, parameters, prepare=True
+            ).fetchone()
         assert done is not None
         return done
 
@@ -238,7 +249,7 @@ class Tick:
         with self._leadership.transaction() as now:
             window = self._window(made.at or now, cursor, 1)
             with self._session.cursor(row_factory=scalar_row) as sql:
-                pipeline_id = sql.execute(_SQL["lock_first"], window).fetchone()
+                pipeline_id = sql.execute(self._statements.lock_first, window).fetchone()
             error = None if pipeline_id is None else self._try_alone(window, now)
             return cursor if error is None else self._quarantine(made, pipeline_id, error)
 
@@ -268,20 +279,38 @@ class Tick:
             self._limit = min(self._most, self._limit * 2)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FireStatements:
+    """What a tick asks and says, composed for the schedules that it fires."""
+
+    survey: str
+    fire: str
+    fire_carefully: str
+    """Looks into the ledger first: only after another leader was met there."""
+    lock_first: str
+
+
 @cache
-def fire_statements() -> Mapping[bool, str]:
-    """The statement that fires, by whether it looks into the ledger first: only after another leader was met there.
+def fire_statements(*, is_shadow: bool = False) -> FireStatements:
+    """The statements for the schedules that PG fires, or for the shadow of those that Beat fires.
 
     Made once per process, and best before it leads: the task registry imports the project's tasks, which is slow.
     """
-    return {
-        is_careful: _SQL["fire"].format(
-            is_taken=_SQL["is_taken"] if is_careful else "false",
-            is_unsettled=is_unsettled_sql("last_run_id"),
-            enqueue=enqueue_sql("firing"),
-        )
-        for is_careful in (False, True)
+    parts = {
+        "firer": "'beat'" if is_shadow else "'pg'",
+        "origin": "'shadow'" if is_shadow else "'schedule'",
+        "is_shadow": str(is_shadow).lower(),
+        "is_unsettled": "false" if is_shadow else is_unsettled_sql("last_run_id"),
+        # An interval that Beat's sends have moved may come to an occurrence again.
+        "on_conflict": "ON CONFLICT (schedule_id, scheduled_for, origin) DO NOTHING" if is_shadow else "",
+        "enqueue": "SELECT 1 AS nothing" if is_shadow else enqueue_sql("firing"),
     }
+    return FireStatements(
+        survey=_SQL["survey"].format(**parts),
+        fire=_SQL["fire"].format(**parts, is_taken="false"),
+        fire_carefully=_SQL["fire"].format(**parts, is_taken=_SQL["is_taken"]),
+        lock_first=_SQL["lock_first"].format(**parts),
+    )
 
 
 def id_prefix(at: datetime) -> str:

@@ -30,7 +30,7 @@ FROM (
                 THEN greatest(next_run_at, %(at)s - make_interval(secs => coalesce(grace_seconds, %(grace_seconds)s)))
            END AS since
     FROM scheduler_pgperiodicschedule
-    WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND hold IS NULL
+    WHERE enabled AND firer = {firer} AND quarantined_at IS NULL AND hold IS NULL
       AND next_run_at <= %(at)s
       AND (next_run_at, pipeline_id) > (%(after_at)s::timestamptz, %(after_id)s::uuid)
     ORDER BY next_run_at, pipeline_id
@@ -43,6 +43,7 @@ WHERE kind <> 'interval' AND next_run_at >= %(earliest)s AND (ends_at IS NULL OR
 -- A row whose cadence was edited since the survey finds no verdict and is left for the next pass. What is inserted comes
 -- from the rows that the UPDATE returned, so nothing is fired that was not advanced. Rows are joined by ctid: they are
 -- locked, so it cannot move.
+-- In shadow it decides on the schedules that Beat fires, by the very same rules, and records what it would have fired.
 WITH due AS MATERIALIZED (
     SELECT ctid AS place, pipeline_id, organization_id, kind, cron_string, timezone, dialect, task, args, kwargs, queue,
            priority, max_attempts, ends_at, next_run_at AS due_at, catch_up, overlap, jitter_seconds, last_run_id,
@@ -57,7 +58,7 @@ WITH due AS MATERIALIZED (
                      / (interval_seconds * 1e6)::bigint
            END AS steps
     FROM scheduler_pgperiodicschedule
-    WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND hold IS NULL
+    WHERE enabled AND firer = {firer} AND quarantined_at IS NULL AND hold IS NULL
       AND next_run_at <= %(at)s
       AND (next_run_at, pipeline_id) > (%(after_at)s::timestamptz, %(after_id)s::uuid)
     ORDER BY next_run_at, pipeline_id
@@ -140,8 +141,8 @@ advanced AS (
             WHEN is_fired AND is_last THEN NULL
             WHEN NOT is_over AND (decided.ends_at IS NULL OR next < decided.ends_at) THEN next
         END,
-        last_run_at = CASE WHEN is_fired THEN latest ELSE schedule.last_run_at END,
-        last_run_id = CASE WHEN is_fired THEN decided.id ELSE schedule.last_run_id END,
+        last_run_at = CASE WHEN is_fired AND NOT {is_shadow} THEN latest ELSE schedule.last_run_at END,
+        last_run_id = CASE WHEN is_fired AND NOT {is_shadow} THEN decided.id ELSE schedule.last_run_id END,
         run_count = CASE WHEN is_fired THEN schedule.run_count + 1 ELSE schedule.run_count END,
         hold = CASE WHEN is_held THEN 'overlap' END,
         quarantined_at = CASE WHEN error IS NOT NULL THEN statement_timestamp() END,
@@ -152,18 +153,19 @@ advanced AS (
 ),
 run AS (
     INSERT INTO scheduler_schedulerun
-        (id, schedule_id, organization_id, scheduled_for, firer, state, term, fired_at)
-    SELECT id, pipeline_id, organization_id, latest, 'pg', 'fired', %(term)s, statement_timestamp()
+        (id, schedule_id, organization_id, scheduled_for, origin, firer, state, term, fired_at)
+    SELECT id, pipeline_id, organization_id, latest, {origin}, 'pg', 'fired', %(term)s, statement_timestamp()
     FROM advanced
     WHERE is_fired
+    {on_conflict}
 ),
 -- What lies before the occurrence that is fired, and what is not fired at all. Of a run that was missed, the reason is
 -- the catch-up policy's; of one that was due and could not be fired, the window's or the overlap policy's.
 stretch AS (
     INSERT INTO scheduler_schedulerun
-        (id, schedule_id, organization_id, scheduled_for, span_end, occurrences, firer, state, term)
+        (id, schedule_id, organization_id, scheduled_for, origin, span_end, occurrences, firer, state, term)
     SELECT (%(stretch_id_prefix)s || lpad(to_hex(number), 8, '0'))::uuid, pipeline_id, organization_id, due_at,
-           nullif(last, due_at),
+           {origin}, nullif(last, due_at),
            CASE WHEN is_before_fired THEN missed ELSE missed + 1 END,
            'pg',
            CASE WHEN is_skipped THEN 'skipped'
@@ -222,7 +224,7 @@ EXISTS (
 -- The first row of a batch, held until the end of the transaction.
 SELECT pipeline_id
 FROM scheduler_pgperiodicschedule
-WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND hold IS NULL
+WHERE enabled AND firer = {firer} AND quarantined_at IS NULL AND hold IS NULL
   AND next_run_at <= %(at)s
   AND (next_run_at, pipeline_id) > (%(after_at)s::timestamptz, %(after_id)s::uuid)
 ORDER BY next_run_at, pipeline_id
@@ -251,11 +253,17 @@ WHERE pipeline_id = ANY (ARRAY (
 -- name: next_due
 -- Seconds until there is something to do, by the database's clock (null: nothing is planned), and whether a schedule
 -- waits for the end of its run.
-SELECT extract(epoch FROM (
+SELECT extract(epoch FROM least((
            SELECT next_run_at
            FROM scheduler_pgperiodicschedule
            WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND hold IS NULL AND next_run_at IS NOT NULL
            ORDER BY next_run_at, pipeline_id
            LIMIT 1
-       ) - clock_timestamp())::float8,
+       ), (
+           SELECT next_run_at
+           FROM scheduler_pgperiodicschedule
+           WHERE enabled AND firer = 'beat' AND quarantined_at IS NULL AND hold IS NULL AND next_run_at IS NOT NULL
+           ORDER BY next_run_at, pipeline_id
+           LIMIT 1
+       )) - clock_timestamp())::float8,
        EXISTS (SELECT FROM scheduler_pgperiodicschedule WHERE hold = 'overlap' AND enabled)

@@ -1,4 +1,4 @@
-"""The scheduler's tables: the schedules, and the ledger of what became of each occurrence."""
+"""The schedules."""
 
 from __future__ import annotations
 
@@ -9,19 +9,8 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from scheduler.domain import (
-    FIRED_STATES,
-    CatchUp,
-    CronDialect,
-    Firer,
-    Hold,
-    Overlap,
-    RunOrigin,
-    RunState,
-    ScheduleKind,
-    ScheduleState,
-)
-from scheduler.querysets import MirrorFailureQuerySet, ScheduleQuerySet, ScheduleRunQuerySet
+from scheduler.domain import CatchUp, CronDialect, Firer, Hold, Overlap, ScheduleKind, ScheduleState
+from scheduler.querysets import ScheduleQuerySet
 
 _INSTANTS = ("next_run_at", "last_run_at", "starts_at", "ends_at", "paused_until")
 _READABLE = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
@@ -115,6 +104,11 @@ class PgPeriodicSchedule(models.Model):
                 name="scheduler_schedule_due",
                 condition=Q(enabled=True, firer=Firer.PG.value, quarantined_at__isnull=True, hold__isnull=True),
             ),
+            models.Index(
+                fields=["next_run_at", "pipeline_id"],
+                name="scheduler_schedule_shadow",
+                condition=Q(enabled=True, firer=Firer.BEAT.value, quarantined_at__isnull=True, hold__isnull=True),
+            ),
             models.Index(fields=["pipeline_id"], name="scheduler_schedule_held", condition=Q(hold__isnull=False)),
             models.Index(
                 fields=["paused_until"],
@@ -174,90 +168,3 @@ class PgPeriodicSchedule(models.Model):
         if not self.enabled:
             return ScheduleState.PAUSED
         return ScheduleState.ENDED if self.next_run_at is None else ScheduleState.ACTIVE
-
-
-class ScheduleRun(models.Model):
-    """The ledger: one row per occurrence, or per stretch of occurrences that were not fired.
-
-    `origin` is part of the key so that shadow and manual runs stand beside an occurrence without claiming it; among
-    `schedule` runs there is one row per occurrence. In the database the table is partitioned by month of
-    `scheduled_for` and its primary key is `(id, scheduled_for)`; see the migration. A fired run's id is also its
-    message's id in the queue. Outlives its schedule.
-    """
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    schedule = models.ForeignKey(
-        PgPeriodicSchedule, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="runs"
-    )
-    """No foreign key in the database: the ledger outlives a deleted schedule, and the tick does not pay for it."""
-    organization_id = models.CharField(max_length=64)
-    scheduled_for = models.DateTimeField()
-    """The occurrence; for a stretch, its first."""
-    span_end = models.DateTimeField(null=True, blank=True)
-    """A stretch's last occurrence; null for a single one."""
-    occurrences = models.BigIntegerField(null=True, blank=True, db_default=1)
-    """How many occurrences the row stands for; null: more than were counted."""
-    origin = models.CharField(
-        max_length=8, choices=[(o.value, o.value) for o in RunOrigin], db_default=RunOrigin.SCHEDULE.value
-    )
-    firer = models.CharField(max_length=4, choices=[(f.value, f.value) for f in Firer])
-    state = models.CharField(max_length=16, choices=[(s.value, s.value) for s in RunState])
-    term = models.BigIntegerField(null=True, blank=True)
-    """The leader's term that wrote it; null: written by a person's action."""
-    fired_at = models.DateTimeField(null=True, blank=True)
-    started_at = models.DateTimeField(null=True, blank=True)
-    finished_at = models.DateTimeField(null=True, blank=True)
-    result = models.JSONField(null=True, blank=True)
-    error = models.JSONField(null=True, blank=True)
-    recorded_at = models.DateTimeField(db_default=Now())
-
-    objects = ScheduleRunQuerySet.as_manager()
-
-    class Meta:
-        verbose_name = "run"
-        indexes = [
-            models.Index(fields=["organization_id", "-scheduled_for", "id"], name="scheduler_run_recent"),
-        ]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["schedule", "scheduled_for", "origin"], name="scheduler_run_one_per_occurrence"
-            ),
-            models.CheckConstraint(
-                name="scheduler_run_span_ordered",
-                condition=Q(span_end__isnull=True) | Q(span_end__gte=models.F("scheduled_for")),
-            ),
-            models.CheckConstraint(
-                name="scheduler_run_fired_has_instant",
-                condition=~Q(state__in=sorted(s.value for s in FIRED_STATES)) | Q(fired_at__isnull=False),
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.schedule_id} {self.scheduled_for:%Y-%m-%dT%H:%M:%SZ} {self.state}"
-
-
-class MirrorFailure(models.Model):
-    """A write of a mirror row that failed while Beat was the firer. The write beside it stood."""
-
-    schedule_id = models.UUIDField()
-    beat_name = models.CharField(max_length=200)
-    path = models.CharField(max_length=16)
-    """create, update, pause, resume or delete."""
-    error = models.TextField()
-    intended = models.JSONField(null=True, blank=True)
-    """The mirror row as it should have been written (Django's serialised form); null: it should be gone."""
-    failed_at = models.DateTimeField(db_default=Now())
-    repaired_at = models.DateTimeField(null=True, blank=True)
-
-    objects = MirrorFailureQuerySet.as_manager()
-
-    class Meta:
-        indexes = [
-            models.Index(fields=["-failed_at"], name="scheduler_mirrorfailure_recent"),
-            models.Index(
-                fields=["schedule_id"], name="scheduler_mirrorfailure_open", condition=Q(repaired_at__isnull=True)
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.path} {self.beat_name}"
