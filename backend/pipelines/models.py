@@ -131,6 +131,8 @@ class Pipeline(models.Model):
                 (`expression`, `timezone`, `dialect`).
         """
         services.normalise(self)
+        if self.pk is None:  # the admin empties the key of a new row that has inline rows
+            self.pk = uuid.uuid4()
         try:
             with transaction.atomic():
                 before = services.lock(self.pk)
