@@ -14,7 +14,7 @@ pytestmark = pytest.mark.processes
 
 
 def test_a_reaper_carries_outcomes_into_the_ledger_where_no_scheduler_reaps(manage: Manage, rows: Rows) -> None:
-    rows.add(next_run_at=datetime.now(UTC).replace(second=0, microsecond=0), task="noop", args="[]", kwargs="{}")
+    rows.add(cron_string="0 0 1 1 *", next_run_at=datetime.now(UTC), task="noop", args="[]", kwargs="{}")
     for command in (["run_scheduler", "--no-reaper"], ["run_worker"]):
         process = manage.run(*command, "--once")
         assert process.returncode == 0, process.output
