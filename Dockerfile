@@ -7,7 +7,7 @@ WORKDIR /app
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY pg_queue/__init__.py pg_queue/__init__.py
 COPY scheduler/__init__.py scheduler/__init__.py
-RUN pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt --editable '.[celery,service]'
+RUN pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt --editable '.[celery,solar,service]'
 
 COPY manage.py ./
 COPY pg_queue pg_queue

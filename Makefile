@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && exit; done)
 VENV_PYTHON := .venv/bin/python
-EXTRAS := celery,service,embedded,test,docs
+EXTRAS := celery,solar,service,embedded,test,docs
 # The environment is made anew for another Python or folder, and completed when a requirement changes.
 MADE_FOR := $(shell { $(PYTHON) -c 'import sys; print(sys.executable, sys.version)'; pwd; } 2>/dev/null | cksum | tr ' ' -)
 STAMP := .venv/.installed-$(MADE_FOR)-$(shell cat pyproject.toml constraints.txt | cksum | tr ' ' -)

@@ -18,6 +18,10 @@ class ScheduleKind(StrEnum):
     """Five fields or a macro; see `scheduler.recurrence`."""
     INTERVAL = "interval"
     """An ISO 8601 duration such as `PT5S`: elapsed time, indifferent to clock changes."""
+    CLOCKED = "clocked"
+    """One ISO 8601 instant such as `2026-12-01T10:00:00Z`: it occurs once."""
+    SOLAR = "solar"
+    """What the sun does at a place, such as `sunset 52.52 13.405`."""
 
 
 class CronDialect(StrEnum):

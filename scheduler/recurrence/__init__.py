@@ -3,10 +3,14 @@
 No Django, no I/O but the time zone database. In here:
 
 - `cadence`: the questions: next occurrences, the neighbours of an instant, validation;
+- `kinds`: the contract that each kind of schedule fulfils, and the kinds;
 - `fields`, `unix_grammar`, `celery_grammar`: crontab texts; the only importer of croniter;
 - `walltime`: what a crontab names on the wall clock;
 - `zones`, `occurrences`: time lines, and the wall clock placed on them;
 - `intervals`: ISO 8601 durations;
+- `clocked`: one instant;
+- `solar`: the sun at a place; the only importer of ephem, which is loaded when it is needed;
+- `instants`: the instants that can be asked about, and their whole seconds;
 - `description`: a schedule in words.
 
 The rules are in `docs/reference/cron.md`.

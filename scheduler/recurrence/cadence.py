@@ -1,38 +1,24 @@
-"""Cadences: when a schedule occurs, as a value, and the questions asked of it.
-
-Crontabs are parsed once per distinct text and kept in a bounded cache, zones likewise.
-"""
+"""Cadences: when a schedule occurs, as a value, and the questions asked of it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from datetime import datetime, timedelta
 from functools import lru_cache
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 from scheduler.domain import CronDialect, ScheduleKind
 from scheduler.errors import InvalidInput
-from scheduler.recurrence import celery_grammar, fields, intervals, occurrences, unix_grammar
-from scheduler.recurrence.walltime import WallPattern
-from scheduler.recurrence.zones import TimeLine, time_line
+from scheduler.recurrence import fields, instants
+from scheduler.recurrence.kinds import Crontab, Recurrence, kind_of, member
+from scheduler.recurrence.zones import time_line
 
 MOST_OCCURRENCES = 1000
 """The largest `count` of `next_occurrences`."""
 
-Member = TypeVar("Member", bound=StrEnum)
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SECOND = timedelta(seconds=1)
-_EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
-_LATEST = datetime(3000, 1, 1, tzinfo=UTC)
-
-_PARSERS: dict[CronDialect, Callable[[str], WallPattern]] = {
-    CronDialect.UNIX: unix_grammar.parse,
-    CronDialect.CELERY: celery_grammar.parse,
-}
+_TICK = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +31,17 @@ class Cadence:
     kind: ScheduleKind
     expression: str
     timezone: str
-    """An IANA zone; an interval ignores it."""
+    """An IANA zone; only a crontab looks at it."""
     dialect: CronDialect = CronDialect.UNIX
-    """An interval ignores it."""
+    """Only a crontab looks at it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """The occurrences around an instant, in UTC. Each is None where the search horizon (41 years) holds none."""
+    """The occurrences around an instant, in UTC.
+
+    Each is None where the search horizon (41 years for a crontab, 400 days for a solar one) holds none.
+    """
 
     before_latest: datetime | None
     """The occurrence before `latest`."""
@@ -67,70 +56,68 @@ def next_occurrences(
 ) -> list[datetime]:
     """The first `count` occurrences strictly after `after`, in UTC, earliest first.
 
-    `kind` is `crontab` or `interval`, `dialect` is `unix` or `celery`; an interval occurs at `after` plus one period,
-    two periods and so on. `after` is aware and between the years 1900 and 2999, `count` from 1 to 1000. The list is
-    shorter only where a crontab has no further occurrence within 41 years of the last, or an interval's leave the year
-    9999.
+    `kind` is `crontab`, `interval`, `clocked` or `solar`, `dialect` is `unix` or `celery`; an interval occurs at
+    `after` plus one period, two periods and so on. `after` is aware and between the years 1900 and 2999, `count` from 1
+    to 1000. The list is shorter only where a crontab has no further occurrence within 41 years of the last, where the
+    calendar ends (year 9999), and for a clocked one, which occurs once.
 
     Raises:
         InvalidInput: field `kind`, `expression`, `timezone`, `dialect`, `after` or `count`.
     """
     _check_count(count)
-    cadence = _check(kind=kind, expression=expression, timezone=timezone, dialect=dialect)
-    _instant(after, "after")
-    if cadence.kind is ScheduleKind.INTERVAL:
-        return _next_of_interval(intervals.period(expression), after.astimezone(UTC), count)
-    return list(islice(_upcoming(cadence, after), count))
+    recurrence = _check(kind=kind, expression=expression, timezone=timezone, dialect=dialect)
+    return list(islice(_upcoming(recurrence, instants.check(after, "after")), count))
 
 
 def evaluate(cadence: Cadence, at: datetime) -> Neighbours:
-    """The occurrences of a crontab around `at`, which is aware.
+    """The occurrences around `at`, which is aware.
 
-    Microseconds' work for an expression and a zone seen before: made for calling once per distinct cadence and tick.
+    Microseconds' work for an expression and a zone seen before (a solar one takes up to 0.1 ms for each UTC day that it
+    looks at for the first time): made for calling once per distinct cadence and tick.
 
     Raises:
         InvalidInput: field `kind` for an interval, whose occurrences depend on where it was anchored; field `at` for a
-            naive instant or one outside the years 1900 to 2999; field `expression`, `timezone` or `dialect` for a
-            cadence that `validate` would refuse (one that never fires has None throughout).
+            naive instant or one outside the years 1900 to 2999; field `expression`, `timezone`, `dialect` or `kind` for
+            a cadence that `validate` would refuse (a crontab that never fires has None throughout).
     """
-    pattern, line = _crontab(cadence)
-    instant = _instant(at, "at")
-    latest = occurrences.preceding(pattern, line, instant)
-    before = None if latest is None else occurrences.preceding(pattern, line, latest - 1)
-    return Neighbours(_moment(before), _moment(latest), _moment(occurrences.following(pattern, line, instant)))
+    recurrence = _read(cadence)
+    instant = instants.check(at, "at")
+    latest = recurrence.preceding(instant)
+    before = None if latest is None else recurrence.preceding(latest - _TICK)
+    return Neighbours(before, latest, recurrence.following(instant))
 
 
 def count_between(cadence: Cadence, start: datetime, end: datetime, limit: int) -> int | None:
     """How many occurrences lie in `start <= occurrence < end`; None where there are more than `limit`.
 
     With the first missed occurrence as `start` and the latest as `end` this is how many the latest stands in for. An
-    interval is anchored on `start`, which then counts. Costs about the same however many there are.
+    interval is anchored on `start`, which then counts. Costs about the same however many there are; but a solar cadence
+    is looked at day by day, and over more than ten years not at all: None.
 
     Raises:
         InvalidInput: as `evaluate` does, with field `start` or `end` for a bad instant.
     """
-    first, last = _instant(start, "start"), _instant(end, "end")
-    if cadence.kind == ScheduleKind.INTERVAL:
-        counted = max(0, -((start - end) // intervals.period(cadence.expression)))
-    else:
-        pattern, line = _crontab(cadence)
-        counted = occurrences.count(pattern, line, _round_up(start, first), _round_up(end, last))
-    return counted if counted <= limit else None
+    first, last = instants.check(start, "start"), instants.check(end, "end")
+    counted = _read(cadence).count(first, last)
+    return counted if counted is not None and counted <= limit else None
 
 
 def normalise(kind: str, expression: str, dialect: str) -> str:
     """The expression as it is to be stored: one spelling for what differs only in spaces and case.
 
     A crontab in lower case, one space between fields, none beside commas (`"0, 15, 30  * * * MON"` becomes
-    `"0,15,30 * * * mon"`); a duration in upper case. Macros, names and ranges stay as written.
+    `"0,15,30 * * * mon"`), its macros, names and ranges as written; a duration in upper case; a clocked instant in UTC
+    (`2026-12-01T10:00:00Z`); a solar event in lower case, its place rounded to six decimals (`sunset 52.52 13.405`).
 
     Raises:
-        InvalidInput: field `kind`, `dialect`, or `expression` when it is no text, empty or over 1000 characters.
-            Whether it means anything is `validate`'s to say.
+        InvalidInput: field `kind`, `dialect`, or `expression` when it is no text, empty or over 1000 characters, or no
+            instant or event at a place. Whether it means anything is `validate`'s to say.
     """
-    _member(CronDialect, dialect, "dialect")
-    folds = {ScheduleKind.CRONTAB: fields.fold, ScheduleKind.INTERVAL: intervals.fold}
-    return folds[_member(ScheduleKind, kind, "kind")](expression)
+    member(CronDialect, dialect, "dialect")
+    try:
+        return kind_of(kind).fold(expression)
+    except InvalidInput as refusal:
+        raise _as_typed(refusal, expression) from None
 
 
 def validate(*, kind: str, expression: str, timezone: str, dialect: str = "unix") -> None:
@@ -138,30 +125,35 @@ def validate(*, kind: str, expression: str, timezone: str, dialect: str = "unix"
 
     Raises:
         InvalidInput: field `kind`, `expression`, `timezone` or `dialect`; also for a crontab that never occurs, such as
-            30 February.
+            30 February, and field `kind` for a solar one where ephem is not installed.
     """
     _check(kind=kind, expression=expression, timezone=timezone, dialect=dialect)
 
 
-def _check(*, kind: str, expression: str, timezone: str, dialect: str) -> Cadence:
-    cadence = Cadence(
-        _member(ScheduleKind, kind, "kind"), expression, timezone, _member(CronDialect, dialect, "dialect")
-    )
+def _check(*, kind: str, expression: str, timezone: str, dialect: str) -> Recurrence:
+    read = kind_of(kind).read
+    member(CronDialect, dialect, "dialect")
     if not isinstance(timezone, str):
         raise InvalidInput(field="timezone", expected="the name of an IANA time zone, as text", got=timezone)
     time_line(timezone)
     try:
-        _check_expression(cadence)
+        recurrence = read(kind_of(kind).fold(expression), timezone, dialect)
+        if isinstance(recurrence, Crontab) and not recurrence.pattern.days.is_possible:
+            raise fields.refuse("an expression that has an occurrence", expression)
     except InvalidInput as refusal:
         raise _as_typed(refusal, expression) from None
-    return cadence
+    return recurrence
 
 
-def _check_expression(cadence: Cadence) -> None:
-    if cadence.kind is ScheduleKind.INTERVAL:
-        intervals.period(cadence.expression)
-    elif not _pattern(fields.fold(cadence.expression), cadence.dialect).days.is_possible:
-        raise fields.refuse("an expression that has an occurrence", cadence.expression)
+@lru_cache(maxsize=32_768)
+def _read(cadence: Cadence) -> Recurrence:
+    return kind_of(cadence.kind).read(cadence.expression, cadence.timezone, cadence.dialect)
+
+
+def _upcoming(recurrence: Recurrence, after: datetime) -> Iterator[datetime]:
+    instant: datetime | None = after
+    while instant is not None and (instant := recurrence.following(instant)) is not None:
+        yield instant
 
 
 def _as_typed(refusal: InvalidInput, expression: Any) -> InvalidInput:
@@ -174,51 +166,3 @@ def _as_typed(refusal: InvalidInput, expression: Any) -> InvalidInput:
 def _check_count(count: object) -> None:
     if type(count) is not int or not 1 <= count <= MOST_OCCURRENCES:
         raise InvalidInput(field="count", expected=f"a whole number from 1 to {MOST_OCCURRENCES}", got=count)
-
-
-def _member(members: type[Member], value: str, field: str) -> Member:
-    try:
-        return members(value)
-    except ValueError:
-        raise InvalidInput(field=field, expected=f"one of {', '.join(members)}", got=value) from None
-
-
-def _crontab(cadence: Cadence) -> tuple[WallPattern, TimeLine]:
-    if cadence.kind != ScheduleKind.CRONTAB:
-        raise InvalidInput(field="kind", expected=ScheduleKind.CRONTAB.value, got=cadence.kind)
-    return _pattern(cadence.expression, cadence.dialect), time_line(cadence.timezone)
-
-
-@lru_cache(maxsize=32_768)
-def _pattern(expression: str, dialect: CronDialect) -> WallPattern:
-    parse = _PARSERS[_member(CronDialect, dialect, "dialect")]
-    return parse(fields.fold(expression))
-
-
-def _upcoming(cadence: Cadence, after: datetime) -> Iterator[datetime]:
-    pattern, line = _crontab(cadence)
-    instant: int | None = _instant(after, "after")
-    while instant is not None and (instant := occurrences.following(pattern, line, instant)) is not None:
-        yield _EPOCH + instant * _SECOND
-
-
-def _next_of_interval(period: timedelta, after: datetime, count: int) -> list[datetime]:
-    fitting = (datetime.max.replace(tzinfo=UTC) - after) // period
-    return [after + step * period for step in range(1, min(count, fitting) + 1)]
-
-
-def _instant(at: object, field: str) -> int:
-    """Whole seconds since 1970 UTC, rounded down: occurrences are on whole seconds."""
-    if not isinstance(at, datetime) or at.utcoffset() is None:
-        raise InvalidInput(field=field, expected="a datetime with a time zone (an aware one)", got=at)
-    if not _EARLIEST <= at < _LATEST:
-        raise InvalidInput(field=field, expected="a datetime between the years 1900 and 2999", got=at)
-    return (at - _EPOCH) // _SECOND
-
-
-def _round_up(at: datetime, instant: int) -> int:
-    return instant + bool(at.microsecond)
-
-
-def _moment(instant: int | None) -> datetime | None:
-    return None if instant is None else datetime.fromtimestamp(instant, UTC)

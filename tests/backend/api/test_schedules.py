@@ -71,7 +71,7 @@ def test_an_interval_is_an_iso_duration(rest):
         ({"expression": "0 0 30 2 *"}, "expression", "0 0 30 2 *"),
         ({"expression": "PT5S"}, "expression", "PT5S"),
         ({"kind": "interval", "expression": "5 seconds"}, "expression", "5 seconds"),
-        ({"kind": "solar"}, "kind", "crontab, interval"),
+        ({"kind": "lunar"}, "kind", "crontab, interval, clocked, solar"),
         ({"dialect": "quartz"}, "dialect", "unix, celery"),
         ({"timezone": "Mars/Olympus"}, "timezone", "Mars/Olympus"),
         ({"task": "os.system"}, "task", "registered task"),

@@ -69,8 +69,8 @@ def test_a_bad_crontab_is_refused_with_what_was_expected(expression: Any, dialec
 @pytest.mark.parametrize(
     ("change", "field", "expected"),
     [
-        ({"kind": "solar"}, "kind", "one of crontab, interval"),
-        ({"kind": None}, "kind", "one of crontab, interval"),
+        ({"kind": "lunar"}, "kind", "one of crontab, interval, clocked, solar"),
+        ({"kind": None}, "kind", "one of crontab, interval, clocked, solar"),
         ({"dialect": "quartz"}, "dialect", "one of unix, celery"),
         ({"timezone": "Europe/Berlim"}, "timezone", "an IANA time zone name (did you mean Europe/Berlin"),
         ({"timezone": "europe/berlin"}, "timezone", "Europe/Berlin"),

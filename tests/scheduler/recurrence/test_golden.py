@@ -1,8 +1,8 @@
 """The golden file: expressions, zones and dialects with their next occurrences, as agreed.
 
-It fails on any difference, so that no new croniter, tzdata or Python changes silently when schedules fire. Outside UTC
-only occurrences before 2025 are kept, where the time zone database no longer changes. After a change that is meant,
-write it again and review the difference line by line:
+It fails on any difference, so that no new croniter, tzdata, ephem or Python changes silently when schedules fire.
+Outside UTC only occurrences before 2025 are kept, where the time zone database no longer changes. After a change that
+is meant, write it again and review the difference line by line:
 
     python -m tests.scheduler.recurrence.test_golden
 """
@@ -45,6 +45,17 @@ UNIX_ONLY = [
     "0 0 * * 7", "0 0 * * 5-7", "59/15 * * * *", "5/20 2 * * *", "0 0 l * *", "0 0 * * l5", "0 0 * * 2#2", "0 0 ? * 3",
 ]  # fmt: skip
 CELERY_ONLY = ["0 0 1-5/2-3 * *", "mar 3 * * *"]
+OTHER_KINDS = {
+    "interval": ["PT1.5S", "PT90M", "P1D"],
+    "clocked": ["2024-11-03T01:30:00-05:00", "2024-02-27T23:58Z", "2024-11-03T06:30:00.25Z"],
+    "solar": [
+        "dawn_astronomical 52.52 13.405", "dawn_nautical 52.52 13.405", "dawn_civil 52.52 13.405",
+        "sunrise 52.52 13.405", "solar_noon 52.52 13.405", "sunset 52.52 13.405", "dusk_civil 52.52 13.405",
+        "dusk_nautical 52.52 13.405", "dusk_astronomical 52.52 13.405", "sunset -33.868 151.2", "sunrise 0 -179.999999",
+        "sunset 69.65 18.95", "dusk_astronomical 60.17 24.94", "sunrise 89.5 0", "solar_noon -90 179.2",
+    ],
+}  # fmt: skip
+STARTS = ["2024-03-10T05:10", "2024-05-20T00:00", "2024-11-03T04:10"]
 
 
 def compute() -> Iterator[str]:
@@ -54,6 +65,10 @@ def compute() -> Iterator[str]:
             for dialect, own in (("unix", UNIX_ONLY), ("celery", CELERY_ONLY)):
                 for expression in BOTH + own:
                     yield compute_line(expression, zone, dialect, after)
+    for kind, others in OTHER_KINDS.items():
+        for after in STARTS:
+            for expression in others:
+                yield compute_other_line(kind, expression, after)
 
 
 def compute_line(expression: str, zone: str, dialect: str, after: str) -> str:
@@ -67,6 +82,13 @@ def compute_line(expression: str, zone: str, dialect: str, after: str) -> str:
     )
     occurrences = [one.strftime("%Y-%m-%dT%H:%M") for one in found if zone == "UTC" or one < END_OF_HISTORY]
     line = {"expression": expression, "timezone": zone, "dialect": dialect, "after": after, "next": occurrences}
+    return json.dumps(line, separators=(",", ":"))
+
+
+def compute_other_line(kind: str, expression: str, after: str) -> str:
+    start = datetime.fromisoformat(after).replace(tzinfo=UTC)
+    found = next_occurrences(kind=kind, expression=expression, timezone="America/New_York", after=start, count=COUNT)
+    line = {"kind": kind, "expression": expression, "after": after, "next": [one.isoformat()[:-6] for one in found]}
     return json.dumps(line, separators=(",", ":"))
 
 

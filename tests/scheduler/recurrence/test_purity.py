@@ -14,7 +14,7 @@ from scheduler.recurrence import Cadence
 PROJECT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("module", ["django", "celery", "psycopg", "cron_descriptor"])
+@pytest.mark.parametrize("module", ["django", "celery", "psycopg", "cron_descriptor", "ephem"])
 def test_evaluating_loads_neither_django_nor_celery_nor_a_driver(module: str) -> None:
     script = (
         "import sys\n"
