@@ -208,6 +208,22 @@ def get_schedule(schedule_id: uuid.UUID | str) -> PgPeriodicSchedule:
     return found
 
 
+def hold_schedule(schedule_id: uuid.UUID | str) -> PgPeriodicSchedule | None:
+    """Hold the schedule until the caller's transaction ends, as every change does first; None: there is none.
+
+    For a caller whose own rows follow a schedule's: who holds the schedule before them cannot deadlock with a change.
+    Joins the caller's transaction, which must be one.
+
+    Raises:
+        InvalidInput: `schedule_id` is no UUID.
+        BeatUnavailable: Beat fires it, and django-celery-beat is not installed.
+    """
+    try:
+        return ownership.hold(_identify(schedule_id)).row
+    except ScheduleNotFound:
+        return None
+
+
 def upcoming(schedule: PgPeriodicSchedule, count: int) -> list[datetime]:
     """At most `count` (1 to 1000) occurrences ahead of now, earliest first.
 

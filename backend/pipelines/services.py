@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -23,14 +24,30 @@ FOLLOWED = {"name": "name", "expression": "expression", "timezone": "timezone", 
 NOT_ACTIVE = "Its pipeline is not active"
 
 
-def lock(pipeline_id: UUID) -> Pipeline | None:
-    """The stored pipeline, locked until the transaction ends; None while there is none.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """A pipeline as it is stored, locked until the transaction ends."""
 
-    The schedule's row is locked first, as every change that starts on the schedule's side does: no deadlock.
+    pipeline: Pipeline | None
+    """None: it is not stored yet."""
+    has_schedule: bool
+
+
+def lock(pipeline_id: UUID) -> Stored:
+    """The stored pipeline and its schedule, locked until the transaction ends.
+
+    The schedule is locked first, as every change that starts on the schedule's side does: no deadlock.
     """
-    list(_schedules().select_for_update().filter(pk=pipeline_id).values_list("pk"))
-    found: Pipeline | None = _pipelines().select_for_update(of=("self",)).filter(pk=pipeline_id).first()
-    return found
+    held = api.hold_schedule(pipeline_id)
+    pipeline: Pipeline | None = _pipelines().select_for_update(of=("self",)).filter(pk=pipeline_id).first()
+    if held is None and pipeline is not None:
+        held = api.hold_schedule(pipeline_id)  # whoever held the pipeline before may just have made it
+    return Stored(pipeline=pipeline, has_schedule=held is not None)
+
+
+def lock_schedule(pipeline_id: UUID) -> None:
+    """Lock the schedule of a pipeline that is about to be deleted, before the pipeline itself, as `lock` does."""
+    api.hold_schedule(pipeline_id)
 
 
 def normalise(pipeline: Pipeline) -> None:
@@ -39,22 +56,18 @@ def normalise(pipeline: Pipeline) -> None:
     pipeline.expression = api.normalise(ScheduleKind.CRONTAB, pipeline.expression, pipeline.dialect)
 
 
-def write_schedule(pipeline: Pipeline, before: Pipeline | None) -> None:
-    """Create the schedule of a new pipeline, or carry what changed into it. Joins the caller's transaction.
+def write_schedule(pipeline: Pipeline, before: Stored) -> None:
+    """Create the schedule of a pipeline that has none, or carry what changed into it. Joins the caller's transaction.
 
     A schedule that was deleted on its own is made anew when its pipeline is saved.
 
     Raises:
         InvalidInput: what the choke points refuse.
     """
-    if before is None:
-        return _create(pipeline)
-    try:
-        if changes := _changes(pipeline, before):
-            api.update_schedule(pipeline.pk, **changes)
-    except ScheduleNotFound:
+    if before.pipeline is None or not before.has_schedule:
         _create(pipeline)
-    return None
+    elif changes := _changes(pipeline, before.pipeline):
+        api.update_schedule(pipeline.pk, **changes)
 
 
 def delete_schedule(pipeline_id: UUID) -> None:
@@ -165,7 +178,3 @@ def refusal(error: IntegrityError, name: str) -> InvalidInput | None:
 
 def _pipelines() -> Any:
     return apps.get_model("pipelines", "Pipeline").objects
-
-
-def _schedules() -> Any:
-    return apps.get_model("scheduler", "PgPeriodicSchedule").objects

@@ -77,6 +77,28 @@ def test_the_advance_of_a_tick_does_not_touch_the_pipeline(make_pipeline):
     assert pipeline.name == "untouched"
 
 
+def test_a_pipeline_whose_schedule_was_deleted_makes_a_new_one_when_it_is_saved_unchanged(make_pipeline):
+    pipeline = make_pipeline()
+    api.delete_schedule(pipeline.pk)
+    pipeline.refresh_from_db()
+    pipeline.save()
+    schedule = schedule_of(pipeline)
+    assert (schedule.state, schedule.pipeline_name, schedule.kwargs) == (
+        "paused",
+        "Load",
+        {"pipeline_id": str(pipeline.pk)},
+    )
+
+
+@pytest.mark.parametrize("firer", ["pg", "beat"])
+def test_an_unchanged_pipeline_of_either_firer_keeps_its_schedule(make_pipeline, settings, firer):
+    settings.SCHEDULER = {**settings.SCHEDULER, "DEFAULT_FIRER": firer}
+    pipeline = make_pipeline()
+    before = schedule_of(pipeline)
+    pipeline.save()
+    assert (schedule_of(pipeline).updated_at, before.firer) == (before.updated_at, firer)
+
+
 def test_a_pipeline_whose_schedule_was_deleted_makes_a_new_one_when_it_is_activated(make_pipeline):
     pipeline = make_pipeline()
     api.delete_schedule(pipeline.pk)
