@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from scheduler.domain import CronDialect, ScheduleKind
+from scheduler.domain import CronDialect, Firer, ScheduleKind
 from scheduler.errors import InvalidInput
 from scheduler.models import PgPeriodicSchedule
 from scheduler.recurrence import Cadence, count_between, evaluate, next_occurrences, period
@@ -63,6 +63,21 @@ def next_run_at(row: PgPeriodicSchedule, now: datetime) -> datetime | None:
         step = period(row.cron_string)
         return _within(row, row.next_run_at + ((now - row.next_run_at) // step + 1) * step)
     return _within(row, _crontab_after(row, _base(row, now)))
+
+
+def shown_next_run_at(row: PgPeriodicSchedule, now: datetime) -> datetime | None:
+    """The next occurrence as people are to see it.
+
+    Where PG fires the row it is the stored one, which may be overdue. Where Beat does, only the shadow advances the
+    stored one, while a leader ticks: it is the first after `now`. A row that is paused, or cannot be evaluated, shows
+    the stored one.
+    """
+    if row.firer != Firer.BEAT or row.next_run_at is None or not row.enabled:
+        return row.next_run_at
+    try:
+        return next_run_at(row, now)
+    except InvalidInput:
+        return row.next_run_at
 
 
 def upcoming(row: PgPeriodicSchedule, count: int, now: datetime) -> list[datetime]:

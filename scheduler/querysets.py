@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from scheduler.domain import FIRED_STATES, Firer, RunOrigin, ScheduleState
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 _QUARANTINED = Q(quarantined_at__isnull=False)
 _PAUSED = Q(enabled=False, quarantined_at__isnull=True)
-_ENDED = Q(enabled=True, quarantined_at__isnull=True, next_run_at__isnull=True)
-_ACTIVE = Q(enabled=True, quarantined_at__isnull=True, next_run_at__isnull=False)
+_OVER = Q(next_run_at__isnull=True) | Q(firer=Firer.BEAT.value, ends_at__lte=Now())
+_ENDED = Q(enabled=True, quarantined_at__isnull=True) & _OVER
+_ACTIVE = Q(enabled=True, quarantined_at__isnull=True) & ~_OVER
 _BY_STATE = {
     ScheduleState.QUARANTINED: _QUARANTINED,
     ScheduleState.PAUSED: _PAUSED,

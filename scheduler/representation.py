@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from scheduler import api
 from scheduler.models import PgPeriodicSchedule
 from scheduler.runs import RunView
 
@@ -19,10 +20,13 @@ _RUN_RENAMED = {"schedule_id": "schedule", "organization_id": "organization"}
 
 
 def schedule_fields(row: PgPeriodicSchedule) -> dict[str, Any]:
-    """Every field of a schedule under its public name, and its `state`; values are JSON, instants ISO 8601 in UTC."""
+    """Every field of a schedule under its public name, and its `state`; values are JSON, instants ISO 8601 in UTC.
+
+    `next_run_at` is the one that people are to see, see `scheduler.api.next_run_at`.
+    """
     columns = [field.attname for field in row._meta.concrete_fields]
     fields = {_RENAMED.get(column, column): _plain(getattr(row, column)) for column in columns}
-    return {**fields, "state": row.state.value}
+    return {**fields, "next_run_at": _plain(api.next_run_at(row)), "state": row.state.value}
 
 
 def run_fields(view: RunView) -> dict[str, Any]:

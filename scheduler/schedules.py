@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, connections, transaction
+from django.utils.timezone import now as process_clock
 from psycopg.errors import UniqueViolation
 
 from pg_queue import api as queue
@@ -233,6 +234,16 @@ def upcoming(schedule: PgPeriodicSchedule, count: int) -> list[datetime]:
         InvalidInput: field `count`, or the row cannot be evaluated.
     """
     return grid.upcoming(schedule, validation.occurrence_count(count), clock.now(_alias()))
+
+
+def next_run_at(schedule: PgPeriodicSchedule, *, now: datetime | None = None) -> datetime | None:
+    """The next occurrence as people are to see it; its column is what the engine has to decide next.
+
+    The two differ while Beat fires the schedule: only the shadow advances the column then, while a leader ticks, so
+    this is the first occurrence after `now`. `now` None: by this process's clock, because nothing is decided by it.
+    None: no occurrence is left.
+    """
+    return grid.shown_next_run_at(schedule, now or process_clock())
 
 
 def mirror_failures() -> MirrorFailureQuerySet:

@@ -141,7 +141,7 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="next run (UTC)", ordering="next_run_at")
     def next_run_at_(self, row: PgPeriodicSchedule) -> str:
         """The next occurrence, in the list; a dash while nothing will be fired."""
-        return moment(row.next_run_at if row.state == "active" else None)
+        return moment(api.next_run_at(row) if row.state == "active" else None)
 
     @admin.display(description="last run")
     def last_run(self, row: PgPeriodicSchedule) -> str:
@@ -151,7 +151,7 @@ class ScheduleAdmin(RefusalMixin, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description="next run")
     def next_run(self, row: PgPeriodicSchedule) -> str:
         """The next occurrence; a dash while nothing will be fired."""
-        return instant(row.next_run_at if row.state == "active" else None)
+        return instant(api.next_run_at(row) if row.state == "active" else None)
 
     @admin.display(description="state")
     def status(self, row: PgPeriodicSchedule) -> str:

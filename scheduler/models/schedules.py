@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.timezone import now
 
 from scheduler.domain import CatchUp, CronDialect, Firer, Hold, Overlap, ScheduleKind, ScheduleState
 from scheduler.querysets import ScheduleQuerySet
@@ -162,9 +163,14 @@ class PgPeriodicSchedule(models.Model):
 
     @property
     def state(self) -> ScheduleState:
-        """The same word that `ScheduleQuerySet.in_state` filters by."""
+        """The same word that `ScheduleQuerySet.in_state` filters by.
+
+        Where Beat fires it, only the shadow advances `next_run_at`: it has ended when its end has passed, too, by this
+        process's clock (the filter asks the database's). Nothing is decided by it.
+        """
         if self.quarantined_at is not None:
             return ScheduleState.QUARANTINED
         if not self.enabled:
             return ScheduleState.PAUSED
-        return ScheduleState.ENDED if self.next_run_at is None else ScheduleState.ACTIVE
+        is_over = self.firer == Firer.BEAT and self.ends_at is not None and self.ends_at <= now()
+        return ScheduleState.ENDED if is_over or self.next_run_at is None else ScheduleState.ACTIVE

@@ -18,6 +18,14 @@ ARGUMENT = {"pipeline_name": "name", "cron_string": "expression"}
 """A column of the schedule and the choke points' name for it, where they differ."""
 
 
+class NextRunField(serializers.DateTimeField):
+    """The next occurrence as people are to see it."""
+
+    def get_attribute(self, instance: PgPeriodicSchedule) -> Any:
+        """Not the column, which may be stale while Celery Beat fires the schedule."""
+        return api.next_run_at(instance)
+
+
 class ScheduleSerializer(StrictSerializer):
     """A schedule. What the engine owns is read-only; what is left out of a change stays as it is."""
 
@@ -84,7 +92,7 @@ class ScheduleSerializer(StrictSerializer):
     )
     paused_at = serializers.DateTimeField(read_only=True, allow_null=True)
     last_run_at = serializers.DateTimeField(read_only=True, allow_null=True)
-    next_run_at = serializers.DateTimeField(read_only=True, allow_null=True)
+    next_run_at = NextRunField(read_only=True, allow_null=True)
     quarantined_at = serializers.DateTimeField(read_only=True, allow_null=True)
     quarantine_error = serializers.CharField(read_only=True)
     created_at = serializers.DateTimeField(read_only=True)

@@ -363,3 +363,15 @@ def test_each_action_asks_for_its_permission(make_user, make_schedule, default):
     assert client.get(RUNS).status_code == 403
     bulk(client, "run_selected", [schedule])
     assert not api.ScheduleRun.objects.exists()
+
+
+def test_the_next_run_of_a_schedule_that_beat_fires_lies_ahead(browser):
+    made = api.create_schedule(name="Nightly", task="echo", expression="0 3 * * *", firer="beat")
+    api.PgPeriodicSchedule.objects.filter(pk=made.pk).update(next_run_at=datetime(2020, 1, 1, 3, tzinfo=UTC))
+    for url in (LIST, page_of(made)):
+        shown = text(browser.get(url))
+        assert "2020-01-01" not in shown
+        assert "03:00:00" in shown
+    api.PgPeriodicSchedule.objects.filter(pk=made.pk).update(ends_at=datetime(2020, 1, 1, 4, tzinfo=UTC))
+    shown = text(browser.get(f"{LIST}?state=ended"))
+    assert "Nightly ended" in shown

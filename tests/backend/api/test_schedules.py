@@ -344,3 +344,11 @@ def test_policies_are_given_and_changed(rest):
     assert {name: made[name] for name in policies} == policies
     changed = rest.patch(f"{URL}{made['id']}/", {"overlap": "queue", "run_limit": None}, format="json").json()
     assert (changed["overlap"], changed["run_limit"], changed["catch_up"]) == ("queue", None, "all")
+
+
+def test_the_next_run_of_a_schedule_that_beat_fires_lies_ahead(rest):
+    schedule = api.create_schedule(**BODY, firer="beat")
+    api.PgPeriodicSchedule.objects.filter(pk=schedule.pk).update(next_run_at=datetime(2020, 1, 1, 3, tzinfo=UTC))
+    shown = rest.get(f"{URL}{schedule.pk}/").json()["next_run_at"]
+    assert shown.endswith("T03:00:00Z")
+    assert datetime.fromisoformat(shown) > datetime.now(UTC) - timedelta(minutes=1)

@@ -18,11 +18,15 @@ def test_every_schedule_is_in_the_one_state_that_it_says(hands: Hands) -> None:
     make(name="paused", enabled=False)
     make(name="ended", ends_at=hands.now)
     make(name="paused", enabled=False, ends_at=hands.now)
+    make(name="ended", firer="beat", ends_at=at("2026-03-03 00:00:00"))  # past, by the real clock: nobody has noted it
+    make(name="active", firer="beat", ends_at=at("2999-01-01 00:00:00"))
+    make(name="active", firer="beat")
+    make(name="active", ends_at=at("2026-03-03 00:00:00"))  # the tick will note it
     for name in ("quarantined", "quarantined"):
         held = make(name=name, enabled=name == "x")
         PgPeriodicSchedule.objects.filter(pk=held.pk).update(quarantined_at=hands.now)
     found = {state: set(PgPeriodicSchedule.objects.in_state(state)) for state in ScheduleState}
-    assert sum(len(rows) for rows in found.values()) == 6
+    assert sum(len(rows) for rows in found.values()) == 10
     for state, rows in found.items():
         assert {(row.pipeline_name, row.state) for row in rows} == {(state.value, state)}
     assert set(PgPeriodicSchedule.objects.quarantined()) == found[ScheduleState.QUARANTINED]
