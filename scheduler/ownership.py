@@ -104,7 +104,7 @@ def _place(row: PgPeriodicSchedule, before: PgPeriodicSchedule, task: PeriodicTa
     now = clock.now(scheduler_settings().database)
     is_moved = any(getattr(row, name) != getattr(before, name) for name in _WHEN)
     if row.enabled and (is_moved or not before.enabled):
-        row.paused_at, row.pause_note = None, ""
+        row.paused_at, row.pause_note, row.paused_until = None, "", None
         row.next_run_at = grid.first_run_at(row, task.last_run_at or now)
     elif before.enabled and not row.enabled:
         row.paused_at = _latest(task, now)

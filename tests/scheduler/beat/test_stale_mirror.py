@@ -248,11 +248,11 @@ def test_a_row_disabled_in_beats_admin_stays_so_and_is_paused_since_then(hands: 
 
 def test_a_row_enabled_in_beats_admin_stays_so(hands: Hands) -> None:
     made = make(firer="beat")
-    api.pause_schedule(made.pk, reason="ours")
+    api.pause_schedule(made.pk, reason="ours", until=at("2026-03-09 00:00:00"))
     hands.now += timedelta(days=1)
     edit_in_beats_admin(made.pk, enabled=True, last_run_at=hands.now)
     changed = api.update_schedule(made.pk, priority=7)
-    assert (changed.state, changed.paused_at, changed.pause_note) == ("active", None, "")
+    assert (changed.state, changed.paused_at, changed.pause_note, changed.paused_until) == ("active", None, "", None)
     assert changed.next_run_at == at("2026-03-03 10:10:00")
     task = beats(made.pk)
     assert (task.enabled, task.last_run_at, rows.is_paused_by_us(task)) == (True, hands.now, False)
