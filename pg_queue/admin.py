@@ -9,6 +9,7 @@ from django.db import models
 from django.http import HttpRequest
 
 from pg_queue import api
+from pg_queue.domain import MAX_PRIORITY, MIN_PRIORITY
 from pg_queue.models import DeadLetter, Leader, Message, Result, Worker
 
 if TYPE_CHECKING:
@@ -21,8 +22,10 @@ class ReadOnlyAdmin(ModelAdmin):
     """Nobody adds, changes or deletes a row by hand."""
 
     list_per_page = 50
+    # The tables may be large, and counting is a scan: of what is listed, of all there is, of each choice of a filter.
+    paginator = api.BoundedPaginator
     show_full_result_count = False
-    """The tables may be large, and counting them is a scan."""
+    show_facets = admin.ShowFacets.NEVER
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Never."""
@@ -37,12 +40,46 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
 
+class QueueFilter(admin.SimpleListFilter):
+    """By queue. Offers those of the first rows in the list's own order: all that there are would be a scan."""
+
+    title = "queue"
+    parameter_name = "queue"
+    first_rows = 1000
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """The queues met, and the chosen one."""
+        rows = model_admin.get_queryset(request).order_by(*model_admin.get_ordering(request))
+        offered = {*rows.values_list("queue", flat=True)[: self.first_rows], self.value()}
+        return [(queue, queue) for queue in sorted(filter(None, offered))]
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        """Rows of that queue."""
+        return queryset.filter(queue=self.value()) if self.value() else queryset
+
+
+class PriorityFilter(admin.SimpleListFilter):
+    """By priority."""
+
+    title = "priority"
+    parameter_name = "priority"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Every priority, the highest first."""
+        return [(str(number), str(number)) for number in range(MAX_PRIORITY, MIN_PRIORITY - 1, -1)]
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        """Rows of that priority; all of them for what is none."""
+        chosen = self.value()
+        return queryset.filter(priority=int(chosen)) if chosen in dict(self.lookup_choices) else queryset
+
+
 @admin.register(Message)
 class MessageAdmin(ReadOnlyAdmin):
     """What waits and what runs."""
 
     list_display = ("id", "task", "queue", "priority", "state", "run_after", "attempts", "claimed_by", "lease_until")
-    list_filter = ("queue", "priority")
+    list_filter = (QueueFilter, PriorityFilter)
     search_fields = ("id", "task__startswith")
     ordering = ("-id",)
 
@@ -57,7 +94,7 @@ class ResultAdmin(ReadOnlyAdmin):
     """What became of messages."""
 
     list_display = ("message_id", "task", "queue", "state", "attempts", "started_at", "finished_at", "worker")
-    list_filter = ("state", "queue")
+    list_filter = ("state", QueueFilter)
     search_fields = ("message_id", "task__startswith")
     ordering = ("-message_id",)
 
@@ -67,7 +104,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     """What failed for good, and can be replayed."""
 
     list_display = ("id", "task", "queue", "died_at", "attempts", "reason")
-    list_filter = ("queue",)
+    list_filter = (QueueFilter,)
     search_fields = ("id", "task__startswith")
     ordering = ("-died_at", "-id")
     actions = ("replay",)

@@ -40,6 +40,7 @@ from pg_queue.errors import (
 )
 from pg_queue.health import METRICS, HealthServer, Pulse, QueueCollector
 from pg_queue.leader import Election, Leadership, direct_connection
+from pg_queue.paginator import BoundedPaginator
 from pg_queue.payload import check_headers, check_payload
 from pg_queue.ports import QueueDepth
 from pg_queue.process import ExitCode, ServiceCommand, StopSignals
@@ -59,6 +60,7 @@ __all__ = [
     "NEW_ID_SQL",
     "TERMINAL_STATES",
     "WAKE_SQL",
+    "BoundedPaginator",
     "Configuration",
     "DirectConnectionRequired",
     "Duty",

@@ -22,9 +22,9 @@ from backend.pipelines.models import (
     TimeZoneSummary,
 )
 from backend.pipelines.scope import OrganizationFilter, OrganizationScope
+from pg_queue.api import BoundedPaginator
 from scheduler.admin import preview
 from scheduler.admin.forms import JsonField, SuggestingInput, task_names, zone_names
-from scheduler.admin.paginator import BoundedPaginator
 from scheduler.admin.presentation import badge, brief, instant, pretty
 from scheduler.admin.readonly import ReadOnlyAdmin
 from scheduler.admin.refusal import RefusableForm, RefusalMixin

@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
-from scheduler.admin.paginator import BoundedPaginator
+from pg_queue.api import BoundedPaginator
 from scheduler.admin.presentation import instant
 from scheduler.admin.readonly import ReadOnlyAdmin
 from scheduler.models import MirrorFailure

@@ -15,9 +15,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from pg_queue import api as queue
+from pg_queue.api import BoundedPaginator
 from scheduler import api
 from scheduler.admin.filters import OrganizationFilter, RecentFilter, ScheduleFilter
-from scheduler.admin.paginator import BoundedPaginator
 from scheduler.admin.presentation import NOTHING, badge, instant, moment, note, outcome, pretty, wall
 from scheduler.admin.readonly import ReadOnlyAdmin
 from scheduler.models import PgPeriodicSchedule, ScheduleRun

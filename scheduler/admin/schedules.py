@@ -18,11 +18,11 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
+from pg_queue.api import BoundedPaginator
 from scheduler import api
 from scheduler.admin import preview
 from scheduler.admin.filters import QueueFilter, StateFilter
 from scheduler.admin.forms import PauseForm, ScheduleForm
-from scheduler.admin.paginator import BoundedPaginator
 from scheduler.admin.presentation import badge, instant, moment, note, outcome
 from scheduler.admin.refusal import RefusalMixin
 from scheduler.domain import CatchUp, Firer, Hold, Overlap, ScheduleKind

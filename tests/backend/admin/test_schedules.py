@@ -11,8 +11,8 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
+from pg_queue.api import BoundedPaginator
 from scheduler import api
-from scheduler.admin.paginator import BoundedPaginator
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/scheduler/pgperiodicschedule/"
@@ -322,7 +322,7 @@ def test_a_list_costs_the_same_queries_however_many_rows(browser, make_schedule,
 
 
 def test_a_ledger_is_never_counted_beyond_the_bound(make_schedule, monkeypatch, django_assert_num_queries):
-    monkeypatch.setattr("scheduler.admin.paginator.MOST_ROWS", 3)
+    monkeypatch.setattr("pg_queue.paginator.MOST_ROWS", 3)
     for n in range(5):
         api.run_schedule(make_schedule(name=f"n{n}").pk)
     with django_assert_num_queries(1) as queries:

@@ -1,0 +1,78 @@
+"""The admin of the queue: rows to be looked at, in tables that are too large to count."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from pg_queue import api
+from pg_queue.admin import QueueFilter
+from pg_queue.models import DeadLetter, Message, Result
+
+pytestmark = pytest.mark.django_db
+
+PAGES = {name: f"/admin/pg_queue/{name}/" for name in ("message", "result", "deadletter", "worker", "leader")}
+
+
+def add(queue: str) -> None:
+    """One message, one result and one dead letter of this queue."""
+    kept = {"task": "noop", "queue": queue, "priority": 5, "attempts": 1, "max_attempts": 1}
+    kept["enqueued_at"] = timezone.now()
+    api.enqueue("noop", queue=queue, priority=3)
+    Result.objects.create(message_id=uuid.uuid4(), state="failed", run_after=timezone.now(), **kept)
+    DeadLetter.objects.create(id=uuid.uuid4(), error={}, **kept)
+
+
+def listed(answer) -> set[str]:
+    return {row.queue for row in answer.context["cl"].result_list}
+
+
+def offered(answer, title: str) -> list[str]:
+    (found,) = [spec for spec in answer.context["cl"].filter_specs if spec.title == title]
+    return [str(display) for _, display in found.lookup_choices]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_page_counts_a_whole_table_or_looks_through_it_for_choices(browser, name):
+    for number in range(5):
+        add(f"q{number}")
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        assert browser.get(PAGES[name]).status_code == 200
+    about = [query["sql"] for query in captured if f'"pg_queue_{name}"' in query["sql"]]
+    assert about
+    unbounded = [sql for sql in about if re.search(r"COUNT\(|DISTINCT", sql) and "LIMIT 10000" not in sql]
+    assert unbounded == []
+
+
+@pytest.mark.parametrize("model", [Message, Result, DeadLetter])
+def test_a_list_is_narrowed_to_a_queue_of_those_that_its_first_rows_are_of(browser, monkeypatch, model):
+    for queue in ("old", "b", "a"):
+        add(queue)
+    monkeypatch.setattr(QueueFilter, "first_rows", 2)
+    page = PAGES[model._meta.model_name]
+    assert offered(browser.get(page), "queue") == sorted({row.queue for row in model.objects.all()} - {left_out(model)})
+    answer = browser.get(f"{page}?queue={left_out(model)}")
+    assert listed(answer) == {left_out(model)}
+    assert left_out(model) in offered(answer, "queue")
+
+
+def left_out(model) -> str:
+    """The queue of the row that comes last in the list."""
+    order = {"message": "-id", "result": "-message_id", "deadletter": "-died_at"}[model._meta.model_name]
+    return list(model.objects.order_by(order, "-pk"))[-1].queue
+
+
+def test_messages_are_narrowed_by_priority(browser):
+    add("a")
+    page = PAGES["message"]
+    assert offered(browser.get(page), "priority") == [str(number) for number in range(10, 0, -1)]
+    assert listed(browser.get(f"{page}?priority=3")) == {"a"}
+    assert listed(browser.get(f"{page}?priority=4")) == set()
+    assert listed(browser.get(f"{page}?priority=x")) == {"a"}
