@@ -11,6 +11,9 @@ import psycopg
 from backend.standalone.postgres import EmbeddedPostgres
 from tests.processes import ProcessDatabase, copied_database, template_database
 
+# As PostgreSQL is delivered, and unlike the tests' servers: what was committed survives a crash of the machine.
+DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
+
 FILL = """
     INSERT INTO scheduler_pgperiodicschedule
         (pipeline_id, beat_name, pipeline_name, kind, cron_string, task, args, kwargs, next_run_at)
@@ -23,18 +26,34 @@ FILL = """
 
 @contextmanager
 def scratch_database() -> Iterator[ProcessDatabase]:
-    """The database; its server is named in the report by `server_version`."""
+    """The database; `server_facts` says for the report which server it is on, and how durable that is."""
     if url := os.environ.get("DATABASE_URL"):
-        with template_database(url) as template, copied_database(url, template, "bench") as database:
+        with _database(url) as database:
             yield database
         return
-    server = EmbeddedPostgres.ephemeral()
+    server = EmbeddedPostgres.ephemeral(settings=DURABLE)
     try:
         url = server.start()
-        with template_database(url) as template, copied_database(url, template, "bench") as database:
+        with psycopg.connect(server.admin_url, autocommit=True) as admin:
+            admin.execute("GRANT pg_checkpoint TO downbeat")  # for `settle`
+        with _database(url) as database:
             yield database
     finally:
         server.discard()
+
+
+@contextmanager
+def _database(url: str) -> Iterator[ProcessDatabase]:
+    with template_database(url) as template, copied_database(url, template, "bench") as database:
+        yield database
+
+
+def server_facts(session: psycopg.Connection) -> dict[str, str]:
+    """The server's version, and the settings that its durability depends on."""
+    names = ("server_version", *DURABLE)
+    row = session.execute("SELECT " + ", ".join(f"current_setting('{name}')" for name in names)).fetchone()
+    assert row is not None
+    return dict(zip(names, row, strict=True))
 
 
 def empty(session: psycopg.Connection) -> None:

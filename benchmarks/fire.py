@@ -45,15 +45,19 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--million", action="store_true", help="also 1,000,000 schedules (minutes)")
     parser.add_argument("--beat-seconds", type=float, default=20, help="time cap for Beat at each size")
     parser.add_argument("--pairs", type=int, default=3, help="interleaved pairs of ours and the bare statement")
-    parser.add_argument("--idle-seconds", type=float, default=20)
+    parser.add_argument("--samples", type=int, default=250, help="of each lag; five a second")
+    parser.add_argument("--idle-seconds", type=float, default=30)
     parser.add_argument("--output", type=Path, default=Path(".downbeat/bench-fire.json"))
-    parser.add_argument("--only", nargs="*", help="bursts, beat, bare, lag, single, change, idle, start, failover")
+    parser.add_argument(
+        "--only", nargs="*", help="bursts, beat, bare, lag, enqueued, begun, change, idle, start, failover"
+    )
     return parser.parse_args()
 
 
 def measure(database: Any, session: Any, options: argparse.Namespace) -> dict[str, Any]:
     """Every section that was asked for, by name."""
-    from benchmarks import bursts, services
+    from benchmarks import bursts, failover, lags, services
+    from benchmarks.databases import server_facts
 
     sizes = [1_000, 10_000]
     large = 1_000_000 if options.million else 100_000
@@ -61,17 +65,19 @@ def measure(database: Any, session: Any, options: argparse.Namespace) -> dict[st
         "bursts": lambda: {n: best(lambda n=n: bursts.tick_seconds(database, session, n)) for n in sizes},
         "beat": lambda: {n: beat(n, options.beat_seconds) for n in sizes},
         "bare": lambda: pairs(database, session, sorted({100_000, large}), options.pairs),
-        "lag": lambda: services.burst_lag_seconds(database, session, 10_000),
-        "single": lambda: services.single_lags_ms(database, session, int(options.idle_seconds)),
-        "change": lambda: services.change_lags_ms(database, session, 100_000, 20),
+        "lag": lambda: lags.burst_lag_seconds(database, session, 10_000),
+        "enqueued": lambda: lags.enqueued_lags_ms(database, session, options.samples),
+        "begun": lambda: lags.started_lags_ms(database, session, options.samples),
+        "change": lambda: lags.change_lags_ms(database, session, 100_000, options.samples),
         "idle": lambda: services.idle_figures(database, session, 100_000, options.idle_seconds),
         "start": lambda: services.start_to_first_fire_seconds(database, session, 100_000),
         "failover": lambda: {
-            "killed": services.failover_seconds(database, session, lambda leader: leader.kill()),
-            "frozen": services.failover_seconds(database, session, lambda leader: leader.freeze()),
+            "killed": [failover.killed(database, session) for _ in range(5)],
+            "frozen": [failover.frozen(database, session) for _ in range(3)],
+            "partitioned": [failover.partitioned(database, session) for _ in range(3)],
         },
     }
-    figures: dict[str, Any] = {"server_version": session.execute("SHOW server_version").fetchone()[0]}
+    figures: dict[str, Any] = {"server": server_facts(session)}
     for name, section in sections.items():
         if not options.only or name in options.only:
             print(f"… {name}", file=sys.stderr, flush=True)
@@ -110,8 +116,16 @@ def pairs(database: Any, session: Any, sizes: list[int], count: int) -> dict[int
 
 def print_table(figures: dict[str, Any]) -> None:
     """One line per figure, with its target."""
-    print(f"\nPostgreSQL {figures['server_version']}, {figures['machine']['cores']} cores\n")
-    print_rows(list(table(figures)))
+    print_title(figures)
+    print_rows(table(figures))
+
+
+def print_title(figures: dict[str, Any]) -> None:
+    """On what it was measured."""
+    server, cores = dict(figures["server"]), figures["machine"]["cores"]
+    version = server.pop("server_version")
+    settings = ", ".join(f"{name} {value}" for name, value in server.items())
+    print(f"\nPostgreSQL {version} ({settings}), {cores} cores\n")
 
 
 def print_rows(rows: list[Row]) -> None:
@@ -169,12 +183,14 @@ def describe_services(figures: dict[str, Any]) -> list[Row]:
     if "lag" in figures:
         rows.append(("10,000 due: last one enqueued after", f"{figures['lag']:.2f} s", "1 s"))
     for name, label, target in (
-        ("single", "one due: enqueued after", "p99 10 ms"),
-        ("change", "a change: fired after", "50 ms"),
+        ("enqueued", "one due, idle system: enqueued after", "p99 10 ms"),
+        ("begun", "one due, idle system: begun by a waiting worker after", "p99 20 ms"),
+        ("change", "a change to one of 100,000: fired after", "50 ms"),
     ):
         if name in figures:
             lags = figures[name]
-            rows.append((label, f"p50 {percentile(lags, 50):.1f}, p99 {percentile(lags, 99):.1f} ms", target))
+            text = f"p50 {percentile(lags, 50):.1f}, p99 {percentile(lags, 99):.1f} ms of {len(lags)}"
+            rows.append((label, text, target))
     for role, idle in figures.get("idle", {}).items():
         text = f"{idle['cpu_percent']:.2f} % of a core, RSS {idle['rss_mb']:.0f} MB (own {idle['uss_mb']:.0f})"
         rows.append((f"idle {role}, 100,000 schedules", text, "0.5 %, 80 MB"))
@@ -182,16 +198,28 @@ def describe_services(figures: dict[str, Any]) -> list[Row]:
         start = figures["start"]
         text = f"{start['once_up']:.2f} s after it is up ({start['from_start']:.2f} s from its start)"
         rows.append(("first fire, 100,000 schedules", text, "1 s"))
-    for how, target in (("killed", "1 s"), ("frozen", "15 s")):
-        if "failover" in figures:
-            rows.append((f"leader {how}: next fire after", f"{figures['failover'][how]:.2f} s", target))
+    return rows
+
+
+def describe_failover(figures: dict[str, Any]) -> list[Row]:
+    """How soon, by the median and the slowest, and what the ledger says of all trials together."""
+    from benchmarks.services import median
+
+    rows: list[Row] = []
+    for how, target in (("killed", "1 s"), ("frozen", "15 s"), ("partitioned", "15 s")):
+        trials = figures["failover"][how]
+        seconds = [trial["seconds"] for trial in trials]
+        lost, twice = (sum(trial[name] for trial in trials) for name in ("lost", "twice"))
+        text = f"{median(seconds):.2f} s, slowest {max(seconds):.2f} s of {len(trials)}; lost {lost}, twice {twice}"
+        rows.append((f"leader {how}: next fire after", text, f"{target}, 0, 0"))
     return rows
 
 
 DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
     "bursts": describe_bursts,
     "bare": describe_bare,
-    "server_version": describe_services,
+    "server": describe_services,
+    "failover": describe_failover,
 }
 
 

@@ -1,4 +1,4 @@
-"""Real `run_scheduler` processes, seen from outside."""
+"""Real `run_scheduler` processes, seen from outside: what they cost while idle, and how soon they fire."""
 
 from __future__ import annotations
 
@@ -12,77 +12,42 @@ from typing import Any
 import psutil
 import psycopg
 
-from benchmarks.databases import empty, fill
+from benchmarks.databases import fill
 from tests.processes import Manage, ProcessDatabase, RunningProcess
 
 LEADS = r"^leader "
-QUIET = {"DOWNBEAT_LOG_LEVEL": "WARNING"}
+ENVIRONMENT = {"DOWNBEAT_LOG_LEVEL": "WARNING", "DJANGO_SETTINGS_MODULE": "benchmarks.settings"}
+SETTLE_SECONDS = 5.0
+"""After which a process has imported everything and its hourly duties have had their first round."""
 
 
 @contextmanager
-def schedulers(database: ProcessDatabase, count: int = 1) -> Iterator[list[RunningProcess]]:
-    """So many schedulers; the first leads."""
+def schedulers(
+    database: ProcessDatabase, count: int = 1, *, leaders_url: str | None = None
+) -> Iterator[list[RunningProcess]]:
+    """So many schedulers; the first leads, by way of `leaders_url` where that is given."""
     manage = Manage(database.url)
     try:
         started = []
         for number in range(count):
-            started.append(manage("run_scheduler", env=QUIET))
-            started[-1].wait_for_line(LEADS if number == 0 else "^started ")
-        time.sleep(2)  # imports and first rounds of the duties are over
+            started.append(manage("run_scheduler", env=ENVIRONMENT, url=None if number else leaders_url))
+            started[-1].wait_for_line("^started " if number else LEADS)
+        time.sleep(SETTLE_SECONDS)
         yield started
     finally:
         manage.clean_up()
 
 
-def burst_lag_seconds(database: ProcessDatabase, session: psycopg.Connection, count: int) -> float:
-    """From the due instant, a whole second, until the last of `count` messages is committed, by the server's clock."""
-    empty(session)
-    with schedulers(database):
-        due_at = _clock(session).replace(microsecond=0) + timedelta(seconds=10 + count / 20_000)
-        fill(session, count, due_at)
-        assert _clock(session) < due_at, "the fill took too long"
-        session.execute("NOTIFY downbeat_schedules")
-        return _poll(
-            session,
-            lambda: (_one(session, "SELECT count(*) FROM pg_queue_message") >= count, _clock(session) - due_at),
-            timeout=120,
-        )
-
-
-def single_lags_ms(database: ProcessDatabase, session: psycopg.Connection, seconds: int) -> list[float]:
-    """One schedule of one second, otherwise idle: milliseconds from each due instant to the workers' wake-up."""
-    empty(session)
-    with schedulers(database), database.connect() as listener:
-        listener.execute("LISTEN pg_queue")
-        first = _clock(session).replace(microsecond=0) + timedelta(seconds=2)
-        add_interval(session, first)
-        lags = []
-        for _ in listener.notifies(timeout=seconds + 3, stop_after=seconds):
-            lags.append(time.time() % 1 * 1000)
-        empty(session)
-    return lags
-
-
-def change_lags_ms(database: ProcessDatabase, session: psycopg.Connection, count: int, changes: int) -> list[float]:
-    """One of `count` schedules is made due now, and announced: milliseconds until its message wakes the workers."""
-    fill(session, count, datetime.now().astimezone() + timedelta(days=1))
-    ids = [
-        row[0] for row in session.execute("SELECT pipeline_id FROM scheduler_pgperiodicschedule LIMIT %s", [changes])
-    ]
-    lags = []
-    with schedulers(database), database.connect() as listener:
-        listener.execute("LISTEN pg_queue")
-        for schedule_id in ids:
-            with session.transaction():
-                session.execute(
-                    "UPDATE scheduler_pgperiodicschedule SET next_run_at = now() WHERE pipeline_id = %s", [schedule_id]
-                )
-                session.execute("NOTIFY downbeat_schedules")
-            changed_at = time.perf_counter()
-            list(listener.notifies(timeout=10, stop_after=1))
-            lags.append((time.perf_counter() - changed_at) * 1000)
-            time.sleep(0.2)
-    return lags
+@contextmanager
+def worker(database: ProcessDatabase) -> Iterator[RunningProcess]:
+    """A worker that waits, one child for each of two cores."""
+    manage = Manage(database.url)
+    try:
+        started = manage("run_worker", "--concurrency=2", env=ENVIRONMENT)
+        started.wait_for_line("^started ")
+        yield started
+    finally:
+        manage.clean_up()
 
 
 def idle_figures(database: ProcessDatabase, session: psycopg.Connection, count: int, seconds: float) -> dict[str, Any]:
@@ -106,12 +71,12 @@ def idle_figures(database: ProcessDatabase, session: psycopg.Connection, count: 
 def start_to_first_fire_seconds(database: ProcessDatabase, session: psycopg.Connection, count: int) -> dict[str, float]:
     """One of `count` schedules is overdue: seconds to its message from the process's start, and from its first line."""
     fill(session, count, datetime.now().astimezone() + timedelta(days=1))
-    add_interval(session, _clock(session))
+    add_intervals(session, clock(session))
     manage = Manage(database.url)
     try:
         began = time.monotonic()
-        process = manage("run_scheduler", env=QUIET)
-        _poll(session, lambda: (_one(session, "SELECT count(*) FROM pg_queue_message") > 0, timedelta()), timeout=60)
+        process = manage("run_scheduler", env=ENVIRONMENT)
+        poll(lambda: one(session, "SELECT count(*) FROM pg_queue_message") > 0, timeout=60)
         fired = time.monotonic()
         up = next(line.at for line in process.lines if line.text.startswith("started"))
         return {"from_start": fired - began, "once_up": fired - up}
@@ -119,34 +84,20 @@ def start_to_first_fire_seconds(database: ProcessDatabase, session: psycopg.Conn
         manage.clean_up()
 
 
-def failover_seconds(
-    database: ProcessDatabase, session: psycopg.Connection, end: Callable[[RunningProcess], None]
-) -> float:
-    """A schedule of one second: from the leader's end until the next fire."""
-    empty(session)
-    with schedulers(database, 2) as (leader, _):
-        add_interval(session, _clock(session))
-        session.execute("NOTIFY downbeat_schedules")
-        _poll(session, lambda: (_one(session, "SELECT count(*) FROM pg_queue_message") > 1, timedelta()), timeout=20)
-        end(leader)
-        ended, before = time.monotonic(), _one(session, "SELECT count(*) FROM pg_queue_message")
-        _poll(
-            session, lambda: (_one(session, "SELECT count(*) FROM pg_queue_message") > before, timedelta()), timeout=60
-        )
-        return time.monotonic() - ended
-
-
-def add_interval(session: psycopg.Connection, first: datetime) -> None:
-    """A schedule of one second."""
+def add_intervals(session: psycopg.Connection, first: datetime, count: int = 1, *, task: str = "noop") -> None:
+    """So many schedules of one second, the first due at `first`, the others spread evenly over the second after it."""
     session.execute(
         """
         INSERT INTO scheduler_pgperiodicschedule
             (pipeline_id, beat_name, pipeline_name, kind, cron_string, interval_seconds, task, args, kwargs,
              next_run_at)
-        SELECT id, id::text, 'one', 'interval', 'PT1S', 1, 'noop', '[]', '{}', %s FROM gen_random_uuid() AS id
+        SELECT id, id::text, 'one', 'interval', 'PT1S', 1, %(task)s, '[]', '{}',
+               %(first)s + number * interval '1 s' / %(count)s
+        FROM (SELECT gen_random_uuid() AS id, number FROM generate_series(0, %(count)s - 1) AS number) AS made
         """,
-        [first],
+        {"task": task, "first": first, "count": count},
     )
+    session.execute("NOTIFY downbeat_schedules")
 
 
 def percentile(values: list[float], percent: int) -> float:
@@ -159,24 +110,25 @@ def median(values: list[float]) -> float:
     return statistics.median(values) if values else float("nan")
 
 
-def _clock(session: psycopg.Connection) -> datetime:
+def clock(session: psycopg.Connection) -> datetime:
+    """The server's."""
     row = session.execute("SELECT clock_timestamp()").fetchone()
     assert row is not None
     now: datetime = row[0]
     return now
 
 
-def _one(session: psycopg.Connection, query: str) -> int:
+def one(session: psycopg.Connection, query: str) -> int:
+    """The one number that the query gives."""
     row = session.execute(query).fetchone()
     assert row is not None
     return int(row[0])
 
 
-def _poll(session: psycopg.Connection, look: Callable[[], tuple[bool, timedelta]], *, timeout: float) -> float:
+def poll(is_there: Callable[[], bool], *, timeout: float) -> None:
+    """Ask until it is true. Raises: TimeoutError after so many seconds."""
     deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        is_there, lag = look()
-        if is_there:
-            return lag.total_seconds()
+    while not is_there():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {timeout} s")
         time.sleep(0.003)
-    raise TimeoutError(f"not within {timeout} s")
