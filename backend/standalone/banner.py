@@ -19,11 +19,15 @@ LONGEST_WAIT_SECONDS = 15.0
 class Banner:
     """Shown once, when the web process answers; after that, a line at each change of leader."""
 
-    def __init__(self, supervisor: Supervisor, options: Options, ports: Ports, credentials: Credentials) -> None:
+    def __init__(
+        self, supervisor: Supervisor, options: Options, ports: Ports, credentials: Credentials, *, started_at: float
+    ) -> None:
+        """`started_at`: `time.monotonic()` of the start that the banner is the end of."""
         self.supervisor = supervisor
         self.options = options
         self.ports = ports
         self.credentials = credentials
+        self.started_at = started_at
         self.leaders: dict[str, Leadership] = {}
         self.is_shown = False
         self._made_at = time.monotonic()
@@ -53,7 +57,7 @@ class Banner:
         url = self.credentials.url
         health = [f"http://{LOOPBACK}:{port}/readyz" for port in (*self.ports.schedulers, self.ports.worker)]
         return [
-            "  Downbeat runs. Ctrl-C stops everything.",
+            f"  Downbeat runs, {time.monotonic() - self.started_at:.1f} s after its start. Ctrl-C stops everything.",
             "",
             f"  Admin      {url}/admin/",
             f"  API docs   {url}/api/docs/",

@@ -27,6 +27,8 @@ from backend.standalone.ports import LOOPBACK, is_free
 from backend.standalone.remnants import MARK
 
 DATABASE_SCHEMES = {"postgres", "postgresql"}
+# `migrate` has just made the system checks.
+SEED_DEMO = (*MANAGE, "seed_demo", "--json", "--skip-checks")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +110,7 @@ def prepare_database(options: Options, environment: Mapping[str, str], terminal:
     password = chosen or known or new_password()
     keep = ["--keep-password"] if known is not None and not chosen else []
     seeding = {**environment, "DOWNBEAT_ADMIN_PASSWORD": password}
-    user = parse_seeded_user(run_command("seed_demo", [*MANAGE, "seed_demo", "--json", *keep], seeding))
+    user = parse_seeded_user(run_command("seed_demo", [*SEED_DEMO, *keep], seeding))
     credentials = Credentials(
         url=f"http://{LOOPBACK}:{options.port}",
         username=user.username,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -73,6 +74,7 @@ def _ignore_stop_signals() -> None:
 
 
 def _supervise(options: Options, tenure: Tenure, terminal: Terminal, prepare: Prepare, services: Services) -> None:
+    started_at = time.monotonic()
     if ended := tenure.reclaim():
         terminal.say("downbeat", f"ended {ended} processes that an earlier start had left running")
     require_free_port(options.port)
@@ -87,7 +89,7 @@ def _supervise(options: Options, tenure: Tenure, terminal: Terminal, prepare: Pr
         supervisor = Supervisor(terminal, postgres)
         for spec in services(ports):
             supervisor.add(spec, environment)
-        _run_services(supervisor, Banner(supervisor, options, ports, credentials), url)
+        _run_services(supervisor, Banner(supervisor, options, ports, credentials, started_at=started_at), url)
     finally:
         if postgres is not None:
             with suppress(StandaloneError):  # it was never started

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -25,8 +27,9 @@ def shown(username: str, password: str) -> str:
         url = f"http://127.0.0.1:{port}"
         options = Options(port=port, data_dir=Path("/data"), database_url=None)
         ports = Ports(web=port, schedulers=(1, 2), worker=3)
+        started_at = time.monotonic() - 60
         credentials = Credentials(url=url, username=username, password=password, token="t")
-        banner = Banner(Supervisor(Terminal(said)), options, ports, credentials)
+        banner = Banner(Supervisor(Terminal(said)), options, ports, credentials, started_at=started_at)
         banner.show_when_ready()
         assert said.getvalue() == ""  # nobody leads yet
         banner.lead(Leadership(name="scheduler", term=3, pid=42, host=socket.gethostname()))
@@ -46,6 +49,9 @@ def test_it_shows_where_to_log_in_with_what_and_how_to_try_a_failover() -> None:
     ):
         assert line in text
     assert "/api/docs/" in text
+    seconds = re.search(r"Downbeat runs, ([\d.]+) s after its start", text)
+    assert seconds is not None
+    assert float(seconds[1]) >= 60
 
 
 @pytest.mark.parametrize(
