@@ -15,7 +15,7 @@ from rest_framework.request import Request
 
 from backend.api.refusals import message
 from backend.pipelines.domain import ExecutionState
-from scheduler.domain import Firer, RunOrigin, RunState, ScheduleKind
+from scheduler.domain import Firer, RunOrigin, RunState, ScheduleKind, ScheduleState
 
 EVERYWHERE = {"cursor", "page_size", "format", "organization"}
 LISTS = {"list", "runs", "executions"}
@@ -96,8 +96,13 @@ class ScheduleFilter(django_filters.FilterSet):
     task = django_filters.CharFilter()
     queue = django_filters.CharFilter()
     enabled = _boolean("enabled")
+    state = django_filters.ChoiceFilter(choices=[(s.value, s.value) for s in ScheduleState], method="in_state")
     firer = django_filters.ChoiceFilter(choices=[(f.value, f.value) for f in Firer])
     kind = django_filters.ChoiceFilter(choices=[(k.value, k.value) for k in ScheduleKind])
+
+    def in_state(self, schedules: QuerySet[Any], name: str, state: str) -> QuerySet[Any]:
+        """Those whose field `state` says so."""
+        return schedules.in_state(state)  # type: ignore[attr-defined]
 
 
 class RunFilter(django_filters.FilterSet):

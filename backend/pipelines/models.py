@@ -99,7 +99,7 @@ class Pipeline(models.Model):
     )
     name = models.CharField(max_length=255)
     expression = models.CharField(
-        "cron expression", max_length=255, help_text="Five fields such as 30 6 * * mon-fri, or a macro such as @daily."
+        "cron expression", max_length=1000, help_text="Five fields such as 30 6 * * mon-fri, or a macro such as @daily."
     )
     timezone = models.CharField(max_length=64, default="UTC", help_text="IANA name such as Europe/Berlin.")
     dialect = models.CharField(

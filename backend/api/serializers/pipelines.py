@@ -9,6 +9,7 @@ from rest_framework import serializers
 
 from backend.api.organizations import meant_by
 from backend.api.refusals import message
+from backend.api.serializers.schedules import EXPRESSION_LENGTH
 from backend.api.strictness import StrictSerializer
 from backend.pipelines import services
 from backend.pipelines.domain import ExecutionState, StepState
@@ -43,7 +44,7 @@ class PipelineSerializer(StrictSerializer):
         source="organization_id", max_length=64, required=False, help_text="Chosen on creation, then fixed."
     )
     name = serializers.CharField(max_length=255)
-    expression = serializers.CharField(max_length=255, help_text="Cron: five fields or a macro.")
+    expression = serializers.CharField(max_length=EXPRESSION_LENGTH, help_text="Cron: five fields or a macro.")
     timezone = serializers.CharField(max_length=64, required=False)
     dialect = serializers.ChoiceField(choices=[d.value for d in CronDialect], required=False)
     active = serializers.BooleanField(required=False)

@@ -12,10 +12,11 @@ from backend.api.strictness import InstantField, StrictSerializer
 from backend.pipelines import services
 from scheduler import api
 from scheduler.api import PgPeriodicSchedule
-from scheduler.domain import CatchUp, CronDialect, Firer, Overlap, ScheduleKind
+from scheduler.domain import CatchUp, CronDialect, Firer, Overlap, ScheduleKind, ScheduleState
 
 ARGUMENT = {"pipeline_name": "name", "cron_string": "expression"}
 """A column of the schedule and the choke points' name for it, where they differ."""
+EXPRESSION_LENGTH = PgPeriodicSchedule._meta.get_field("cron_string").max_length
 
 
 class NextRunField(serializers.DateTimeField):
@@ -41,11 +42,14 @@ class ScheduleSerializer(StrictSerializer):
     kind = serializers.ChoiceField(choices=[k.value for k in ScheduleKind], required=False)
     expression = serializers.CharField(
         source="cron_string",
-        max_length=255,
+        max_length=EXPRESSION_LENGTH,
         help_text="crontab: five fields or a macro; interval: an ISO 8601 duration such as PT5S.",
     )
     timezone = serializers.CharField(max_length=64, required=False, help_text="IANA name such as Europe/Berlin.")
     dialect = serializers.ChoiceField(choices=[d.value for d in CronDialect], required=False)
+    state = serializers.ChoiceField(
+        choices=[s.value for s in ScheduleState], read_only=True, help_text="What holds for it right now."
+    )
     enabled = serializers.BooleanField(required=False)
     firer = serializers.ChoiceField(
         choices=[f.value for f in Firer], required=False, help_text="Chosen on creation, then fixed."

@@ -10,6 +10,7 @@ from scheduler import api
 
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/pipelines/"
+LONG = " ".join([*(",".join(map(str, numbers)) for numbers in (range(60), range(24), range(1, 32))), "*", "*"])
 STEPS = [{"task": "echo", "args": [1]}, {"task": "noop", "kwargs": {}}]
 BODY = {"name": "Load", "expression": "0 3 * * *", "timezone": "Europe/Berlin", "steps": STEPS}
 
@@ -67,6 +68,15 @@ def test_a_name_that_is_taken_is_refused_at_its_field(rest):
     other = rest.post(URL, {**BODY, "name": "Other"}, format="json").json()
     assert list(rest.patch(f"{URL}{other['id']}/", {"name": "Load"}, format="json").json()) == ["name"]
     assert list(rest.patch(f"/api/v1/schedules/{other['id']}/", {"name": "Load"}, format="json").json()) == ["name"]
+
+
+def test_an_expression_of_more_than_255_characters_is_kept_whole_on_both_sides(rest):
+    url = f"{URL}{rest.post(URL, {**BODY, 'expression': LONG}, format='json').data['id']}/"
+    assert rest.get(url).json()["expression"] == LONG
+    assert rest.put(url, rest.get(url).json(), format="json").status_code == 200
+    schedule = url.replace("pipelines", "schedules")
+    assert rest.patch(schedule, {"expression": f"{LONG[:-1]}0-6"}, format="json").status_code == 200
+    assert rest.get(url).json()["expression"] == f"{LONG[:-1]}0-6"
 
 
 def test_steps_are_replaced_as_a_whole_and_kept_when_not_named(rest):

@@ -14,6 +14,8 @@ from scheduler import api
 pytestmark = pytest.mark.django_db
 URL = "/api/v1/schedules/"
 BODY = {"name": "Nightly", "task": "echo", "expression": "0 3 * * *"}
+LONG = " ".join([*(",".join(map(str, numbers)) for numbers in (range(60), range(24), range(1, 32))), "*", "*"])
+"""Of more than 300 characters."""
 
 
 def test_a_schedule_shows_every_field(rest):
@@ -32,6 +34,7 @@ def test_a_schedule_shows_every_field(rest):
         "expression": "0 3 * * *",
         "timezone": "Europe/Berlin",
         "dialect": "unix",
+        "state": "active",
         "enabled": True,
         "firer": "pg",
         "queue": "default",
@@ -55,6 +58,15 @@ def test_a_schedule_shows_every_field(rest):
         "quarantined_at": None,
         "quarantine_error": "",
     }
+
+
+def test_an_expression_of_the_length_that_is_stored_can_be_written_and_written_back(rest):
+    created = rest.post(URL, {**BODY, "expression": LONG}, format="json")
+    assert (created.status_code, created.data["expression"]) == (201, LONG)
+    url = f"{URL}{created.data['id']}/"
+    assert rest.put(url, rest.get(url).json(), format="json").status_code == 200
+    refused = rest.patch(url, {"expression": "1," * 500 + "1 * * * *"}, format="json")
+    assert refused.json()["expression"][0].startswith("expected a string of 1 to 1000 characters, got: ")
 
 
 def test_an_interval_is_an_iso_duration(rest):
@@ -184,6 +196,7 @@ def test_pause_with_a_reason_and_resume(rest, make_schedule):
     schedule = make_schedule()
     paused = rest.post(f"{URL}{schedule.pk}/pause/", {"reason": "holiday"}, format="json")
     assert (paused.status_code, paused.data["enabled"], paused.data["pause_note"]) == (200, False, "holiday")
+    assert paused.data["state"] == "paused"
     assert rest.get(f"{URL}{schedule.pk}/next/").json()["results"] == []
     resumed = rest.post(f"{URL}{schedule.pk}/resume/").json()
     assert (resumed["enabled"], resumed["pause_note"], resumed["paused_at"]) == (True, "", None)
@@ -245,6 +258,9 @@ def test_an_unknown_id_is_not_found(rest, path):
         ("kind=interval", {"Every"}),
         ("enabled=false", {"Other"}),
         ("enabled=true", {"Nightly", "Every"}),
+        ("state=active", {"Nightly", "Every"}),
+        ("state=paused", {"Other"}),
+        ("state=ended", set()),
         ("queue=slow", {"Every"}),
         ("firer=pg", {"Nightly", "Other", "Every"}),
         ("firer=beat", set()),
@@ -258,7 +274,7 @@ def test_filters(rest, make_schedule, query, expected):
 
 
 @pytest.mark.parametrize(
-    "query", ["enabled=maybe", "enabld=true", "firer=cron", "page_size=0", "cursor=!!", "cursor=W10"]
+    "query", ["enabled=maybe", "state=held", "enabld=true", "firer=cron", "page_size=0", "cursor=!!", "cursor=W10"]
 )
 def test_a_wrong_filter_is_refused_rather_than_ignored(rest, query):
     answer = rest.get(f"{URL}?{query}")
