@@ -1,19 +1,21 @@
-"""What Prometheus reads from the web process: the state of the whole, from the database, at each scrape."""
+"""What Prometheus reads from the web process: the state of the whole, from the database, at each scrape, and what this
+process alone has seen."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from django.db.models import Count, Q
 from django.db.models.functions import Now
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pg_queue.api import QueueCollector
 from pg_queue.models import Leader
 from scheduler.api import MirrorFailure, PgPeriodicSchedule
-from scheduler.metrics import ScheduleCollector
+from scheduler.metrics import MIRROR_FAILURES, ScheduleCollector
 
 
 class OverviewCollector(Collector):
@@ -31,10 +33,31 @@ class OverviewCollector(Collector):
         return []
 
 
+class OwnFailuresCollector(Collector):
+    """Mirror writes that failed in this process, where REST and the admin make them.
+
+    With the process id, because each scrape meets one web process of several: one series for all of them would jump
+    between their counts, and every jump back would be read as a restart.
+    """
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """The family `downbeat_mirror_failures`, by path and process."""
+        for family in MIRROR_FAILURES.collect():
+            own = CounterMetricFamily(family.name, family.documentation, labels=["path", "process"])
+            for sample in family.samples:
+                if sample.name.endswith("_total"):
+                    own.add_metric([sample.labels["path"], str(os.getpid())], sample.value)
+            yield own
+
+    def describe(self) -> list[CounterMetricFamily]:
+        """Nothing."""
+        return []
+
+
 def registry() -> CollectorRegistry:
-    """The database's figures only: counters of one web process among several would mislead."""
+    """The database's figures, and of the process's own those that no other process has."""
     registry = CollectorRegistry()
-    for collector in (OverviewCollector(), QueueCollector(), ScheduleCollector()):
+    for collector in (OverviewCollector(), OwnFailuresCollector(), QueueCollector(), ScheduleCollector()):
         registry.register(collector)
     return registry
 

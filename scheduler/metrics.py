@@ -11,9 +11,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pg_queue.api import METRICS, Leadership
+from scheduler.beat.mirror import FAILURES as MIRROR_FAILURES
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
 from scheduler.tick import Pass
+
+__all__ = ["MIRROR_FAILURES", "ScheduleCollector", "note_lead", "note_pass"]
 
 logger = logging.getLogger(__name__)
 

@@ -30,6 +30,7 @@ from django.db.models.functions import Now
 from prometheus_client import Counter
 from psycopg import sql
 
+from pg_queue.api import METRICS
 from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleRun
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
@@ -40,7 +41,12 @@ EVENT_STRETCH_LOST = "mirror.stretch_not_recorded"
 WAIT_SECONDS = 2
 """How long a mirror write waits for a lock; a statement of it may take twice as long."""
 
-FAILURES = Counter("downbeat_mirror_failures_total", "Writes of a mirror row that failed beside a Beat row.", ["path"])
+PATHS = ("create", "update", "pause", "resume", "delete")
+FAILURES = Counter(
+    "downbeat_mirror_failures", "Writes of a mirror row that failed beside a Beat row.", ["path"], registry=METRICS
+)
+for _path in PATHS:
+    FAILURES.labels(path=_path)  # there from the start, at 0: the first failure is an increase too
 
 _logger = logging.getLogger(__name__)
 
@@ -52,7 +58,7 @@ class Subject:
     schedule_id: UUID
     beat_name: str
     path: str
-    """create, update, pause, resume or delete."""
+    """One of `PATHS`."""
 
 
 def write(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
+
 import pytest
 from django.core.cache import cache
-from django.db import OperationalError
+from django.db import DatabaseError, OperationalError
 from django.db.migrations.recorder import MigrationRecorder
 
 from backend import metrics
 from pg_queue import api as queue
 from scheduler import api
+from scheduler.beat import mirror
 
 pytestmark = pytest.mark.django_db
 
@@ -56,6 +60,28 @@ def test_metrics_are_of_the_database_at_the_scrape(client, make_schedule):
     assert float(values['downbeat_leader_term{election="scheduler"}']) == 7
     assert float(values['downbeat_leader_heartbeat_age_seconds{election="scheduler"}']) > 86400
     assert float(values["downbeat_mirror_failures_open"]) == 0
+
+
+def test_mirror_writes_that_fail_in_this_process_are_counted_at_the_scrape(client, make_schedule, monkeypatch):
+    def failures() -> dict[str, float]:
+        found = re.findall(
+            r'^downbeat_mirror_failures_total\{path="(\w+)",process="(\d+)"\} (\S+)$',
+            client.get("/metrics").content.decode(),
+            re.MULTILINE,
+        )
+        assert {int(process) for _, process, _ in found} == {os.getpid()}
+        return {path: float(value) for path, _, value in found}
+
+    def refuse(*args: object) -> None:
+        raise DatabaseError("the mirror is broken")
+
+    before = failures()
+    assert before.keys() == {"create", "update", "pause", "resume", "delete"}
+    schedule = make_schedule(firer="beat")
+    assert failures() == before
+    monkeypatch.setattr(mirror, "_write", refuse)
+    api.pause_schedule(schedule.pk)
+    assert failures() == before | {"pause": before["pause"] + 1}
 
 
 def test_probes_are_not_redirected_to_https(client, settings):
