@@ -42,7 +42,7 @@ def is_present(name: str) -> bool:
 def _answers(url: str, greeting: bytes, expected: bytes) -> bool:
     parts = urlsplit(url)
     try:
-        with socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 0), timeout=3) as connection:
+        with socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 0), timeout=30) as connection:
             connection.sendall(greeting)
             return expected in connection.recv(512)
     except OSError:
@@ -51,7 +51,7 @@ def _answers(url: str, greeting: bytes, expected: bytes) -> bool:
 
 def _postgresql() -> bool:
     try:
-        psycopg.connect(os.environ.get("DATABASE_URL", ""), connect_timeout=3).close()
+        psycopg.connect(os.environ.get("DATABASE_URL", ""), connect_timeout=30).close()
     except psycopg.OperationalError:
         return False
     return True

@@ -39,7 +39,7 @@ def is_claimed(database: ProcessDatabase, message_id: uuid.UUID) -> bool:
 
 
 def read(port: str, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         return str(answer.read().decode())
 
 

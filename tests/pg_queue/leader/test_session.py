@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import psycopg
 import pytest
 from django.db import connections
 
+from backend.standalone.ports import free_port
 from pg_queue.errors import Configuration, DirectConnectionRequired
 from pg_queue.leader import session as leader_session
 from pg_queue.leader.session import connection_parameters, direct_connection
@@ -35,9 +35,7 @@ def pool_mode(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def pgbouncer(process_database: ProcessDatabase, pool_mode: str) -> Iterator[str]:
     """The URL of the test's database through a PgBouncer of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     target = urlsplit(process_database.url)
     login = f"user={target.username} password={target.password or 'none'}"
     folder = Path(tempfile.mkdtemp(prefix="downbeat-pgbouncer-"))  # pytest's own folders are closed to other users
@@ -67,7 +65,7 @@ logfile = {folder}/log
         yield url
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         shutil.rmtree(folder)
 
 
@@ -81,18 +79,18 @@ def _as_somebody_else_than_root(folder: Path) -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def wait_until_it_answers(url: str, process: subprocess.Popen[bytes]) -> None:
-    answer: object = None
-    for _ in range(100):
+def wait_until_it_answers(url: str, process: subprocess.Popen[bytes], within_seconds: float = 60) -> None:
+    deadline = time.monotonic() + within_seconds
+    while True:
         assert process.poll() is None, "pgbouncer ended"
         try:
-            psycopg.connect(url, connect_timeout=1).close()
+            psycopg.connect(url, connect_timeout=5).close()
         except psycopg.OperationalError as error:
-            answer = error
+            if time.monotonic() > deadline:
+                raise AssertionError("pgbouncer does not answer") from error
             time.sleep(0.02)
         else:
             return
-    raise AssertionError(f"pgbouncer does not answer: {answer}")
 
 
 def parameters_of(url: str) -> dict[str, object]:

@@ -71,8 +71,10 @@ def crash() -> None:
 
 @task("test.hang", max_attempts=1, time_limit_seconds=0.5)
 def hang() -> None:
-    """Never return, and leave a grandchild that does not either."""
-    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    """Never return, and leave a grandchild that does not either and names its message."""
+    message = current_message()
+    assert message is not None
+    subprocess.Popen([sys.executable, "-c", f"import time; time.sleep(600)  # {message.id}"])
     threading.Event().wait()
 
 
@@ -174,12 +176,12 @@ def kill_parent() -> str:
     assert message is not None
     if message.attempts == 1:
         os.kill(os.getppid(), signal.SIGKILL)
-        threading.Event().wait(30)
+        threading.Event().wait(600)
     return f"attempt {message.attempts}"
 
 
 @task("test.hold")
-def hold(folder: str, seconds: float = 60) -> str:
+def hold(folder: str, seconds: float = 600) -> str:
     """Say in `folder` that this attempt has begun, and end when a file `go` is there."""
     message = current_message()
     assert message is not None

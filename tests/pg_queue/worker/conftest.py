@@ -29,7 +29,7 @@ def worker_environment(**settings: Any) -> dict[str, str]:
     return {"DJANGO_SETTINGS_MODULE": "tests.settings", "TEST_PG_QUEUE": json.dumps({**FAST, **settings})}
 
 
-def until(condition: Callable[[], Any], timeout: float = 20, what: str = "") -> Any:
+def until(condition: Callable[[], Any], timeout: float = 60, what: str = "") -> Any:
     """Ask again and again; the first true answer. Raises: AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (answer := condition()):
@@ -60,7 +60,7 @@ class ProcessQueue:
         """The message as it is now."""
         return self.store.get([message_id])[message_id]
 
-    def outcome(self, message_id: uuid.UUID, timeout: float = 30) -> Message:
+    def outcome(self, message_id: uuid.UUID, timeout: float = 60) -> Message:
         """Wait for the message's terminal state."""
 
         def ended() -> Message | None:
@@ -114,7 +114,7 @@ def begun(tmp_path: Path) -> Callable[[int], int]:
 
     def wait(attempt: int = 1) -> int:
         file = tmp_path / f"begun-{attempt}"
-        until(lambda: file.exists() and file.read_text(), 30, f"attempt {attempt}")
+        until(lambda: file.exists() and file.read_text(), 60, f"attempt {attempt}")
         return int(file.read_text())
 
     return wait

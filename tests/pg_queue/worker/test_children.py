@@ -194,7 +194,7 @@ def test_what_is_taken_back_never_surrounds_what_has_begun() -> None:
             start.wait()
             taken = inbox.take_back()
             inbox.put(given[:10])
-            thread.join(10)
+            thread.join(60)
             assert taken == given[len(given) - len(taken) :]
     finally:
         sys.setswitchinterval(before)

@@ -176,5 +176,5 @@ def test_a_celery_tasks_own_retry_is_the_queues(outcomes: dict[str, Message]) ->
 
 def test_what_a_killed_task_has_started_is_killed_with_it(outcomes: dict[str, Message]) -> None:
     assert outcomes["hangs"].error is not None
-    commands = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    assert ["-c", "import time; time.sleep(600)"] not in [command[1:] for command in commands]
+    commands = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert [command for command in commands if str(outcomes["hangs"].id) in command] == []
