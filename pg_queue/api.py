@@ -115,10 +115,12 @@ __all__ = [
     "workers",
 ]
 
+_MESSAGES = _statements("messages")
+
 NEW_ID_SQL = "pg_queue_uuid7()"
 """SQL expression: a fresh, time-ordered id for a message."""
 
-WAKE_SQL = _statements("messages")["wake"]
+WAKE_SQL = _MESSAGES["wake"]
 """Statement with one parameter, `%(queues)s` (text[]): wakes the workers that wait for these queues, on commit."""
 
 MAX_QUEUE_LENGTH, MAX_ORGANIZATION_LENGTH, MAX_REPORT_TO_LENGTH, MOST_ATTEMPTS = 128, 64, 32, 32767
@@ -180,18 +182,12 @@ def enqueue_sql(source: str) -> str:
     when this is called.
     """
     policies = {info.name: info.max_attempts for info in tasks() if info.max_attempts}
-    attempts = _sql.SQL("COALESCE(max_attempts, ({} ->> task)::smallint, {})").format(
-        _sql.SQL("{}::jsonb").format(_sql.Literal(json.dumps(policies).replace("%", "%%"))),
-        _sql.Literal(queue_settings().max_attempts),
+    statement = _sql.SQL(_MESSAGES["enqueue_from"]).format(
+        attempts_by_task=_sql.Literal(json.dumps(policies).replace("%", "%%")),
+        max_attempts=_sql.Literal(queue_settings().max_attempts),
+        source=_sql.SQL(source),
     )
-    return f"""
-        INSERT INTO pg_queue_message (
-            id, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts, run_after
-        )
-        SELECT
-            id, queue, priority, task, args, kwargs, headers, organization_id, report_to,
-            {attempts.as_string(None)}, greatest(run_after, now())
-        FROM {source}"""
+    return statement.as_string(None)
 
 
 def is_unsettled_sql(message_id: str) -> str:
@@ -199,7 +195,7 @@ def is_unsettled_sql(message_id: str) -> str:
 
     `message_id` is an SQL expression of type uuid; false for null, and for a message that has an end.
     """
-    return f"EXISTS (SELECT FROM pg_queue_message AS unsettled WHERE unsettled.id = {message_id})"
+    return _MESSAGES["is_unsettled"].format(message_id=message_id)
 
 
 def validate_payload(args: Sequence[Json], kwargs: Mapping[str, Json]) -> None:

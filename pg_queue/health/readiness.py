@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from django.db import DatabaseError, InterfaceError, connections
 from django.db.migrations.executor import MigrationExecutor
 
+from pg_queue.sql import statements
+
+_PING = statements("sessions")["ping"]
+
 
 class Pulse:
     """The last turn of a main loop. `beat` from the loop, `age_seconds` and `is_alive` from any thread."""
@@ -43,7 +47,7 @@ def problems(alias: str, app_labels: Sequence[str]) -> dict[str, object]:
     """Why the database cannot be used, for a person to read; empty when it can."""
     try:
         with connections[alias].cursor() as cursor:
-            cursor.execute("SELECT 1")
+            cursor.execute(_PING)
         missing = missing_migrations(alias, app_labels)
     except (DatabaseError, InterfaceError) as error:
         return {"database": str(error).strip() or type(error).__name__}

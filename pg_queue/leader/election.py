@@ -20,7 +20,7 @@ from pg_queue.errors import LeadershipLost
 from pg_queue.leader.session import Session, direct_connection
 from pg_queue.sql import statements
 
-_SQL = statements("leader")
+_SQL, _SESSIONS = statements("leader"), statements("sessions")
 
 STALE_SECONDS = 10.0
 """A stamp older than this is that of a leader which the server's own timeouts failed to end."""
@@ -167,7 +167,7 @@ class Election:
         if self._session is None:
             self._session = (self.connect or self._connect_directly)()
             for name, value in SESSION_SETTINGS.items():
-                self._session.execute("SELECT set_config(%s, %s, false)", [name, value])
+                self._session.execute(_SESSIONS["set"], {"name": name, "value": value})
         return self._session
 
     def _connect_directly(self) -> Session:
@@ -184,7 +184,7 @@ class Election:
             session.execute(_SQL["terminate_stale"], self._parameters())
 
     def _begin_term(self, session: Session) -> Leadership:
-        session.execute("SELECT set_config('lock_timeout', '0', false)")
+        session.execute(_SQL["lift_lock_timeout"])
         row = session.execute(_SQL["take_over"], self._parameters()).fetchone()
         assert row is not None
         self._session = None

@@ -12,6 +12,9 @@ from psycopg import sql
 
 from pg_queue.errors import Configuration, DirectConnectionRequired
 from pg_queue.settings import direct_alias
+from pg_queue.sql import statements
+
+_SQL = statements("sessions")
 
 Session = psycopg.Connection[tuple[Any, ...]]
 
@@ -46,7 +49,7 @@ def direct_connection(application_name: str = "downbeat", *, settings: Mapping[s
         _refuse_shared_session(session, parameters)
         _assume_role(session)
         for name, value in (settings or {}).items():
-            session.execute("SELECT set_config(%s, %s, false)", [name, value])
+            session.execute(_SQL["set"], {"name": name, "value": value})
     except BaseException:
         session.close()
         raise
@@ -68,7 +71,7 @@ def connection_parameters(alias: str) -> dict[str, Any]:
 def _assume_role(session: Session) -> None:
     """Django's own option of the alias: the tables may be that role's alone."""
     if role := connections[direct_alias()].settings_dict["OPTIONS"].get("assume_role"):
-        session.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+        session.execute(sql.SQL(_SQL["assume_role"]).format(role=sql.Identifier(role)))
 
 
 def _refuse_shared_session(session: Session, parameters: Mapping[str, Any]) -> None:
@@ -97,7 +100,7 @@ def _is_shared(session: Session, parameters: Mapping[str, Any]) -> bool:
 
 
 def _server_pid(session: Session) -> int:
-    row = session.execute(sql.SQL("SELECT pg_backend_pid()"), prepare=False).fetchone()
+    row = session.execute(_SQL["server_pid"], prepare=False).fetchone()
     assert row is not None
     return int(row[0])
 

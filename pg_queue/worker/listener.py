@@ -9,10 +9,11 @@ import psycopg
 
 from pg_queue.errors import DirectConnectionRequired
 from pg_queue.leader import direct_connection
+from pg_queue.sql import statements
 
 logger = logging.getLogger(__name__)
 
-CHANNEL = "pg_queue"
+_LISTEN = statements("messages")["listen"]
 RECONNECT_SECONDS = 5.0
 
 
@@ -36,7 +37,7 @@ class Listener:
         self._retry_at = time.monotonic() + RECONNECT_SECONDS
         try:
             connection = direct_connection("downbeat worker listen")
-            connection.execute(f"LISTEN {CHANNEL}")
+            connection.execute(_LISTEN)
         except DirectConnectionRequired as error:
             self._is_refused = True
             logger.warning("worker.listen_refused the worker only polls; %s", error)

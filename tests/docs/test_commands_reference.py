@@ -11,7 +11,7 @@ import pytest
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 
-from pg_queue.api import ExitCode
+from pg_queue.api import ExitCode, all_duties
 from scheduler.management.commands.schedules import NOT_FOUND
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +47,11 @@ def test_the_reference_lists_every_option_of_every_command(name: str) -> None:
     text = section(name) + (section("Options of every service") if name in SERVICES else "")
     assert own_options(name)
     assert not {option for option in own_options(name) if not re.search(rf"{option}\b", text)}
+
+
+def test_the_reference_lists_every_duty_of_the_reaper() -> None:
+    text = section("run_reaper")
+    assert not {duty.name for duty in all_duties() if f"`{duty.name}`" not in text}
 
 
 def test_the_reference_lists_every_exit_code() -> None:

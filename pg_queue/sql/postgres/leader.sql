@@ -6,6 +6,10 @@ DO $wait$ BEGIN
 EXCEPTION WHEN lock_not_available THEN NULL;
 END $wait$
 
+-- name: lift_lock_timeout
+-- The short limit was for standing in line: a leader's statements wait for locks as long as they may take in all.
+SELECT set_config('lock_timeout', '0', false)
+
 -- name: read_standing
 -- Whether this session holds the lock, and what the leader row says.
 SELECT EXISTS (

@@ -26,9 +26,28 @@ WITH stored AS (
 )
 SELECT pg_notify('pg_queue', %(queue)s) WHERE %(is_due)s::boolean
 
+-- name: enqueue_from
+-- Store a message for each row of a relation of the caller's, as a part of the caller's own statement: so there is no
+-- RETURNING, and the values that are the project's own (the tasks' policies, a number) are literals.
+INSERT INTO pg_queue_message (
+    id, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts, run_after
+)
+SELECT
+    id, queue, priority, task, args, kwargs, headers, organization_id, report_to,
+    COALESCE(max_attempts, ({attempts_by_task}::jsonb ->> task)::smallint, {max_attempts}), GREATEST(run_after, now())
+FROM {source}
+
+-- name: is_unsettled
+-- A condition of the caller's own statement: this message waits, runs or is to be tried again.
+EXISTS (SELECT FROM pg_queue_message AS unsettled WHERE unsettled.id = {message_id})
+
 -- name: wake
 -- Wake the workers that wait for these queues, when the transaction commits.
 SELECT pg_notify('pg_queue', queue) FROM unnest(%(queues)s::text[]) AS queue
+
+-- name: listen
+-- Hear of the queues that `wake` and the enqueueing statements name.
+LISTEN pg_queue
 
 -- name: claim
 -- Hold the next due messages: queues as given, then the higher priority, then the order in which they became due.
