@@ -21,6 +21,13 @@ def _flag(name: str, default: str = "0") -> bool:
     return value in {"1", "true", "yes"}
 
 
+def _number(name: str, default: str = "0") -> int:
+    value = os.environ.get(name, default).strip()
+    if not (value.isascii() and value.isdigit()):
+        raise ImproperlyConfigured(f"{name}: expected a whole number, 0 or more, got: {value!r}")
+    return int(value)
+
+
 def _list(name: str, default: str = "") -> list[str]:
     return [part.strip() for part in os.environ.get(name, default).split(",") if part.strip()]
 
@@ -47,7 +54,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _flag("DOWNBEAT
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _flag("DOWNBEAT_BEHIND_TLS_PROXY")
 SECURE_SSL_REDIRECT = _flag("DOWNBEAT_BEHIND_TLS_PROXY")
 SECURE_REDIRECT_EXEMPT = [r"^(healthz|readyz|metrics)$"]
-SECURE_HSTS_SECONDS = int(os.environ.get("DOWNBEAT_HSTS_SECONDS", "0"))
+SECURE_HSTS_SECONDS = _number("DOWNBEAT_HSTS_SECONDS")
 # Whether subdomains and the browsers' preload list are included is for the domain's owner to say, at the proxy.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_CONTENT_TYPE_NOSNIFF = True
@@ -142,6 +149,9 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "EXCEPTION_HANDLER": "backend.api.refusals.handle",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    # How many entries of X-Forwarded-For, from the right, are our own proxies' words; any other is the caller's
+    # invention. Without this setting the header as a whole would be who an anonymous caller is.
+    "NUM_PROXIES": _number("DOWNBEAT_TRUSTED_PROXIES"),
     "DEFAULT_THROTTLE_CLASSES": [
         "rest_framework.throttling.AnonRateThrottle",
         "rest_framework.throttling.UserRateThrottle",

@@ -51,6 +51,13 @@ def test_a_switch_that_is_neither_on_nor_off_is_refused():
     assert "DOWNBEAT_DEBUG: expected 0 or 1, got: 'maybe'" in done.stderr
 
 
+@pytest.mark.parametrize("value", ["-1", "one", "1.5", ""])
+def test_a_number_of_proxies_that_is_none_is_refused(value):
+    done = check(DOWNBEAT_TRUSTED_PROXIES=value)
+    assert done.returncode != 0
+    assert f"DOWNBEAT_TRUSTED_PROXIES: expected a whole number, 0 or more, got: {value!r}" in done.stderr
+
+
 @pytest.mark.parametrize("password", ["p/x", "12/x", "1#x", "p?x", "[x"])
 def test_a_url_that_its_own_password_breaks_is_refused_by_name_and_not_shown(password):
     done = check(DATABASE_URL=f"postgres://downbeat:{password}@db.example:5432/downbeat")

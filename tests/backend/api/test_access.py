@@ -39,6 +39,24 @@ def test_requests_are_throttled(monkeypatch):
     assert codes == [200, 200, 429]
 
 
+@pytest.mark.parametrize(
+    ("proxies", "forwarded", "codes"),
+    [
+        (0, ["1.1.1.1", "2.2.2.2", "3.3.3.3"], [200, 200, 429]),
+        (1, ["1.1.1.1, 9.9.9.9", "2.2.2.2, 9.9.9.9", "3.3.3.3, 9.9.9.9"], [200, 200, 429]),
+        (1, ["1.1.1.1, 7.7.7.7", "1.1.1.1, 8.8.8.8", "1.1.1.1, 9.9.9.9"], [200, 200, 200]),
+    ],
+)
+def test_who_invents_the_address_it_comes_from_is_throttled_all_the_same(
+    monkeypatch, settings, proxies, forwarded, codes
+):
+    monkeypatch.setattr(AnonRateThrottle, "THROTTLE_RATES", {"anon": "2/min"})
+    if proxies:  # 0 is the default
+        settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": proxies}
+    asked = [APIClient(REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR=f).get("/api/v1/schema/") for f in forwarded]
+    assert [answer.status_code for answer in asked] == codes
+
+
 def test_the_document_is_valid_and_without_a_warning():
     out = io.StringIO()
     call_command("spectacular", "--validate", "--fail-on-warn", stdout=out)
