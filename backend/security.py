@@ -28,10 +28,10 @@ class ContentSecurityPolicy:
         return response
 
 
-class NoNulInQuery:
-    """Refuses a NUL in the query of a page: PostgreSQL cannot compare with one, and the admin would crash (500).
+class NoNul:
+    """Refuses a NUL in the path or the query of a page, where a view would crash (500).
 
-    REST answers for itself, by the parameter's name.
+    PostgreSQL cannot compare with one, and no file is named by one. REST answers for itself, by the parameter's name.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
@@ -39,6 +39,12 @@ class NoNulInQuery:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """The response, or 400."""
-        if "%00" in request.META.get("QUERY_STRING", "") and not request.path.startswith("/api/"):
-            return HttpResponseBadRequest("expected a query without NUL (%00)", content_type="text/plain")
+        if request.path.startswith("/api/"):
+            return self.get_response(request)
+        for name, is_there in (
+            ("path", "\0" in request.path),
+            ("query", "%00" in request.META.get("QUERY_STRING", "")),
+        ):
+            if is_there:
+                return HttpResponseBadRequest(f"expected a {name} without NUL (%00)", content_type="text/plain")
         return self.get_response(request)

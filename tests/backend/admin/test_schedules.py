@@ -110,6 +110,28 @@ def test_a_nul_in_a_lists_query_is_refused(browser, page, query):
     assert browser.get(f"{page}?{query}").status_code == 400
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/admin/pg_queue/leader/%00/change/",
+        "/admin/pg_queue/worker/a%00/history/",
+        "/admin/pipelines/organization/%00/change/",
+        "/admin/pipelines/organization/%00/delete/",
+        "/static/%00.css",
+    ],
+)
+def test_a_nul_in_a_path_is_refused(browser, path):
+    browser.raise_request_exception = False
+    answer = browser.get(path)
+    assert (answer.status_code, answer.content) == (400, b"expected a path without NUL (%00)")
+
+
+@pytest.mark.parametrize("path", ["schedules/%00/", "pipelines/%00/run/", "tasks/%00/", "messages/%00/", "%00/"])
+def test_a_nul_in_a_path_of_rest_is_not_found(browser, path):
+    browser.raise_request_exception = False
+    assert browser.get(f"/api/v1/{path}").status_code == 404
+
+
 def test_edit_writes_what_was_changed_only(browser, make_schedule):
     schedule = make_schedule(args=[1], queue="slow")
     form = {**FORM, "pipeline_name": "Renamed", "timezone": "UTC", "queue": "slow", "args": "[1]", "kwargs": "{}"}
