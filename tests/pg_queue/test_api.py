@@ -149,7 +149,7 @@ def test_set_based_enqueue_stores_what_its_source_says() -> None:
     source = f"""
         SELECT {api.NEW_ID_SQL} AS id, 'q' AS queue, 7 AS priority, task, '[1]'::jsonb AS args, '{{}}'::jsonb AS kwargs,
                '{{"h": 1}}'::jsonb AS headers, 'acme' AS organization_id, 'me' AS report_to,
-               max_attempts::smallint AS max_attempts
+               max_attempts::smallint AS max_attempts, NULL::timestamptz AS run_after
         FROM (VALUES ('test.known', NULL), ('test.plain', NULL), ('test.known', 4)) AS v (task, max_attempts)
     """
     with connection.cursor() as cursor:
