@@ -6,13 +6,14 @@ They show counts and names of queues, no payload and no name of a schedule; keep
 from __future__ import annotations
 
 from django.core.cache import cache
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
-from django.db.migrations.executor import MigrationExecutor
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import Error as DatabaseFailure
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_safe
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from backend.metrics import registry
+from pg_queue.api import missing_migrations
 
 
 @require_safe
@@ -33,7 +34,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     """Prometheus text, read from the database as it is scraped; 503 while the database cannot be reached."""
     try:
         return HttpResponse(generate_latest(registry()), content_type=CONTENT_TYPE_LATEST)
-    except DatabaseError:
+    except DatabaseFailure:
         return HttpResponse("# the database cannot be reached\n", status=503, content_type=CONTENT_TYPE_LATEST)
 
 
@@ -45,11 +46,10 @@ def _problems() -> dict[str, object]:
         # A migrated database stays migrated: asked again at every probe only until it is.
         if cache.get("readyz.migrated"):
             return {}
-        executor = MigrationExecutor(connections[alias])
-        unapplied = [str(m) for m, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
-    except DatabaseError:
+        missing = missing_migrations(alias)
+    except DatabaseFailure:  # what it says may name hosts and roles, and anybody may ask
         return {"database": "cannot be reached"}
-    if unapplied:
-        return {"migrations": unapplied}
+    if missing:
+        return {"migrations": missing}
     cache.set("readyz.migrated", True, 60)
     return {}

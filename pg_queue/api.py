@@ -38,7 +38,7 @@ from pg_queue.errors import (
     RetryLater,
     UnknownTask,
 )
-from pg_queue.health import METRICS, HealthServer, Pulse, QueueCollector
+from pg_queue.health import METRICS, HealthServer, Pulse, QueueCollector, missing_migrations
 from pg_queue.leader import Election, Leadership, direct_connection
 from pg_queue.paginator import BoundedPaginator
 from pg_queue.payload import check_headers, check_payload
@@ -104,6 +104,7 @@ __all__ = [
     "get_messages",
     "get_task",
     "load_sql",
+    "missing_migrations",
     "queue_settings",
     "refuse_failed",
     "replay",

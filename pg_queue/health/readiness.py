@@ -35,11 +35,14 @@ class Pulse:
         return self.age_seconds <= self.limit_seconds
 
 
-def missing_migrations(alias: str, app_labels: Sequence[str]) -> list[str]:
-    """The migrations of these apps that the database lacks, as `app.name`. Raises Django's `OperationalError`."""
+def missing_migrations(alias: str, app_labels: Sequence[str] | None = None) -> list[str]:
+    """The migrations of these apps that the database lacks, as `app.name`; of every app where None is given.
+
+    Raises: Django's `OperationalError`.
+    """
     executor = MigrationExecutor(connections[alias])
     graph = executor.loader.graph
-    targets = [node for node in graph.leaf_nodes() if node[0] in app_labels]
+    targets = [node for node in graph.leaf_nodes() if app_labels is None or node[0] in app_labels]
     return [f"{migration.app_label}.{migration.name}" for migration, _ in executor.migration_plan(targets)]
 
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 from django.core.cache import cache
-from django.db import DatabaseError, OperationalError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.db.migrations.recorder import MigrationRecorder
 
 from backend import metrics
@@ -31,9 +31,10 @@ def test_not_ready_while_a_migration_is_missing(client):
     assert any(f"scheduler.{latest.name}" in name for name in answer.json()["migrations"])
 
 
-def test_neither_ready_nor_scraped_while_the_database_is_away_and_no_detail_leaks(client, monkeypatch):
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+def test_neither_ready_nor_scraped_while_the_database_is_away_and_no_detail_leaks(client, monkeypatch, error):
     def away(*args, **kwargs):
-        raise OperationalError("connection to 10.0.0.7 failed: password authentication failed")
+        raise error("connection to 10.0.0.7 failed: password authentication failed")
 
     monkeypatch.setattr("django.db.backends.base.base.BaseDatabaseWrapper.cursor", away)
     cache.clear()
