@@ -6,6 +6,7 @@ Enqueue joins the transaction that the caller has open on the queue's database: 
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -124,7 +125,10 @@ NEW_ID_SQL = "pg_queue_uuid7()"
 WAKE_SQL = _MESSAGES["wake"]
 """Statement with one parameter, `%(queues)s` (text[]): wakes the workers that wait for these queues, on commit."""
 
-MAX_QUEUE_LENGTH, MAX_ORGANIZATION_LENGTH, MAX_REPORT_TO_LENGTH, MOST_ATTEMPTS = 128, 64, 32, 32767
+_QUEUE_RULE = "1 to 128 letters, digits, '_', '-', '.' or ':', the first a letter, digit or '_'"
+"""What a queue may be called: nothing that a list of queues, a URL or a metric's label would have to quote."""
+_QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,127}")
+MAX_ORGANIZATION_LENGTH, MAX_REPORT_TO_LENGTH, MOST_ATTEMPTS = 64, 32, 32767
 LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 """The last instant that every timezone can show: what is later could be stored, and not read back."""
 
@@ -206,7 +210,7 @@ def validate_payload(args: Sequence[Json], kwargs: Mapping[str, Json]) -> None:
 
 def check_queue(queue: str, priority: int = DEFAULT_PRIORITY) -> None:
     """Refuse a queue's name or a priority that no message may have. Raises: InvalidMessage."""
-    _check_text("queue", queue, MAX_QUEUE_LENGTH, may_be_empty=False)
+    _check_queue_name(queue)
     _check_range("priority", priority, MIN_PRIORITY, MAX_PRIORITY)
 
 
@@ -261,11 +265,14 @@ def _check_labels(queue: str, priority: int, organization_id: str, report_to: st
         _check_text("report_to", report_to, MAX_REPORT_TO_LENGTH)
 
 
-def _check_text(field: str, value: object, most: int, *, may_be_empty: bool = True) -> None:
-    if not isinstance(value, str) or len(value) > most or not _is_storable(value) or not (value or may_be_empty):
-        raise InvalidMessage(
-            field=field, expected=f"a text of {0 if may_be_empty else 1} to {most} characters", got=value
-        )
+def _check_queue_name(value: object) -> None:
+    if not isinstance(value, str) or not _QUEUE.fullmatch(value):
+        raise InvalidMessage(field="queue", expected=_QUEUE_RULE, got=value)
+
+
+def _check_text(field: str, value: object, most: int) -> None:
+    if not isinstance(value, str) or len(value) > most or not _is_storable(value):
+        raise InvalidMessage(field=field, expected=f"a text of 0 to {most} characters", got=value)
 
 
 def _check_instant(field: str, value: object) -> None:

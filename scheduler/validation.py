@@ -21,7 +21,6 @@ from scheduler.errors import InvalidInput
 from scheduler.models import PgPeriodicSchedule
 from scheduler.settings import scheduler_settings
 
-_QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,127}")
 _COLUMNS = {"name": "pipeline_name", "expression": "cron_string"}
 _LARGEST_SMALL_INTEGER = 32767
 _LARGEST_INTEGER = 2**31 - 1
@@ -139,10 +138,12 @@ def _kwargs(field: str, value: object) -> dict[str, Any]:
 
 
 def _queue(field: str, value: object) -> str:
-    if not isinstance(value, str) or not _QUEUE.fullmatch(value):
-        expected = "1 to 128 letters, digits, '_', '-', '.' or ':', the first a letter, digit or '_'"
-        raise InvalidInput(field=field, expected=expected, got=value)
-    return value
+    name = _raw_text(field, value)
+    try:
+        queue.check_queue(name)
+    except queue.InvalidMessage as error:
+        raise refused(error) from error
+    return name
 
 
 def _whole(least: int, most: Callable[[], int]) -> Callable[[str, object], int]:

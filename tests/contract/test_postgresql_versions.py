@@ -19,7 +19,8 @@ from tests.processes import ROOT, child_environment
 
 OLDEST_SUPPORTED, NEWEST_EMBEDDED = 15, 18
 SUITES = [
-    "tests/contract/test_queue_store.py",
+    "tests/contract/test_queue_claims.py",
+    "tests/contract/test_queue_outcomes.py",
     "tests/pg_queue/leader/test_election.py",
     "tests/scheduler/ledger",
     "tests/scheduler/tick",

@@ -77,6 +77,10 @@ def known(value: int = 0) -> int:
         ({"run_after": datetime(2030, 1, 1)}, api.InvalidMessage, "run_after"),
         ({"queue": ""}, api.InvalidMessage, "queue"),
         ({"queue": "q" * 129}, api.InvalidMessage, "queue"),
+        ({"queue": "a,b"}, api.InvalidMessage, "queue"),  # no worker could name it
+        ({"queue": "a "}, api.InvalidMessage, "queue"),
+        ({"queue": "-a"}, api.InvalidMessage, "queue"),
+        ({"queue": "a\n"}, api.InvalidMessage, "queue"),
         ({"priority": 0}, api.InvalidMessage, "priority"),
         ({"priority": 11}, api.InvalidMessage, "priority"),
         ({"priority": True}, api.InvalidMessage, "priority"),

@@ -8,6 +8,8 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from pg_queue.api import check_queue
+from pg_queue.errors import InvalidMessage
 from pg_queue.process import ServiceCommand, StopSignals
 from pg_queue.settings import queue_settings
 from pg_queue.tasks import tasks
@@ -57,6 +59,8 @@ class Command(ServiceCommand):
         drain = options["drain_seconds"]
         if not queues:
             raise self.usage("--queues", "names separated by commas", options["queues"])
+        for name in queues:
+            self._check_queue(name)
         if not 1 <= options["concurrency"] <= 1000:
             raise self.usage("--concurrency", "a number from 1 to 1000", options["concurrency"])
         if drain is not None and not 0 <= drain < math.inf:  # false for NaN
@@ -67,3 +71,9 @@ class Command(ServiceCommand):
             drain_seconds=queue_settings().drain_seconds if drain is None else drain,
             once=options["once"],
         )
+
+    def _check_queue(self, name: str) -> None:
+        try:
+            check_queue(name)
+        except InvalidMessage as error:
+            raise self.usage("--queues", f"names of {error.expected}, separated by commas", name) from error

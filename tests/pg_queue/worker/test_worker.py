@@ -246,6 +246,8 @@ def test_health_ready_and_metrics_are_served(queue: ProcessQueue) -> None:
     ("arguments", "settings", "code", "said"),
     [
         (["--concurrency", "0"], {}, 2, "--concurrency: expected a number from 1 to 1000, got: 0"),
+        (["--queues", "a,b c"], {}, 2, "--queues: expected names of 1 to 128 letters, digits, "),
+        (["--queues", ","], {}, 2, "--queues: expected names separated by commas, got: ','"),
         (["--drain-seconds", "nan"], {}, 2, "--drain-seconds: expected a number of seconds, 0 or more, got: nan"),
         (["--drain-seconds", "inf"], {}, 2, "--drain-seconds: expected a number of seconds, 0 or more, got: inf"),
         (["--drain-seconds=-1"], {}, 2, "--drain-seconds: expected a number of seconds, 0 or more, got: -1.0"),

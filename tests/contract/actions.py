@@ -1,0 +1,50 @@
+"""What the contract's tests ask of a store, in a word each."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+from django.db import connections
+
+from pg_queue.domain import Claim, Death, Failure, NewMessage, Retry, Settled, Settlement, Success
+from tests.contract.harness import Harness
+
+LEASE = timedelta(seconds=60)
+FAILURE = Failure(type="ValueError", message="no", traceback="…")
+
+
+def new(task: str = "noop", **fields: Any) -> NewMessage:
+    return NewMessage(task=task, **fields)
+
+
+def claim(harness: Harness, limit: int = 10, *queues: str, worker: str = "w1") -> list[Claim]:
+    return harness.store.claim(queues=queues or ("default",), limit=limit, lease=LEASE, worker=worker)
+
+
+def settle(harness: Harness, one: Claim, outcome: Success | Retry | Death) -> Settled:
+    settlement = Settlement(message_id=one.message.id, token=one.token, outcome=outcome)
+    return harness.store.settle([settlement])[one.token]
+
+
+def pair(one: Claim) -> tuple[uuid.UUID, uuid.UUID]:
+    return one.message.id, one.token
+
+
+def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
+    """Run `work` in threads that start together, each on connections of its own."""
+    barrier = threading.Barrier(count)
+
+    def run(number: int) -> Any:
+        barrier.wait()
+        try:
+            return work(number)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))

@@ -1,0 +1,201 @@
+"""The guarantees of `pg_queue.ports.QueueStore` from settling on, by behaviour. Each store passes all of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, InterfaceError, transaction
+
+from pg_queue.domain import Death, MessageState, Retry, Settled, Settlement, Success
+from tests.contract.actions import FAILURE, LEASE, claim, in_threads, new, settle
+from tests.contract.harness import Harness
+
+# Only the queue's tables are emptied: what the project's migrations wrote elsewhere stays.
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=["pg_queue"])
+
+
+class TestSettle:
+    def test_a_success_leaves_a_result_and_no_message(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new(headers={"k": "v"}, organization_id="acme")])
+        (one,) = claim(harness)
+        assert settle(harness, one, Success(value={"rows": [1, 2]})) is Settled.DONE
+        message = harness.store.get([message_id])[message_id]
+        assert (message.state, message.result, message.error) == (MessageState.SUCCEEDED, {"rows": [1, 2]}, None)
+        assert (message.headers, message.organization_id, message.worker) == ({"k": "v"}, "acme", "w1")
+        assert message.started_at is not None
+        assert message.finished_at is not None
+        assert message.enqueued_at <= message.started_at <= message.finished_at
+        assert harness.store.depths() == []
+
+    def test_a_second_settle_changes_nothing_and_says_so(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new()])
+        (one,) = claim(harness)
+        settle(harness, one, Success(value="first"))
+        for outcome in (Success(value="second"), Retry(failure=FAILURE, delay=timedelta()), Death(failure=FAILURE)):
+            assert settle(harness, one, outcome) is Settled.LOST
+        assert harness.store.get([message_id])[message_id].result == "first"
+
+    def test_a_retry_waits_for_its_delay_and_keeps_the_error(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new(max_attempts=2)])
+        (one,) = claim(harness)
+        assert settle(harness, one, Retry(failure=FAILURE, delay=timedelta(seconds=30))) is Settled.RETRYING
+        message = harness.store.get([message_id])[message_id]
+        assert (message.state, message.error, message.attempts) == (MessageState.WAITING, FAILURE, 1)
+        harness.advance(20)
+        assert claim(harness) == []
+        harness.advance(11)
+        assert [c.message.attempts for c in claim(harness)] == [2]
+
+    def test_a_retry_whose_attempts_are_used_up_is_a_death(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new(max_attempts=1)])
+        (one,) = claim(harness)
+        assert settle(harness, one, Retry(failure=FAILURE, delay=timedelta())) is Settled.DEAD
+        message = harness.store.get([message_id])[message_id]
+        assert (message.state, message.error) == (MessageState.FAILED, FAILURE)
+        assert [depth.dead for depth in harness.store.depths()] == [1]
+
+    def test_a_death_is_final_whatever_attempts_are_left(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new(max_attempts=9)])
+        (one,) = claim(harness)
+        assert settle(harness, one, Death(failure=FAILURE)) is Settled.DEAD
+        assert harness.store.get([message_id])[message_id].state is MessageState.FAILED
+        assert claim(harness) == []
+
+    def test_a_batch_settles_each_by_its_own_outcome(self, harness: Harness) -> None:
+        harness.store.enqueue([new() for _ in range(4)])
+        done, retried, dead, lost = claim(harness)
+        settle(harness, lost, Success())
+        outcomes = [Success(), Retry(failure=FAILURE, delay=timedelta()), Death(failure=FAILURE), Success()]
+        answers = harness.store.settle(
+            [
+                Settlement(message_id=c.message.id, token=c.token, outcome=outcome)
+                for c, outcome in zip((done, retried, dead, lost), outcomes, strict=True)
+            ]
+        )
+        wanted = (Settled.DONE, Settled.RETRYING, Settled.DEAD, Settled.LOST)
+        assert [answers[c.token] for c in (done, retried, dead, lost)] == list(wanted)
+
+    def test_a_batch_that_is_cut_off_in_the_middle_changes_nothing(self, harness: Harness) -> None:
+        ids = harness.store.enqueue([new() for _ in range(3)])
+        claims = claim(harness)
+        outcomes = [Success(), Retry(failure=FAILURE, delay=timedelta()), Death(failure=FAILURE)]
+        batch = [
+            Settlement(message_id=c.message.id, token=c.token, outcome=outcome)
+            for c, outcome in zip(claims, outcomes, strict=True)
+        ]
+        with harness.broken_settling(), pytest.raises((DatabaseError, InterfaceError)):
+            harness.store.settle(batch)
+        assert {m.state for m in harness.store.get(ids).values()} == {MessageState.RUNNING}
+        assert [d.running for d in harness.store.depths()] == [3]
+        answers = harness.store.settle(batch)
+        assert [answers[c.token] for c in claims] == [Settled.DONE, Settled.RETRYING, Settled.DEAD]
+
+    def test_settling_nothing_is_nothing(self, harness: Harness) -> None:
+        assert harness.store.settle([]) == {}
+        assert harness.store.renew([], lease=LEASE) == set()
+        assert harness.store.get([]) == {}
+
+
+class TestOutcomes:
+    def finish(self, harness: Harness, count: int, report_to: str | None = "me") -> list[uuid.UUID]:
+        ids = harness.store.enqueue([new(report_to=report_to) for _ in range(count)])
+        for one in claim(harness, count):
+            settle(harness, one, Success(value=1))
+        return ids
+
+    def test_outcomes_are_handed_over_oldest_first_and_once(self, harness: Harness) -> None:
+        ids = self.finish(harness, 5)
+        first, rest = harness.store.take_outcomes("me", limit=3), harness.store.take_outcomes("me", limit=3)
+        assert [m.id for m in [*first, *rest]] == ids
+        assert {m.report_to for m in first} == {"me"}
+        assert harness.store.take_outcomes("me", limit=3) == []
+
+    def test_a_rolled_back_hand_over_did_not_happen(self, harness: Harness) -> None:
+        ids = self.finish(harness, 1)
+        with transaction.atomic():
+            assert [m.id for m in harness.store.take_outcomes("me", limit=9)] == ids
+            transaction.set_rollback(True)
+        assert [m.id for m in harness.store.take_outcomes("me", limit=9)] == ids
+
+    def test_only_the_named_consumers_outcomes_and_only_terminal_ones(self, harness: Harness) -> None:
+        self.finish(harness, 1, report_to="other")
+        self.finish(harness, 1, report_to=None)
+        harness.store.enqueue([new(report_to="me")])
+        (one,) = claim(harness)
+        settle(harness, one, Retry(failure=FAILURE, delay=timedelta()))
+        assert harness.store.take_outcomes("me", limit=9) == []
+        (one,) = claim(harness)
+        settle(harness, one, Death(failure=FAILURE))
+        assert [(m.state, m.error) for m in harness.store.take_outcomes("me", limit=9)] == [
+            (MessageState.FAILED, FAILURE)
+        ]
+
+    def test_concurrent_consumers_get_disjoint_outcomes(self, harness: Harness) -> None:
+        ids = self.finish(harness, 100)
+
+        def take(_: int) -> list[uuid.UUID]:
+            return [m.id for _ in range(10) for m in harness.store.take_outcomes("me", limit=7)]
+
+        assert Counter(i for found in in_threads(4, take) for i in found) == Counter(ids)
+
+    def test_an_outcome_outlives_its_time_until_it_was_taken(self, harness: Harness) -> None:
+        ids = self.finish(harness, 1)
+        harness.advance(8 * 86400)
+        assert harness.store.retain(limit=9) == 0
+        assert [m.id for m in harness.store.take_outcomes("me", limit=9)] == ids
+        assert harness.store.retain(limit=9) == 1
+        assert harness.store.get(ids) == {}
+
+    def test_retention_is_bounded_and_zero_means_for_ever(self, harness: Harness) -> None:
+        harness.store.enqueue([new() for _ in range(5)])
+        *mortal, eternal = claim(harness)
+        for one in mortal:
+            settle(harness, one, Success(ttl=timedelta(seconds=10)))
+        settle(harness, eternal, Success(ttl=timedelta()))
+        assert harness.store.retain(limit=9) == 0
+        harness.advance(400 * 86400)
+        assert [harness.store.retain(limit=3) for _ in range(3)] == [3, 1, 0]
+        assert list(harness.store.get(c.message.id for c in [*mortal, eternal])) == [eternal.message.id]
+
+
+class TestDeadLetters:
+    def die(self, harness: Harness, **fields: Any) -> uuid.UUID:
+        (message_id,) = harness.store.enqueue([new("echo", args=[1], kwargs={"k": 2}, max_attempts=2, **fields)])
+        (one,) = claim(harness)
+        settle(harness, one, Death(failure=FAILURE))
+        return message_id
+
+    def test_a_replayed_dead_letter_waits_with_all_its_attempts(self, harness: Harness) -> None:
+        message_id = self.die(harness, headers={"h": 1}, priority=7, organization_id="acme")
+        assert harness.store.replay([message_id, uuid.uuid4()]) == {message_id}
+        (one,) = claim(harness)
+        message = one.message
+        assert (message.id, message.args, message.kwargs, message.headers) == (message_id, [1], {"k": 2}, {"h": 1})
+        assert (message.priority, message.organization_id, message.max_attempts) == (7, "acme", 2)
+        assert (message.attempts, message.error) == (1, FAILURE)
+        assert harness.store.replay([message_id]) == set()
+
+    def test_a_replayed_message_reports_its_new_outcome(self, harness: Harness) -> None:
+        message_id = self.die(harness, report_to="me")
+        assert len(harness.store.take_outcomes("me", limit=9)) == 1
+        harness.store.replay([message_id])
+        (one,) = claim(harness)
+        assert settle(harness, one, Success(value="at last")) is Settled.DONE
+        assert [m.result for m in harness.store.take_outcomes("me", limit=9)] == ["at last"]
+
+    def test_a_replay_that_dies_again_is_a_dead_letter_again(self, harness: Harness) -> None:
+        message_id = self.die(harness)
+        harness.store.replay([message_id])
+        (one,) = claim(harness)
+        assert settle(harness, one, Death(failure=FAILURE)) is Settled.DEAD
+        assert harness.store.replay([message_id]) == {message_id}
+
+    def test_dead_letters_leave_when_their_time_is_up(self, harness: Harness) -> None:
+        self.die(harness)
+        harness.advance(31 * 86400)
+        assert harness.store.retain(limit=9) == 2
+        assert harness.store.depths() == []
