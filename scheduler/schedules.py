@@ -67,7 +67,7 @@ def create_schedule(
 ) -> PgPeriodicSchedule:
     """Create a schedule that fires at its first match after now, never at once; an interval one period from now.
 
-    `expression` is what its `kind` writes (crontab or interval; see `scheduler.recurrence`). It occurs at
+    `expression` is what its `kind` writes (crontab, interval, clocked, solar: `scheduler.recurrence`). It occurs at
     or after `starts_at` and before `ends_at`; an interval with a later start begins with it. `firer` None:
     `SCHEDULER["DEFAULT_FIRER"]`. `grace_seconds` None: `SCHEDULER["GRACE_SECONDS"]`. `max_attempts` None: the task's
     own. `priority` from 1 (last) to 10 (first). `catch_up` and `overlap` as `scheduler.domain` names them.

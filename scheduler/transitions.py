@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from scheduler import grid, validation
-from scheduler.domain import Firer, RunOrigin, RunState
+from scheduler.domain import Firer, RunOrigin, RunState, ScheduleKind
 from scheduler.errors import InvalidInput
 from scheduler.models import PgPeriodicSchedule, ScheduleRun
 
@@ -27,7 +27,7 @@ _QUARANTINED = "schedule.quarantined", "the schedule could not be evaluated unti
 
 def begin(row: PgPeriodicSchedule, now: datetime) -> None:
     """Make a new row ready: its first occurrence is its first match after `now`."""
-    row.next_run_at = grid.first_run_at(row, now)
+    row.next_run_at = _first_run_at(row, now)
     row.created_at = row.updated_at = now
     row.paused_at = None if row.enabled else now
     if row.paused_until is not None and (row.enabled or row.paused_until <= now):
@@ -121,9 +121,20 @@ def _move(row: PgPeriodicSchedule, before: PgPeriodicSchedule, now: datetime) ->
         return None
     left_out = _left_out(before, now, _EDITED if before.quarantined_at is None else _QUARANTINED)
     row.run_count, row.hold = 0, None
-    row.next_run_at = grid.first_run_at(row, now)
+    row.next_run_at = _first_run_at(row, now)
     _lift_quarantine(row)
     return left_out
+
+
+def _first_run_at(row: PgPeriodicSchedule, now: datetime) -> datetime | None:
+    found = grid.first_run_at(row, now)
+    if found is None and row.kind == ScheduleKind.CLOCKED:
+        raise InvalidInput(
+            field="expression",
+            expected=f"an instant after now ({now:%Y-%m-%dT%H:%M:%SZ}), within its start and end",
+            got=row.cron_string,
+        )
+    return found
 
 
 def _move_to_end(row: PgPeriodicSchedule, before: PgPeriodicSchedule, now: datetime) -> None:

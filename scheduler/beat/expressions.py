@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 
-from scheduler.domain import CronDialect
+from scheduler.domain import CronDialect, ScheduleKind
 from scheduler.errors import InvalidInput
-from scheduler.recurrence import celery_grammar, fields, period, unix_grammar
+from scheduler.recurrence import celery_grammar, fields, normalise, period, unix_grammar
 from scheduler.recurrence.walltime import DayRule, WallPattern
 
 _EVERY_MONTH_DAY = sum(1 << day for day in range(1, 32))
@@ -47,6 +48,27 @@ class BeatInterval:
     every: int
     period: str
     """`days`, `hours`, `minutes`, `seconds` or `microseconds`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeatClocked:
+    """The columns of dcb's `ClockedSchedule`."""
+
+    clocked_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeatSolar:
+    """The columns of dcb's `SolarSchedule`."""
+
+    event: str
+    latitude: Decimal
+    """Degrees, six decimals."""
+    longitude: Decimal
+
+
+BeatCadence = BeatCrontab | BeatInterval | BeatClocked | BeatSolar
+"""A row of one of dcb's four tables."""
 
 
 def beat_crontab(expression: str, dialect: str) -> BeatCrontab | None:
@@ -78,6 +100,17 @@ def beat_interval(expression: str) -> BeatInterval | None:
     return BeatInterval(every=microseconds, period="microseconds") if microseconds <= _LARGEST_INTEGER else None
 
 
+def beat_clocked(expression: str) -> BeatClocked:
+    """The instant. Raises: InvalidInput, where the expression means nothing."""
+    return BeatClocked(clocked_time=datetime.fromisoformat(normalise(ScheduleKind.CLOCKED, expression, "celery")))
+
+
+def beat_solar(expression: str) -> BeatSolar:
+    """The event and the place. Raises: InvalidInput, where the expression means nothing."""
+    event, latitude, longitude = normalise(ScheduleKind.SOLAR, expression, "celery").split(" ")
+    return BeatSolar(event=event, latitude=Decimal(latitude), longitude=Decimal(longitude))
+
+
 def is_same_crontab(first: BeatCrontab, second: BeatCrontab) -> bool:
     """Whether Celery reads the same times from both, however they are spelt.
 
@@ -105,6 +138,16 @@ def interval_text(interval: BeatInterval) -> str:
         text = f"P{'' if interval.period == 'days' else 'T'}{interval.every}{interval.period[0].upper()}"
     period(text)
     return text
+
+
+def clocked_text(clocked: BeatClocked) -> str:
+    """The instant in UTC, as ISO 8601. Raises: InvalidInput, where no schedule here can hold it."""
+    return normalise(ScheduleKind.CLOCKED, clocked.clocked_time.isoformat(), "celery")
+
+
+def solar_text(solar: BeatSolar) -> str:
+    """The event and the place. Raises: InvalidInput, where no schedule here can hold it."""
+    return normalise(ScheduleKind.SOLAR, f"{solar.event} {solar.latitude:f} {solar.longitude:f}", "celery")
 
 
 def _both_days(days: DayRule) -> tuple[int, int] | None:

@@ -2,8 +2,8 @@
 
 While Beat fires a schedule its row is the primary one, and people also edit it in dcb's own admin: what it says counts,
 what our row says is only its mirror. Where both mean the same, our spelling is kept, which is richer (macros, names,
-the `unix` dialect). What a schedule here cannot hold (a clocked or solar time, half a second, arguments that are no
-JSON, notes of many lines where our name would be) is not read: it stays as it is on both sides until it is edited here.
+the `unix` dialect). What a schedule here cannot hold (an interval of half a second, arguments that are no JSON, notes
+of many lines where our name would be) is not read: it stays as it is on both sides until it is edited here.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 from scheduler import recurrence
 from scheduler.beat.expressions import (
+    BeatClocked,
     BeatCrontab,
     BeatInterval,
+    BeatSolar,
     beat_crontab,
+    clocked_text,
     crontab_text,
     interval_text,
     is_same_crontab,
+    solar_text,
 )
 from scheduler.domain import CronDialect, Firer, ScheduleKind
 from scheduler.errors import InvalidInput
 from scheduler.models import PgPeriodicSchedule
 
 if TYPE_CHECKING:
-    from django_celery_beat.models import PeriodicTask
+    from django_celery_beat.models import PeriodicTask, SolarSchedule
 
 _JSON = {"args": list, "kwargs": dict}
 _CRONTAB = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
@@ -67,7 +71,7 @@ def rebuild(task: PeriodicTask) -> PgPeriodicSchedule:
 
 def _read(task: PeriodicTask) -> dict[str, Any]:
     """Columns of a schedule, but for its cadence."""
-    said = {
+    said: dict[str, Any] = {
         "task": task.task,
         "queue": task.queue or "default",
         "priority": 5 if task.priority is None else min(max(task.priority, 1), 10),
@@ -75,6 +79,8 @@ def _read(task: PeriodicTask) -> dict[str, Any]:
         "starts_at": task.start_time,
         "ends_at": task.expires,
     }
+    if task.clocked is None:  # which is a one-off always, there and here
+        said["run_limit"] = 1 if task.one_off else None
     return said | _read_payload(task) | _read_name(task)
 
 
@@ -105,8 +111,14 @@ def _read_cadence(task: PeriodicTask) -> dict[str, Any]:
             "cron_string": text,
             "interval_seconds": recurrence.interval_seconds(text),
         }
+    if task.clocked is not None:
+        text = clocked_text(BeatClocked(clocked_time=task.clocked.clocked_time))
+        return {"kind": ScheduleKind.CLOCKED.value, "cron_string": text, "interval_seconds": None}
+    if task.solar is not None:
+        return _read_solar(task.solar)
     if task.crontab is None:
-        raise InvalidInput(field="kind", expected="a crontab or an interval in Beat's row", got=str(task.name))
+        expected = "a crontab, an interval, a clocked or a solar time in Beat's row"
+        raise InvalidInput(field="kind", expected=expected, got=str(task.name))
     cadence = {
         "kind": ScheduleKind.CRONTAB.value,
         "cron_string": crontab_text(_crontab(task)),
@@ -120,6 +132,12 @@ def _read_cadence(task: PeriodicTask) -> dict[str, Any]:
         dialect=cadence["dialect"],
     )
     return cadence | {"interval_seconds": None}
+
+
+def _read_solar(solar: SolarSchedule) -> dict[str, Any]:
+    text = solar_text(BeatSolar(event=solar.event, latitude=solar.latitude, longitude=solar.longitude))
+    recurrence.validate(kind=ScheduleKind.SOLAR, expression=text, timezone="UTC")
+    return {"kind": ScheduleKind.SOLAR.value, "cron_string": text, "interval_seconds": None}
 
 
 def _read_cadence_unless_same(row: PgPeriodicSchedule, task: PeriodicTask) -> dict[str, Any]:
@@ -139,6 +157,8 @@ def _is_same_cadence(row: PgPeriodicSchedule, said: dict[str, Any], task: Period
     try:
         if row.kind == ScheduleKind.INTERVAL:
             return recurrence.period(row.cron_string) == recurrence.period(said["cron_string"])
+        if row.kind != ScheduleKind.CRONTAB:
+            return bool(recurrence.normalise(row.kind, row.cron_string, row.dialect) == said["cron_string"])
         ours = beat_crontab(row.cron_string, row.dialect)
         return ours is not None and is_same_crontab(ours, _crontab(task))
     except InvalidInput:  # ours means nothing

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections
 
 from scheduler import beat, recurrence
-from scheduler.beat.expressions import BeatCrontab, BeatInterval, beat_crontab, beat_interval
+from scheduler.beat.expressions import (
+    BeatCadence,
+    BeatClocked,
+    BeatCrontab,
+    BeatInterval,
+    BeatSolar,
+    beat_clocked,
+    beat_crontab,
+    beat_interval,
+    beat_solar,
+)
 from scheduler.domain import Firer, ScheduleKind
 from scheduler.errors import InvalidInput
 from scheduler.models import PgPeriodicSchedule
@@ -28,23 +38,36 @@ if TYPE_CHECKING:
 
 _PAUSED_MARK = "downbeat-paused"
 _KINDS = ("crontab", "interval", "solar", "clocked")
-_CADENCE = frozenset({"kind", "expression", "timezone", "dialect"})
+_TABLES = {
+    BeatCrontab: ("crontab", "CrontabSchedule"),
+    BeatInterval: ("interval", "IntervalSchedule"),
+    BeatClocked: ("clocked", "ClockedSchedule"),
+    BeatSolar: ("solar", "SolarSchedule"),
+}
+_CADENCE = frozenset({"kind", "expression", "timezone", "dialect", "run_limit"})
 """The fields of a schedule that together say when it occurs."""
 
 
-def express(row: PgPeriodicSchedule) -> BeatCrontab | BeatInterval | None:
+def express(row: PgPeriodicSchedule) -> BeatCadence | None:
     """The row's expression as Beat can hold it with the same meaning; None: it cannot."""
     if row.kind == ScheduleKind.INTERVAL:
         return beat_interval(row.cron_string)
+    if row.kind == ScheduleKind.CLOCKED:
+        return beat_clocked(row.cron_string)
+    if row.kind == ScheduleKind.SOLAR:
+        return beat_solar(row.cron_string)
     return beat_crontab(row.cron_string, row.dialect)
 
 
-def require_expressible(row: PgPeriodicSchedule) -> BeatCrontab | BeatInterval:
+def require_expressible(row: PgPeriodicSchedule) -> BeatCadence:
     """The same for a row that Beat is to fire.
 
     Raises:
-        InvalidInput: field `expression`: Beat cannot hold it. Says what to do.
+        InvalidInput: field `expression` or `run_limit`: Beat cannot hold it. Says what to do.
     """
+    if row.run_limit not in (None, 1):
+        expected = "null or 1, because Celery Beat, which fires this schedule, counts no further (or firer 'pg')"
+        raise InvalidInput(field="run_limit", expected=expected, got=row.run_limit)
     if expressed := express(row):
         return expressed
     if row.kind == ScheduleKind.INTERVAL:
@@ -123,7 +146,7 @@ def is_paused_by_us(task: PeriodicTask) -> bool:
 def _save(
     row: PgPeriodicSchedule,
     given: Collection[str] | None,
-    expressed: BeatCrontab | BeatInterval | None,
+    expressed: BeatCadence | None,
     anchor: datetime | None,
 ) -> None:
     from django_celery_beat.models import PeriodicTask
@@ -169,13 +192,12 @@ def _switch(row: PgPeriodicSchedule, task: PeriodicTask) -> dict[str, Any]:
     return {"enabled": row.enabled and is_beats, "headers": _mark(task, is_paused=is_beats and not row.enabled)}
 
 
-def _cadence(row: PgPeriodicSchedule, expressed: BeatCrontab | BeatInterval) -> dict[str, Any]:
-    columns: dict[str, Any] = {**dict.fromkeys(_KINDS), "one_off": False}
-    if isinstance(expressed, BeatInterval):
-        kind, shared = "interval", _shared_row("IntervalSchedule", asdict(expressed))
-    else:
-        kind, shared = "crontab", _shared_row("CrontabSchedule", {**asdict(expressed), "timezone": row.timezone})
-    return columns | {kind: shared}
+def _cadence(row: PgPeriodicSchedule, expressed: BeatCadence) -> dict[str, Any]:
+    is_once = row.run_limit == 1 or isinstance(expressed, BeatClocked)
+    columns: dict[str, Any] = {**dict.fromkeys(_KINDS), "one_off": is_once}
+    kind, model_name = _TABLES[type(expressed)]
+    zone = {"timezone": row.timezone} if isinstance(expressed, BeatCrontab) else {}
+    return columns | {kind: _shared_row(model_name, asdict(expressed) | zone)}
 
 
 def _headers(task: PeriodicTask) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class ScheduleSerializer(StrictSerializer):
     expression = serializers.CharField(
         source="cron_string",
         max_length=EXPRESSION_LENGTH,
-        help_text="crontab: five fields or a macro; interval: an ISO 8601 duration such as PT5S.",
+        help_text="crontab: five fields or a macro; interval: an ISO 8601 duration such as PT5S; clocked: an instant "
+        "such as 2026-12-24T18:00:00Z; solar: an event and a place such as 'sunset 52.52 13.405'.",
     )
     timezone = serializers.CharField(max_length=64, required=False, help_text="IANA name such as Europe/Berlin.")
     dialect = serializers.ChoiceField(choices=[d.value for d in CronDialect], required=False)

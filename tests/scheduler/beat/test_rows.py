@@ -12,7 +12,14 @@ from typing import Any
 
 import pytest
 from django.db import connection
-from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask, PeriodicTasks
+from django_celery_beat.models import (
+    ClockedSchedule,
+    CrontabSchedule,
+    IntervalSchedule,
+    PeriodicTask,
+    PeriodicTasks,
+    SolarSchedule,
+)
 
 from scheduler import api
 from scheduler.api import BeatUnavailable, InvalidInput, PgPeriodicSchedule
@@ -316,3 +323,55 @@ def test_no_end_set_here_leaves_the_one_in_seconds_alone() -> None:
     task.save()
     assert api.update_schedule(made.pk, ends_at=None).ends_at is None
     assert (beats(made).expires, beats(made).expire_seconds) == (None, 60)
+
+
+@pytest.mark.parametrize("firer", ["beat", "pg"])
+def test_a_clocked_schedule_is_beats_one_off(hands: Hands, firer: str) -> None:
+    made = make(kind="clocked", expression="2026-03-02T12:00:00+01:00", firer=firer)
+    task = beats(made)
+    assert (task.clocked.clocked_time, task.one_off, task.crontab) == (at("2026-03-02 11:00:00"), True, None)
+    assert (made.next_run_at, made.cron_string) == (at("2026-03-02 11:00:00"), "2026-03-02T11:00:00Z")
+
+
+@pytest.mark.parametrize("firer", ["beat", "pg"])
+def test_a_solar_schedule_is_beats_solar_schedule(hands: Hands, firer: str) -> None:
+    task = beats(make(kind="solar", expression="Sunset 52.52 13.4050", firer=firer))
+    assert (task.solar.event, float(task.solar.latitude), float(task.solar.longitude)) == ("sunset", 52.52, 13.405)
+    assert task.one_off is False
+
+
+def test_schedules_of_one_place_or_instant_share_dcbs_row(hands: Hands) -> None:
+    for _ in range(2):
+        make(kind="solar", expression="sunset 52.52 13.405", firer="beat")
+        make(kind="clocked", expression="2026-03-02T12:00:00Z", firer="beat")
+    assert (SolarSchedule.objects.count(), ClockedSchedule.objects.count()) == (1, 1)
+
+
+def test_a_run_limit_of_one_is_beats_one_off_and_more_than_beat_counts_is_refused(hands: Hands) -> None:
+    made = make(firer="beat", run_limit=1)
+    assert beats(made).one_off
+    api.update_schedule(made.pk, run_limit=None)
+    assert not beats(made).one_off
+    with pytest.raises(InvalidInput, match="run_limit: expected null or 1"):
+        api.update_schedule(made.pk, run_limit=2)
+    with pytest.raises(InvalidInput, match="run_limit"):
+        make(firer="beat", run_limit=3)
+
+
+def test_what_is_set_in_beats_row_of_these_kinds_is_kept_by_a_later_edit(hands: Hands) -> None:
+    made = make(kind="solar", expression="sunset 52.52 13.405", firer="beat")
+    moved = SolarSchedule.objects.create(event="sunrise", latitude="48.2", longitude="16.37")
+    PeriodicTask.objects.filter(name=str(made.pk)).update(solar=moved)
+    assert api.update_schedule(made.pk, priority=7).cron_string == "sunrise 48.2 16.37"
+    later = ClockedSchedule.objects.create(clocked_time=at("2026-04-01 08:00:00"))
+    PeriodicTask.objects.filter(name=str(made.pk)).update(solar=None, clocked=later, one_off=True)
+    changed = api.update_schedule(made.pk, priority=8)
+    assert (changed.kind, changed.cron_string, changed.run_limit) == ("clocked", "2026-04-01T08:00:00Z", None)
+
+
+def test_an_instant_that_has_passed_is_refused(hands: Hands) -> None:
+    with pytest.raises(InvalidInput, match="expression: expected an instant after now"):
+        make(kind="clocked", expression="2026-03-02T10:00:00Z")
+    made = make(kind="clocked", expression="2026-03-02T12:00:00Z")
+    with pytest.raises(InvalidInput, match="expression"):
+        api.update_schedule(made.pk, expression="2001-01-01T00:00:00Z")
