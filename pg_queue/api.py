@@ -40,7 +40,7 @@ from pg_queue.errors import (
     UnknownTask,
 )
 from pg_queue.health import METRICS, HealthServer, Pulse, QueueCollector, missing_migrations
-from pg_queue.leader import Election, Leadership, direct_connection
+from pg_queue.leader import STAMP_SECONDS, Election, Leadership, direct_connection
 from pg_queue.paginator import BoundedPaginator
 from pg_queue.payload import check_headers, check_payload
 from pg_queue.ports import QueueDepth
@@ -59,6 +59,7 @@ __all__ = [
     "METRICS",
     "MIN_PRIORITY",
     "NEW_ID_SQL",
+    "STAMP_SECONDS",
     "TERMINAL_STATES",
     "WAKE_SQL",
     "BoundedPaginator",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from hashlib import md5
@@ -132,6 +133,14 @@ class RunState(StrEnum):
 
 
 FIRED_STATES = frozenset({RunState.FIRED, RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED})
+RUN_ENDS: Mapping[str, RunState] = {
+    "succeeded": RunState.SUCCEEDED,
+    "failed": RunState.FAILED,
+    "cancelled": RunState.FAILED,
+}
+"""What a run has come to, by the last state of its message in the queue."""
+MOST_COUNTED = 2**62
+"""A stretch of more occurrences than that is one of unknown length: the ledger's column is a bigint."""
 
 
 class RunOrigin(StrEnum):

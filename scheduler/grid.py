@@ -13,13 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from scheduler.domain import CronDialect, Firer, ScheduleKind
+from scheduler.domain import MOST_COUNTED, CronDialect, Firer, ScheduleKind
 from scheduler.errors import InvalidInput
 from scheduler.models import PgPeriodicSchedule
 from scheduler.recurrence import Cadence, count_between, evaluate, next_occurrences, period
 
 _TICK = timedelta(microseconds=1)
-_COUNTED_AT_MOST = 2**62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +128,7 @@ def _stretch(row: PgPeriodicSchedule, first: datetime, now: datetime) -> Stretch
         steps = max(0, (end - first) // period(row.cron_string))
         return Stretch(first=first, latest=first + steps * period(row.cron_string), occurrences=steps + 1)
     latest = max(first, evaluate(cadence, max(first, end)).latest or first)
-    before_latest = count_between(cadence, first, latest, _COUNTED_AT_MOST)
+    before_latest = count_between(cadence, first, latest, MOST_COUNTED)
     return Stretch(first=first, latest=latest, occurrences=None if before_latest is None else before_latest + 1)
 
 

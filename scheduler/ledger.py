@@ -15,8 +15,8 @@ from django.db import connections, transaction
 from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
-from pg_queue.api import Duty, Message, MessageState, take_outcomes
-from scheduler.domain import REPORT_TO, RunOrigin, RunState
+from pg_queue.api import Duty, Message, take_outcomes
+from scheduler.domain import REPORT_TO, RUN_ENDS, RunOrigin, RunState
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
 
@@ -26,12 +26,6 @@ _SQL = statements("ledger")
 
 PREFIX = "scheduler_schedulerun_y"
 MONTHS_AHEAD = 3
-_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '2s'"
-_STATES = {
-    MessageState.SUCCEEDED: RunState.SUCCEEDED,
-    MessageState.FAILED: RunState.FAILED,
-    MessageState.CANCELLED: RunState.FAILED,
-}
 
 
 def ledger_duties() -> list[Duty]:
@@ -121,7 +115,7 @@ def _columns(outcomes: list[tuple[Message, datetime]]) -> Mapping[str, Any]:
         "scheduled_fors": instants,
         "first": min(instants),
         "last": max(instants),
-        "states": [_STATES[message.state].value for message in messages],
+        "states": [RUN_ENDS[message.state].value for message in messages],
         "started_ats": [message.started_at for message in messages],
         "finished_ats": [message.finished_at for message in messages],
         "results": [_json(message.result) for message in messages],
@@ -201,7 +195,7 @@ def _alter(steps: list[str], parts: Mapping[str, sql.Composable]) -> int:
     """Change the set of partitions in one transaction that does not wait long for its locks: the tick goes first."""
     alias = scheduler_settings().database
     with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
-        cursor.execute(_LOCK_TIMEOUT)
+        cursor.execute(_SQL["wait_shortly"])
         cursor.execute(_SQL["lock_partitions"])
         if not cursor.fetchone()[0]:
             return 0

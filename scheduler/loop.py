@@ -14,7 +14,7 @@ from typing import Protocol
 
 import psycopg
 
-from pg_queue.api import Election, Leadership, LeadershipLost
+from pg_queue.api import STAMP_SECONDS, Election, Leadership, LeadershipLost
 from scheduler import metrics
 from scheduler.statements import statements
 from scheduler.tick import Pass, Tick, fire_statements
@@ -24,9 +24,6 @@ logger = logging.getLogger(__name__)
 _SQL = statements("tick")
 
 ELECTION = "scheduler"
-CHANNEL = "downbeat_schedules"
-"""Where a change to a schedule is announced."""
-STAMP_SECONDS = 2.0
 HELD_SECONDS = 0.25
 """How often it is looked whether a run has ended that the next one waits for."""
 _STALLED_SECONDS = 0.02, 0.5
@@ -134,7 +131,7 @@ class _Reign:
         self._session.add_notify_handler(self._note_change)
 
     def run(self) -> None:
-        self._session.execute(f"LISTEN {CHANNEL}")
+        self._session.execute(statements("schedules")["listen"])
         tick = Tick(self._leadership, is_stopping=self._turn)
         shadow = Tick(self._leadership, is_stopping=self._turn, is_shadow=True)
         while not self._stop.count:

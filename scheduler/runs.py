@@ -12,14 +12,8 @@ from typing import Any
 from uuid import UUID
 
 from pg_queue import api as queue
-from scheduler.domain import Firer, RunOrigin, RunState
+from scheduler.domain import RUN_ENDS, Firer, RunOrigin, RunState
 from scheduler.models import ScheduleRun
-
-_OUTCOMES = {
-    queue.MessageState.SUCCEEDED: RunState.SUCCEEDED,
-    queue.MessageState.FAILED: RunState.FAILED,
-    queue.MessageState.CANCELLED: RunState.FAILED,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +84,7 @@ def _merge(view: RunView, message: queue.Message | None) -> RunView:
         return replace(view, state=RunState.RUNNING, started_at=message.started_at, finished_at=None, error=error)
     return replace(
         view,
-        state=_OUTCOMES[message.state],
+        state=RUN_ENDS[message.state],
         started_at=message.started_at,
         finished_at=message.finished_at,
         result=message.result,

@@ -303,7 +303,7 @@ def fire_statements(*, is_shadow: bool = False) -> FireStatements:
         "is_unsettled": "false" if is_shadow else is_unsettled_sql("last_run_id"),
         # An interval that Beat's sends have moved may come to an occurrence again.
         "on_conflict": "ON CONFLICT (schedule_id, scheduled_for, origin) DO NOTHING" if is_shadow else "",
-        "enqueue": "SELECT 1 AS nothing" if is_shadow else enqueue_sql("firing"),
+        "enqueue": _SQL["enqueue_nothing"] if is_shadow else enqueue_sql("firing"),
     }
     return FireStatements(
         survey=_SQL["survey"].format(**parts),

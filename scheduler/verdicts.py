@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from scheduler.domain import CronDialect, ScheduleKind
+from scheduler.domain import MOST_COUNTED, CronDialect, ScheduleKind
 from scheduler.errors import InvalidInput
 from scheduler.recurrence import Cadence, count_between, evaluate
 
 logger = logging.getLogger(__name__)
 
-_COUNTED_AT_MOST = 2**62
 _TICK = timedelta(microseconds=1)
 
 
@@ -91,7 +90,7 @@ def _judge(question: Question) -> Verdict:
     latest, following = _chosen(cadence, question)
     if latest == question.due_at:
         return Verdict(latest=latest, next=following)
-    missed = count_between(cadence, question.due_at, latest, _COUNTED_AT_MOST)
+    missed = count_between(cadence, question.due_at, latest, MOST_COUNTED)
     before = evaluate(cadence, latest - _TICK).latest or question.due_at
     return Verdict(
         latest=latest,

@@ -26,7 +26,7 @@ stale.
 A standby never waits without end: a long wait would hold back VACUUM in the whole database.
 """
 
-from pg_queue.leader.election import Election, Leadership
+from pg_queue.leader.election import STAMP_SECONDS, Election, Leadership
 from pg_queue.leader.session import direct_connection
 
-__all__ = ["Election", "Leadership", "direct_connection"]
+__all__ = ["STAMP_SECONDS", "Election", "Leadership", "direct_connection"]

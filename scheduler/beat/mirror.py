@@ -202,11 +202,11 @@ def _check_deferred() -> None:
     if found:
         names = sql.SQL(", ").join(sql.Identifier(name) for (name,) in found)
         with connections[_alias()].cursor() as cursor:
-            cursor.execute(sql.SQL("SET CONSTRAINTS {} IMMEDIATE").format(names))
+            cursor.execute(sql.SQL(statements("schedules")["check_constraints"]).format(names=names))
 
 
 def _is_serializable() -> bool:
-    return bool(_query("SELECT current_setting('transaction_isolation') = 'serializable'", {})[0][0])
+    return bool(_query(statements("schedules")["is_serializable"], {})[0][0])
 
 
 def _query(statement: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:

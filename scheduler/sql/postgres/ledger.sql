@@ -51,6 +51,10 @@ WHERE pg_inherits.inhparent = 'scheduler_schedulerun'::regclass
 -- The database's date, in UTC.
 SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date
 
+-- name: wait_shortly
+-- The tick goes first: whoever changes the set of partitions gives up, and tries again in the next round.
+SET LOCAL lock_timeout = '2s'
+
 -- name: lock_partitions
 -- One process at a time changes the set of partitions; the others leave it for their next round.
 SELECT pg_try_advisory_xact_lock(hashtextextended('scheduler.ledger.partitions', 0))

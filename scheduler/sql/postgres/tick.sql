@@ -213,6 +213,10 @@ LEFT JOIN LATERAL (
     SELECT due_at, pipeline_id FROM due ORDER BY due_at DESC, pipeline_id DESC LIMIT 1
 ) AS last ON true
 
+-- name: enqueue_nothing
+-- In the enqueue's place, in shadow.
+SELECT 1 AS nothing
+
 -- name: is_taken
 -- Whether another leader, or an earlier one, has recorded this occurrence.
 EXISTS (

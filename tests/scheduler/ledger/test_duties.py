@@ -15,7 +15,7 @@ from django.utils import timezone
 from pg_queue import api as queue
 from pg_queue.domain import Death, Failure, Settlement, Success
 from scheduler import ledger
-from scheduler.domain import Firer, RunState
+from scheduler.domain import RUN_ENDS, Firer, RunState
 from scheduler.models import MirrorFailure, ScheduleRun
 
 pytestmark = pytest.mark.django_db
@@ -77,6 +77,10 @@ def test_outcomes_become_the_runs_results_once() -> None:
     assert good.started_at is not None
     assert good.finished_at >= good.started_at
     assert ledger.write_back() == 0
+
+
+def test_every_last_state_of_a_message_is_an_end_of_a_run() -> None:
+    assert set(RUN_ENDS) == set(queue.TERMINAL_STATES)
 
 
 def test_runs_that_are_not_finished_stay_as_they_are() -> None:
