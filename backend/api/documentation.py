@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 
+from backend.api.serializers.runs import RunSerializer
+from backend.api.serializers.schedules import PauseSerializer, UpcomingSerializer
+
 View = TypeVar("View", bound=type)
 
 ORGANIZATION = OpenApiParameter(
@@ -23,18 +26,41 @@ _SUMMARIES = {
     "partial_update": "Change",
     "destroy": "Delete",
 }
+_COUNT = OpenApiParameter("count", OpenApiTypes.INT, description="1 to 1000, by default 10.")
 
 
 def documented(noun: str) -> Callable[[View], View]:
-    """Class decorator of a view set: summaries, the parameter `organization` and the form of a refusal."""
+    """Class decorator of a view set: summaries, the parameter `organization` and the form of a refusal.
+
+    Also of what `ScheduleActions` adds to one.
+    """
 
     def decorate(view: View) -> View:
         texts = {name: text for name, text in _SUMMARIES.items() if hasattr(view, name)}
-        return extend_schema_view(**{name: _operation(view, name, f"{text} {noun}") for name, text in texts.items()})(
-            view
-        )
+        operations = {name: _operation(view, name, f"{text} {noun}") for name, text in texts.items()}
+        actions = _actions(view, noun) if hasattr(view, "schedule_of") else {}
+        return extend_schema_view(**operations, **actions)(view)
 
     return decorate
+
+
+def _actions(view: Any, noun: str) -> dict[str, Any]:
+    """Of `ScheduleActions`."""
+    shown = {200: view.serializer_class, **BAD_REQUEST}
+    return {
+        "pause": extend_schema(summary=f"Pause {noun}", request=PauseSerializer, responses=shown),
+        "resume": extend_schema(summary=f"Resume {noun}", request=None, responses=shown),
+        "run": extend_schema(summary=f"Run {noun} now", request=None, responses={201: RunSerializer, **BAD_REQUEST}),
+        "next": extend_schema(
+            summary=f"Next occurrences of a {noun}",
+            parameters=[_COUNT],
+            responses={200: UpcomingSerializer, **BAD_REQUEST},
+            filters=False,
+        ),
+        "runs": extend_schema(
+            summary=f"Runs of a {noun}", parameters=[ORGANIZATION], responses=RunSerializer(many=True)
+        ),
+    }
 
 
 def _operation(view: Any, name: str, summary: str) -> Any:

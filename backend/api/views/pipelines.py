@@ -5,19 +5,22 @@ from __future__ import annotations
 from drf_spectacular.utils import extend_schema
 from rest_framework import viewsets
 from rest_framework.decorators import action
-from rest_framework.generics import get_object_or_404
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from backend.api.documentation import ORGANIZATION, documented
 from backend.api.filters import ExecutionFilter, PipelineFilter
 from backend.api.organizations import OrganizationScope
+from backend.api.refusals import message
 from backend.api.serializers.pipelines import ExecutionSerializer, PipelineSerializer
+from backend.api.views.actions import ScheduleActions
 from backend.pipelines.models import Pipeline, PipelineExecution
+from scheduler.api import PgPeriodicSchedule, ScheduleNotFound
 
 
 @documented("pipeline")
-class PipelineViewSet(OrganizationScope, viewsets.ModelViewSet):
+class PipelineViewSet(OrganizationScope, ScheduleActions, viewsets.ModelViewSet):
     """Pipelines: ordered steps on a schedule. The schedule of a pipeline has the pipeline's id."""
 
     queryset = Pipeline.objects.prefetch_related("steps")
@@ -25,7 +28,22 @@ class PipelineViewSet(OrganizationScope, viewsets.ModelViewSet):
     filterset_class = PipelineFilter
     keyset = ("-created_at", "id")
     permission_model = "pipelines.pipeline"
-    extra_permissions = {"executions": ["pipelines.view_pipelineexecution"]}
+    extra_permissions = {
+        "executions": ["pipelines.view_pipelineexecution"],
+        "runs": ["scheduler.view_schedulerun"],
+    }
+
+    def schedule_of(self, row: Pipeline) -> PgPeriodicSchedule:
+        """The schedule of its id. Raises `ValidationError` where it was deleted on its own."""
+        try:
+            return super().schedule_of(row)
+        except ScheduleNotFound:
+            expected = "a pipeline with a schedule (its own was deleted: save the pipeline to make a new one)"
+            raise ValidationError({"non_field_errors": [message(expected, str(row.pk))]}) from None
+
+    def changed(self, row: Pipeline, schedule: PgPeriodicSchedule) -> Pipeline:
+        """The pipeline, which has followed its schedule."""
+        return self.get_queryset().get(pk=row.pk)
 
     @extend_schema(summary="Activate pipeline", request=None, responses=PipelineSerializer)
     @action(detail=True, methods=["post"])
@@ -45,8 +63,7 @@ class PipelineViewSet(OrganizationScope, viewsets.ModelViewSet):
     @action(detail=True, filterset_class=ExecutionFilter, keyset=("-started_at", "id"))
     def executions(self, request: Request, pk: str) -> Response:
         """The pipeline's executions with their steps, latest first."""
-        pipeline = get_object_or_404(self.get_queryset(), pk=self.kwargs["pk"])
-        rows = PipelineExecution.objects.filter(pipeline=pipeline).prefetch_related("steps")
+        rows = PipelineExecution.objects.filter(pipeline=self.row()).prefetch_related("steps")
         page = self.paginate_queryset(self.filter_queryset(rows))
         return self.get_paginated_response(ExecutionSerializer(page, many=True).data)
 

@@ -62,7 +62,8 @@ def test_the_document_is_valid_and_without_a_warning():
     call_command("spectacular", "--validate", "--fail-on-warn", stdout=out)
     text = out.getvalue()
     for path in ("pause", "resume", "run", "next", "runs"):
-        assert f"/api/v1/schedules/{{id}}/{path}/:" in text
+        for resource in ("schedules", "pipelines"):
+            assert f"/api/v1/{resource}/{{id}}/{path}/:" in text
     for path in ("pipelines/", "runs/", "tasks/", "messages/{id}/"):
         assert f"/api/v1/{path}:" in text
 

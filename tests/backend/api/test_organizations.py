@@ -81,7 +81,11 @@ def test_another_organizations_pipeline_cannot_be_seen_or_touched(ann, make_pipe
     url = f"{PIPELINES}{pipeline.pk}/"
     assert ann.get(PIPELINES).json()["results"] == []
     assert {ann.get(url).status_code, ann.get(f"{url}executions/").status_code} == {404}
-    assert {ann.post(f"{url}deactivate/").status_code, ann.delete(url).status_code} == {404}
+    assert {ann.get(f"{url}{path}/").status_code for path in ("next", "runs")} == {404}
+    for path in ("deactivate", "pause", "resume", "run"):
+        assert ann.post(f"{url}{path}/").status_code == 404
+    assert ann.delete(url).status_code == 404
+    assert not api.ScheduleRun.objects.exists()
     assert ann.patch(url, {"name": "Mine"}, format="json").status_code == 404
     assert Pipeline.objects.get().active
 
@@ -124,6 +128,10 @@ ACTIONS = [
     ("get", PIPELINES, "pipelines.view_pipeline"),
     ("post", PIPELINES, "pipelines.add_pipeline"),
     ("post", PIPELINES + "{p}/deactivate/", "pipelines.change_pipeline"),
+    ("post", PIPELINES + "{p}/pause/", "pipelines.change_pipeline"),
+    ("post", PIPELINES + "{p}/resume/", "pipelines.change_pipeline"),
+    ("post", PIPELINES + "{p}/run/", "pipelines.change_pipeline"),
+    ("get", PIPELINES + "{p}/next/", "pipelines.view_pipeline"),
     ("delete", PIPELINES + "{p}/", "pipelines.delete_pipeline"),
     ("get", "/api/v1/messages/{m}/", "pg_queue.view_message"),
 ]
@@ -144,9 +152,14 @@ def test_each_action_asks_for_its_permission(
     assert getattr(allowed, method)(url, body, format="json").status_code in {200, 201, 204}
 
 
-def test_runs_of_a_schedule_ask_for_both_permissions(make_user, as_user, default, make_schedule):
-    url = f"{SCHEDULES}{make_schedule().pk}/runs/"
-    one = make_user("one", default, permissions=["scheduler.view_pgperiodicschedule"])
-    both = make_user("both", default, permissions=["scheduler.view_pgperiodicschedule", "scheduler.view_schedulerun"])
+@pytest.mark.parametrize(
+    ("path", "permission"), [(SCHEDULES, "scheduler.view_pgperiodicschedule"), (PIPELINES, "pipelines.view_pipeline")]
+)
+def test_runs_of_a_schedule_or_a_pipeline_ask_for_both_permissions(
+    make_user, as_user, default, make_pipeline, path, permission
+):
+    url = f"{path}{make_pipeline().pk}/runs/"
+    one = make_user("one", default, permissions=[permission])
+    both = make_user("both", default, permissions=[permission, "scheduler.view_schedulerun"])
     assert as_user(one).get(url).status_code == 403
     assert as_user(both).get(url).status_code == 200

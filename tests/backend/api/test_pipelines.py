@@ -101,6 +101,41 @@ def test_pausing_the_schedule_deactivates_the_pipeline(rest):
     assert rest.get(f"{URL}{pk}/").json()["active"] is False
 
 
+def test_pause_with_a_reason_and_resume(rest):
+    pk = rest.post(URL, BODY, format="json").data["id"]
+    paused = rest.post(f"{URL}{pk}/pause/", {"reason": "holiday"}, format="json")
+    assert (paused.status_code, paused.data["active"], paused.data["name"]) == (200, False, "Load")
+    assert api.get_schedule(pk).pause_note == "holiday"
+    assert rest.get(f"{URL}{pk}/next/").json()["results"] == []
+    resumed = rest.post(f"{URL}{pk}/resume/")
+    assert (resumed.status_code, resumed.data["active"]) == (200, True)
+    assert rest.post(f"{URL}{pk}/pause/", {"why": "x"}, format="json").json().keys() == {"why"}
+
+
+def test_run_now_next_and_runs_are_its_schedules(rest):
+    pk = rest.post(URL, BODY, format="json").data["id"]
+    run = rest.post(f"{URL}{pk}/run/")
+    assert (run.status_code, run.data["origin"], run.data["schedule"]) == (201, "manual", pk)
+    assert rest.get(f"/api/v1/messages/{run.data['id']}/").json()["kwargs"] == {"pipeline_id": pk}
+    assert [r["id"] for r in rest.get(f"{URL}{pk}/runs/").json()["results"]] == [run.data["id"]]
+    assert rest.get(f"{URL}{pk}/runs/?state=failed").json()["results"] == []
+    assert list(rest.get(f"{URL}{pk}/runs/?stat=failed").json()) == ["stat"]
+    upcoming = rest.get(f"{URL}{pk}/next/?count=3").json()
+    assert (upcoming["timezone"], len(upcoming["results"])) == ("Europe/Berlin", 3)
+    assert upcoming == rest.get(f"/api/v1/schedules/{pk}/next/?count=3").json()
+
+
+def test_without_its_schedule_a_pipeline_says_what_to_do_and_keeps_its_runs(rest):
+    pk = rest.post(URL, BODY, format="json").data["id"]
+    run = rest.post(f"{URL}{pk}/run/").data["id"]
+    api.delete_schedule(pk)
+    for method, path in (("post", "pause"), ("post", "resume"), ("post", "run"), ("get", "next")):
+        answer = getattr(rest, method)(f"{URL}{pk}/{path}/")
+        assert answer.status_code == 400
+        assert "save the pipeline to make a new one" in answer.json()["non_field_errors"][0]
+    assert run in [r["id"] for r in rest.get(f"{URL}{pk}/runs/").json()["results"]]
+
+
 def test_delete_takes_the_schedule_along(rest):
     pk = rest.post(URL, BODY, format="json").data["id"]
     assert rest.delete(f"{URL}{pk}/").status_code == 204

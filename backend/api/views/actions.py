@@ -1,0 +1,86 @@
+"""What can be done with a schedule, at the schedule itself and at whatever has a schedule of its own id."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.generics import get_object_or_404
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from backend.api.filters import RunFilter
+from backend.api.refusals import message
+from backend.api.serializers.runs import RunSerializer
+from backend.api.serializers.schedules import PauseSerializer, UpcomingSerializer
+from backend.api.views.runs import RUN_KEYSET
+from scheduler import api
+from scheduler.api import PgPeriodicSchedule, ScheduleRun
+
+DEFAULT_COUNT, LARGEST_COUNT = 10, 1000
+
+
+class ScheduleActions:
+    """Mixin of a view set: `pause/`, `resume/`, `run/`, `next/` and `runs/` of a row, through `scheduler.api`.
+
+    `documented` describes them.
+    """
+
+    def schedule_of(self, row: Any) -> PgPeriodicSchedule:
+        """The schedule of a row. Raises `ScheduleNotFound`."""
+        return api.get_schedule(row.pk)
+
+    def changed(self, row: Any, schedule: PgPeriodicSchedule) -> Any:
+        """What to show of a row whose schedule is now `schedule`."""
+        raise NotImplementedError
+
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, **_: Any) -> Response:
+        """Stop firing until resumed. What is missed meanwhile is recorded as paused when it is resumed."""
+        row = self.row()
+        body = PauseSerializer(data=request.data)
+        body.is_valid(raise_exception=True)
+        return self._shown(row, api.pause_schedule(self.schedule_of(row).pk, **body.validated_data))
+
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, **_: Any) -> Response:
+        """Fire again, from the next occurrence on."""
+        row = self.row()
+        return self._shown(row, api.resume_schedule(self.schedule_of(row).pk))
+
+    @action(detail=True, methods=["post"])
+    def run(self, request: Request, **_: Any) -> Response:
+        """Enqueue a run now, beside the schedule's own occurrences; also while it is paused."""
+        created = api.run_schedule(self.schedule_of(self.row()).pk)
+        return Response(RunSerializer(api.runs_with_live_state([created])[0]).data, status=201)
+
+    @action(detail=True, pagination_class=None, filterset_class=None)
+    def next(self, request: Request, **_: Any) -> Response:
+        """The next occurrences."""
+        schedule = self.schedule_of(self.row())
+        occurrences = api.upcoming(schedule, _count(request))
+        return Response(UpcomingSerializer({"timezone": schedule.timezone, "results": occurrences}).data)
+
+    @action(detail=True, filterset_class=RunFilter, keyset=RUN_KEYSET)
+    def runs(self, request: Request, **_: Any) -> Response:
+        """Its runs, latest occurrence first; they outlive the schedule."""
+        rows = self.filter_queryset(ScheduleRun.objects.of_schedule(self.row().pk))  # type: ignore[attr-defined]
+        page = self.paginate_queryset(rows)  # type: ignore[attr-defined]
+        shown = RunSerializer(api.runs_with_live_state(page), many=True).data
+        return self.get_paginated_response(shown)  # type: ignore[attr-defined,no-any-return]
+
+    def row(self) -> Any:
+        """The row of the URL, found without the filters: they are for what is listed below it."""
+        key = self.kwargs[self.lookup_url_kwarg or self.lookup_field]  # type: ignore[attr-defined]
+        return get_object_or_404(self.get_queryset(), pk=key)  # type: ignore[attr-defined]
+
+    def _shown(self, row: Any, schedule: PgPeriodicSchedule) -> Response:
+        return Response(self.get_serializer(self.changed(row, schedule)).data)  # type: ignore[attr-defined]
+
+
+def _count(request: Request) -> int:
+    text = request.query_params.get("count", str(DEFAULT_COUNT))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= LARGEST_COUNT:
+        raise ValidationError({"count": [message(f"a whole number from 1 to {LARGEST_COUNT}", text)]})
+    return int(text)
