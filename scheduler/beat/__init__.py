@@ -7,7 +7,9 @@ schedules are fired by PG only.
 - `rows`: Beat's `PeriodicTask` of a schedule, written;
 - `reading`: what that row says of the schedule;
 - `mirror`: the best-effort write of our row while Beat is the firer;
-- `trigger`: the database's own guard of Beat's rows.
+- `trigger`: the database's own guard of Beat's rows;
+- `evaluation`: when Beat itself would send, by Celery's own evaluator;
+- `certificate`, `differences`: whether we occur then, too, and the rules by which we do not.
 
 What a user needs to know of it is in `docs/howto/schedules.md`.
 """

@@ -6,6 +6,7 @@ import difflib
 import re
 import zoneinfo
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, lru_cache
@@ -58,6 +59,14 @@ class TimeLine:
             chunk = self._load(instant >> _CHUNK_SECONDS_LOG2)
         starts, stretches = chunk
         return stretches[bisect_right(starts, instant) - 1]
+
+    def changes(self, start: int, end: int) -> Iterator[Stretch]:
+        """The stretches that begin with a clock change in `start < change <= end`, earliest first."""
+        stretch = self.stretch_at(start)
+        while stretch.end <= end:
+            stretch = self.stretch_at(stretch.end)
+            if stretch.offset != stretch.previous_offset:
+                yield stretch
 
     def _load(self, number: int) -> tuple[list[int], list[Stretch]]:
         start, end = number << _CHUNK_SECONDS_LOG2, (number + 1) << _CHUNK_SECONDS_LOG2

@@ -8,6 +8,9 @@ from itertools import pairwise
 import pytest
 
 from scheduler.recurrence import Cadence, count_between, evaluate, next_occurrences
+from scheduler.recurrence.instants import moment, seconds_down
+from scheduler.recurrence.zones import time_line
+from tests.scheduler.recurrence.oracle import find_changes
 
 NEW_YORK, LORD_HOWE, SAO_PAULO = "America/New_York", "Australia/Lord_Howe", "America/Sao_Paulo"
 TROLL, APIA, LONDON = "Antarctica/Troll", "Pacific/Apia", "Europe/London"
@@ -104,3 +107,19 @@ def test_an_alias_of_a_zone_is_that_zone() -> None:
         for name in ("Asia/Calcutta", "Asia/Kolkata")
     ]
     assert by_name[0] == by_name[1]
+
+
+@pytest.mark.parametrize("zone", [NEW_YORK, LORD_HOWE, TROLL, "Africa/Casablanca", "Africa/Cairo", "Asia/Tokyo", "UTC"])
+def test_the_changes_of_a_zones_clock_are_listed(zone: str) -> None:
+    start, end = (datetime(year, 1, 1, tzinfo=UTC) for year in (2010, 2025))
+    listed = [moment(change.start) for change in time_line(zone).changes(seconds_down(start), seconds_down(end))]
+    hours = [hour for year in range(2010, 2025) for hour in find_changes(zone, year)]
+    assert len(listed) == len(hours)
+    assert all(hour < one <= hour + timedelta(hours=1) for hour, one in zip(hours, listed, strict=True) if one)
+
+
+def test_a_change_at_the_start_is_over_and_one_at_the_end_is_listed() -> None:
+    at = seconds_down(datetime(2024, 3, 10, 7, tzinfo=UTC))
+    line = time_line(NEW_YORK)
+    assert [change.start for change in line.changes(at - 1, at)] == [at]
+    assert list(line.changes(at, at + 86_400)) == []
