@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Collection
 from random import SystemRandom
 
 from backend.standalone.errors import StandaloneError
@@ -24,6 +25,19 @@ def free_port(candidates: range = SERVER_PORTS) -> int:
         if is_free(port):
             return port
     raise StandaloneError(f"no free TCP port between {candidates.start} and {candidates.stop - 1} on {LOOPBACK}.")
+
+
+def free_ports(count: int, *, other_than: Collection[int] = ()) -> list[int]:
+    """So many different free ports, none of them in `other_than`: those that servers yet to start are meant to have.
+
+    Raises: as `free_port`.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = free_port()
+        if port not in (*found, *other_than):
+            found.append(port)
+    return found
 
 
 def is_free(port: int) -> bool:

@@ -5,7 +5,8 @@ States, by what is found on disk and among the processes; the processes are the 
 
 - no data directory: `initdb`, then start.
 - a postmaster with our `cluster_name` that answers with our password: it is used as it is.
-- one that does not answer (frozen, stuck, on a port that we do not know): it is stopped, hard if need be, then started.
+- one that does not answer, asked three times (frozen, stuck, on a port that we do not know): it is stopped, hard if
+  need be, then started.
 - leftovers of a dead postmaster: waited for, then killed; then start, and PostgreSQL recovers by itself.
 
 The server has a session of its own (setsid), so ctrl-C at the terminal does not reach it.
@@ -160,12 +161,12 @@ class EmbeddedPostgres:
         self._cluster = read_cluster(self.home) or new_cluster(self.home, ephemeral=self.is_ephemeral)
         self._prepare_folder()
         try:
-            if self._postmaster() is None or not self._is_answering():
+            if self._postmaster() is None or not any(self._is_answering() for _ in range(3)):
                 self.stop("fast")
                 self._initialize()
                 self._launch()
             self._ensure_database()
-            self._found = ProcessIdentity.of(self.pid) if self.pid else None
+            self._found = self._identity()
         except PermissionError as error:
             raise PostgresUnavailable(
                 f"starting PostgreSQL under an unprivileged account was not permitted ({error}). "
@@ -223,6 +224,13 @@ class EmbeddedPostgres:
         if self._server is not None:
             self._server.poll()  # reaps: a zombie is no server
         return postmaster(self.cluster)
+
+    def _identity(self) -> ProcessIdentity | None:
+        pid = self.pid
+        try:
+            return ProcessIdentity.of(pid) if pid else None
+        except psutil.NoSuchProcess:  # it has ended since
+            return None
 
     def _prepare_folder(self) -> None:
         if is_root() and not self.is_ephemeral:

@@ -18,7 +18,7 @@ from backend.standalone.errors import StandaloneError
 from backend.standalone.leadership import LeaderWatch
 from backend.standalone.output import Terminal
 from backend.standalone.placement import make_private_folder
-from backend.standalone.ports import free_port
+from backend.standalone.ports import free_ports
 from backend.standalone.postgres import EmbeddedPostgres
 from backend.standalone.preparation import (
     Options,
@@ -85,7 +85,8 @@ def _supervise(options: Options, tenure: Tenure, terminal: Terminal, prepare: Pr
         url = options.database_url or _start_postgres(postgres, terminal)
         environment = service_environment(options, url, tenure.secret)
         credentials = prepare(options, environment, terminal)
-        ports = Ports(web=options.port, schedulers=(free_port(), free_port()), worker=free_port())
+        first, second, worker = free_ports(3, other_than=[options.port])
+        ports = Ports(web=options.port, schedulers=(first, second), worker=worker)
         supervisor = Supervisor(terminal, postgres)
         for spec in services(ports):
             supervisor.add(spec, environment)

@@ -18,17 +18,18 @@ from backend.standalone.placement import Cluster
 def server_processes(cluster: Cluster) -> list[psutil.Process]:
     """All processes of the cluster's server, postmaster first; only those of the account that owns the data.
 
-    Where the data was removed under the server, its name alone decides.
+    A process that was just forked still bears the postmaster's title: the eldest of that title is the postmaster. Where
+    the data was removed under the server, its name alone decides.
     """
     uid = cluster.data.stat().st_uid if cluster.data.exists() else None
     found = []
-    for process in psutil.process_iter(["name", "cmdline", "uids"]):
+    for process in psutil.process_iter(["name", "cmdline", "uids", "create_time"]):
         is_its_account = process.info["uids"] and uid in (None, process.info["uids"].real)
         if process.info["name"] == "postgres" and is_its_account:
             title = " ".join(process.info["cmdline"] or ())
             if _is_postmaster(cluster, title) or title.startswith(f"postgres: {cluster.name}: "):
-                found.append((not _is_postmaster(cluster, title), process))
-    return [process for _, process in sorted(found, key=lambda pair: pair[0])]
+                found.append((not _is_postmaster(cluster, title), process.info["create_time"], process))
+    return [process for *_, process in sorted(found, key=lambda one: one[:2])]
 
 
 def postmaster(cluster: Cluster) -> psutil.Process | None:
