@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from backend.standalone.postgres import EmbeddedPostgres
+from scheduler.beat import mirror
 from tests import services
 from tests.processes import Manage, OwnPostgresFactory, ProcessDatabase, copied_database, template_database
 
@@ -26,6 +27,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.fail(f"REQUIRE_SERVICES=1, but absent: {', '.join(absent)}", pytrace=False)
     if absent:
         pytest.skip(f"absent: {', '.join(absent)}")
+
+
+@pytest.fixture(autouse=True)
+def _patient_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine is no broken mirror."""
+    monkeypatch.setattr(mirror, "WAIT_SECONDS", 30)
 
 
 @pytest.fixture(scope="session")

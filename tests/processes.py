@@ -208,7 +208,7 @@ class Manage:
         return self.launch([sys.executable, "manage.py", *arguments], url=url, env=env)
 
     def run(
-        self, *arguments: str, url: str | None = None, env: Mapping[str, str] | None = None, timeout: float = 60
+        self, *arguments: str, url: str | None = None, env: Mapping[str, str] | None = None, timeout: float = 120
     ) -> RunningProcess:
         """Start `manage.py <arguments>` and wait for its end, whatever its exit code."""
         process = self(*arguments, url=url, env=env)

@@ -58,9 +58,9 @@ def beside(threads: ThreadPoolExecutor, work: Callable[[], Any]) -> Future[Any]:
 
 
 def await_waiting(session: psycopg.Connection[Any], count: int) -> None:
-    """Return when so many sessions wait for a lock; fail after 20 s."""
+    """Return when so many sessions wait for a lock; fail after 60 s."""
     pause = threading.Event()
-    for _ in range(2000):
+    for _ in range(6000):
         if session.execute(WAITING).fetchone()[0] >= count:  # type: ignore[index]
             return
         pause.wait(0.01)

@@ -34,7 +34,7 @@ def seen(url: str) -> Iterator[queue.Queue[Leadership]]:
     watch.start()
     yield found
     watch.stop()
-    watch.join(10)
+    watch.join(60)
 
 
 def lead(session: psycopg.Connection, name: str) -> None:
@@ -48,5 +48,5 @@ def test_a_leader_that_was_killed_is_not_shown_though_its_row_stayed(url, seen):
             killed.execute("UPDATE pg_queue_leader SET backend_start = backend_start - interval '1 day'")
         with psycopg.connect(url, autocommit=True) as living:
             lead(living, "b-living")
-            assert seen.get(timeout=10).name == "b-living"
+            assert seen.get(timeout=60).name == "b-living"
     assert seen.empty()

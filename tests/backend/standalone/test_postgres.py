@@ -189,7 +189,7 @@ def test_a_stale_lock_file_whose_pid_went_to_another_process_is_reclaimed(own_po
     account = server.cluster.data.stat()
     server.stop("kill")
     options = {"user": account.st_uid, "group": account.st_gid, "extra_groups": []} if is_root() else {}
-    with subprocess.Popen(["sleep", "60"], **options) as innocent:  # type: ignore[call-overload]
+    with subprocess.Popen(["sleep", "600"], **options) as innocent:  # type: ignore[call-overload]
         try:
             lock.write_text("\n".join([str(innocent.pid), *content[1:]]) + "\n")
             server.start()
@@ -292,8 +292,8 @@ def test_an_ephemeral_server_whose_owner_was_killed_is_removed_by_the_next_one(
     options = {"cwd": ROOT, "env": child_environment(None), "text": True}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options) as owner:  # type: ignore[call-overload]
         home, pid = owner.stdout.readline().split()
+        left_behind = ProcessIdentity.of(int(pid))
         owner.kill()
-    left_behind = ProcessIdentity.of(int(pid))
     own_postgres()
     assert left_behind.process() is None
     assert not Path(home).exists()

@@ -25,7 +25,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 TABLE = "scheduler_pgperiodicschedule"
 PATHS = ("create", "update", "pause", "resume", "delete")
-PATIENT_SECONDS = 30
 
 
 def execute(statement: str) -> None:
@@ -63,11 +62,11 @@ def raising_at_commit() -> AbstractContextManager[None]:
 @contextmanager
 def impatient() -> Iterator[None]:
     """The mirror waits a moment only, but keeps its failures with patience, as they meet nothing that hangs."""
-    record = mirror.record
+    record, patient_seconds = mirror.record, mirror.WAIT_SECONDS
 
     def record_patiently(*failure: Any) -> None:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(mirror, "WAIT_SECONDS", PATIENT_SECONDS)
+            patched.setattr(mirror, "WAIT_SECONDS", patient_seconds)
             record(*failure)
 
     with pytest.MonkeyPatch.context() as patched:
@@ -112,12 +111,6 @@ BREAKAGES: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "locked against writing": lambda: locked("SHARE"),
     "locked against everything": lambda: locked("ACCESS EXCLUSIVE"),
 }
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow machine is no broken mirror."""
-    monkeypatch.setattr(mirror, "WAIT_SECONDS", PATIENT_SECONDS)
 
 
 def prepare(path: str) -> uuid.UUID:

@@ -204,7 +204,7 @@ def in_thread(work: Any) -> Iterator[threading.Thread]:
     thread = threading.Thread(target=run)
     thread.start()
     yield thread
-    thread.join(30)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -213,7 +213,7 @@ def test_the_same_new_cadence_made_by_many_at_once_is_one_row() -> None:
     barrier = threading.Barrier(6)
 
     def create() -> None:
-        barrier.wait(20)
+        barrier.wait(60)
         make(firer="beat", expression="17 4 * * *")
         make(firer="beat", kind="interval", expression="PT17M")
 

@@ -314,7 +314,7 @@ def test_many_migrations_at_once_do_not_collide() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert errors == []
 
 

@@ -254,7 +254,7 @@ def test_a_month_that_must_wait_for_the_ledger_holds_up_nothing_meanwhile(monkey
             while not _query(session, _WAITING):
                 assert thread.is_alive()
             assert _query(session, _HELD) == []
-            thread.join(30)
+            thread.join(60)
     finally:
         session.close()
 
