@@ -1,8 +1,9 @@
 """The scheduler's public surface. Import from here; everything else may change."""
 
+from scheduler.actor import acting_as
 from scheduler.domain import CatchUp, CronDialect, Firer, Overlap, RunOrigin, RunState, ScheduleKind, ScheduleState
 from scheduler.errors import BeatUnavailable, InvalidInput, ScheduleNotFound, SchedulerError
-from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleRun
+from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleChange, ScheduleRun
 from scheduler.recurrence import next_occurrences, normalise
 from scheduler.runs import RunView, runs_with_live_state
 from scheduler.schedules import (
@@ -10,6 +11,7 @@ from scheduler.schedules import (
     delete_schedule,
     get_schedule,
     hold_schedule,
+    last_changes,
     mirror_failures,
     next_run_at,
     pause_schedule,
@@ -31,15 +33,18 @@ __all__ = [
     "RunOrigin",
     "RunState",
     "RunView",
+    "ScheduleChange",
     "ScheduleKind",
     "ScheduleNotFound",
     "ScheduleRun",
     "ScheduleState",
     "SchedulerError",
+    "acting_as",
     "create_schedule",
     "delete_schedule",
     "get_schedule",
     "hold_schedule",
+    "last_changes",
     "mirror_failures",
     "next_occurrences",
     "next_run_at",

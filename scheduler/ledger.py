@@ -37,6 +37,7 @@ def ledger_duties() -> list[Duty]:
         Duty(name="add_ledger_months", every_seconds=3600, run=add_months),
         Duty(name="drop_ledger_months", every_seconds=3600, run=drop_months),
         Duty(name="forget_unplaced_runs", every_seconds=3600, run=forget_unplaced, batch=batch),
+        Duty(name="forget_changes", every_seconds=3600, run=forget_changes, batch=batch),
         Duty(name="forget_mirror_failures", every_seconds=3600, run=forget_mirror_failures, batch=batch),
     ]
 
@@ -80,6 +81,11 @@ def drop_months() -> int:
 def forget_unplaced() -> int:
     """Delete one batch of old runs that lie in no month's partition; a stretch is as old as its end."""
     return _forget("forget_default", scheduler_settings().ledger_retention_days)
+
+
+def forget_changes() -> int:
+    """Delete one batch of old notes of who changed a schedule, which are kept as long as its runs."""
+    return _forget("forget_changes", scheduler_settings().ledger_retention_days)
 
 
 def forget_mirror_failures() -> int:

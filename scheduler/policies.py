@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 
 from pg_queue.api import Duty
 from scheduler import schedules
+from scheduler.actor import acting_as
 from scheduler.errors import SchedulerError
 from scheduler.models import PgPeriodicSchedule
 from scheduler.querysets import ScheduleQuerySet
@@ -49,8 +50,9 @@ def pause_failing() -> int:
 
 def _each(found: ScheduleQuerySet, act: Callable[[UUID], None]) -> int:
     ids = list(found.values_list("pk", flat=True)[:_BATCH])
-    for schedule_id in ids:
-        act(schedule_id)
+    with acting_as("a duty of the reaper"):
+        for schedule_id in ids:
+            act(schedule_id)
     return len(ids)
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from scheduler import api
-from scheduler.models import PgPeriodicSchedule
+from scheduler.models import PgPeriodicSchedule, ScheduleChange
 from scheduler.runs import RunView
 
 _RENAMED = {
@@ -32,6 +32,12 @@ def schedule_fields(row: PgPeriodicSchedule) -> dict[str, Any]:
 def run_fields(view: RunView) -> dict[str, Any]:
     """Every field of a run under its public name; values as in `schedule_fields`."""
     return {_RUN_RENAMED.get(name, name): _plain(getattr(view, name)) for name in RunView.__slots__}
+
+
+def change_fields(change: ScheduleChange) -> dict[str, Any]:
+    """A note of a change: when, what, who, and each field's values before and after."""
+    fields = {name: _plain(getattr(change, name)) for name in ("changed_at", "action", "actor")}
+    return {**fields, "fields": change.fields}
 
 
 def table(titles: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

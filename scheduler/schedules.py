@@ -22,11 +22,12 @@ from django.utils.timezone import now as process_clock
 from psycopg.errors import UniqueViolation
 
 from pg_queue import api as queue
-from scheduler import beat, clock, grid, ownership, transitions, validation
+from scheduler import beat, changes, clock, grid, ownership, transitions, validation
 from scheduler.beat import mirror, rows
 from scheduler.domain import REPORT_TO, Firer, RunOrigin, RunState
 from scheduler.errors import InvalidInput, ScheduleNotFound
-from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleRun
+from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleChange, ScheduleRun
+from scheduler.models.ledger import keep
 from scheduler.querysets import MirrorFailureQuerySet
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
@@ -163,11 +164,13 @@ def delete_schedule(schedule_id: uuid.UUID | str) -> None:
     identity = _identify(schedule_id)
     with _transaction():
         held = ownership.hold(identity, is_orphan_enough=True)
+        now = clock.now(_alias())
+        note = changes.note_event("delete", held.row, now)
         if held.row.firer == Firer.BEAT:
             rows.remove(held.row.beat_name)
-            mirror.erase(_subject(held.row, "delete"), held.mirror_error)
+            mirror.erase(_subject(held.row, "delete"), [note], held.mirror_error)
         else:
-            _record(transitions.end(held.row, clock.now(_alias())))
+            _record(transitions.end(held.row, now), note)
             rows.remove(held.row.beat_name)
             PgPeriodicSchedule.objects.using(_alias()).filter(pk=identity).delete()
         _wake(identity)
@@ -246,6 +249,12 @@ def next_run_at(schedule: PgPeriodicSchedule, *, now: datetime | None = None) ->
     return grid.shown_next_run_at(schedule, now or process_clock())
 
 
+def last_changes(schedule_id: uuid.UUID | str, count: int) -> list[ScheduleChange]:
+    """At most `count` notes of who changed a schedule, also after it was deleted, the latest first."""
+    notes = ScheduleChange.objects.using(_alias()).filter(schedule_id=_identify(schedule_id))
+    return list(notes.order_by("-changed_at", "-id")[:count])
+
+
 def mirror_failures() -> MirrorFailureQuerySet:
     """The mirror writes that failed and that no later write has made good, the latest first."""
     return MirrorFailure.objects.using(_alias()).unrepaired()
@@ -260,25 +269,28 @@ def _change(schedule_id: uuid.UUID | str, path: str, change: Change, given: Coll
         now = clock.now(_alias())
         left_out = change(row, now)
         row.updated_at = now
+        note = changes.note_change(path, before, row, now)
         if row.firer == Firer.BEAT:
             restarts = row.enabled and not (before.enabled and transitions.is_same_cadence(row, before))
             rows.write(row, anchor=grid.beat_anchor(row, now) if restarts else None, given=given)
-            mirror.write(_subject(row, path), row, left_out, held.mirror_error)
+            mirror.write(_subject(row, path), row, _present(left_out, note), held.mirror_error)
         else:
             row.save(using=_alias(), force_update=True)
             rows.keep_disabled(row)
-            _record(left_out)
+            _record(left_out, note)
         _wake(identity)
     return row
 
 
 def _insert(row: PgPeriodicSchedule, now: datetime) -> None:
+    note = changes.note_event("create", row, now)
     if row.firer == Firer.BEAT:
         rows.write(row, anchor=grid.beat_anchor(row, now))
-        mirror.write(_subject(row, "create"), row, None)
+        mirror.write(_subject(row, "create"), row, [note])
     else:
         row.save(using=_alias(), force_insert=True)
         rows.keep_disabled(row)
+        _record(note)
 
 
 def _refuse_taken(row: PgPeriodicSchedule) -> None:
@@ -316,9 +328,12 @@ def _enqueue(row: PgPeriodicSchedule, now: datetime) -> uuid.UUID:
         raise validation.refused(error) from error
 
 
-def _record(left_out: ScheduleRun | None) -> None:
-    if left_out is not None:
-        ScheduleRun.objects.using(_alias()).bulk_create([left_out], ignore_conflicts=True)
+def _record(*kept: ScheduleRun | ScheduleChange | None) -> None:
+    keep(_present(*kept), using=_alias())
+
+
+def _present(*kept: ScheduleRun | ScheduleChange | None) -> list[ScheduleRun | ScheduleChange]:
+    return [row for row in kept if row is not None]
 
 
 def _wake(schedule_id: uuid.UUID) -> None:

@@ -21,7 +21,8 @@ from scheduler.errors import InvalidInput
 from scheduler.models import PgPeriodicSchedule
 from scheduler.settings import scheduler_settings
 
-_COLUMNS = {"name": "pipeline_name", "expression": "cron_string"}
+COLUMNS = {"name": "pipeline_name", "expression": "cron_string"}
+"""A field's column, where the two differ."""
 _LARGEST_SMALL_INTEGER = 32767
 _LARGEST_INTEGER = 2**31 - 1
 _LONGEST_JITTER = 86_400
@@ -47,7 +48,7 @@ def fill(row: PgPeriodicSchedule, cleaned: Mapping[str, Any]) -> None:
         InvalidInput: field `expression`, `timezone`, `kind`, `dialect`, `ends_at`, `args` or `kwargs`.
     """
     for field, value in cleaned.items():
-        setattr(row, _COLUMNS.get(field, field), value)
+        setattr(row, COLUMNS.get(field, field), value)
     check(row)
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,13 +31,16 @@ from prometheus_client import Counter
 from psycopg import sql
 
 from pg_queue.api import METRICS
-from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleRun
+from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleChange, ScheduleRun
+from scheduler.models.ledger import keep
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
 
 EVENT_MIRROR_FAILED = "mirror.failed"
 EVENT_FAILURE_LOST = "mirror.failure_not_recorded"
 EVENT_STRETCH_LOST = "mirror.stretch_not_recorded"
+Beside = Sequence[ScheduleRun | ScheduleChange]
+"""Rows to keep with a mirror's change: the occurrences that it leaves out, and the note of who changed what."""
 WAIT_SECONDS = 2
 """How long a mirror write waits for a lock; a statement of it may take twice as long."""
 
@@ -61,21 +64,19 @@ class Subject:
     """One of `PATHS`."""
 
 
-def write(
-    subject: Subject, row: PgPeriodicSchedule, left_out: ScheduleRun | None, seen: Exception | None = None
-) -> None:
-    """Write the mirror row whole, new or not, with the ledger row of what the change left out. Never raises.
+def write(subject: Subject, row: PgPeriodicSchedule, beside: Beside = (), seen: Exception | None = None) -> None:
+    """Write the mirror row whole, new or not, with what is to be kept of the change beside it. Never raises.
 
     `seen` is the error with which the mirror could not even be read: it is recorded and nothing is tried. A row whose
-    organization is not known (rebuilt from Beat's) is not written: a failure says so. The ledger row is kept also where
-    the mirror row cannot be: nothing would find it again.
+    organization is not known (rebuilt from Beat's) is not written: a failure says so. What is beside it is kept also
+    where the mirror row cannot be: nothing would find it again.
     """
-    _attempt(subject, row, lambda: _write(row, left_out), seen, left_out)
+    _attempt(subject, row, lambda: _write(row, beside), seen, beside)
 
 
-def erase(subject: Subject, seen: Exception | None = None) -> None:
-    """Delete the mirror row. Never raises. `seen` as in `write`."""
-    _attempt(subject, None, lambda: _erase(subject.schedule_id), seen)
+def erase(subject: Subject, beside: Beside = (), seen: Exception | None = None) -> None:
+    """Delete the mirror row. Never raises. `beside` and `seen` as in `write`."""
+    _attempt(subject, None, lambda: _erase(subject.schedule_id, beside), seen, beside)
 
 
 def read(query: Callable[[], PgPeriodicSchedule | None]) -> tuple[PgPeriodicSchedule | None, Exception | None]:
@@ -117,52 +118,46 @@ def _attempt(
     row: PgPeriodicSchedule | None,
     action: Callable[[], None],
     seen: Exception | None,
-    left_out: ScheduleRun | None = None,
+    beside: Beside,
 ) -> None:
     if seen is not None:
         record(subject, row, seen)
-        _keep_left_out(subject, left_out)
+        _keep_beside(subject, beside)
     elif _is_serializable():
-        transaction.on_commit(lambda: _try(subject, row, action, left_out), using=_alias(), robust=True)
+        transaction.on_commit(lambda: _try(subject, row, action, beside), using=_alias(), robust=True)
     else:
-        _try(subject, row, action, left_out)
+        _try(subject, row, action, beside)
 
 
-def _try(
-    subject: Subject, row: PgPeriodicSchedule | None, action: Callable[[], None], left_out: ScheduleRun | None
-) -> None:
+def _try(subject: Subject, row: PgPeriodicSchedule | None, action: Callable[[], None], beside: Beside) -> None:
     try:
         with _bounded():
             action()
             _check_deferred()
     except Exception as error:  # noqa: BLE001  best effort: nothing that happens here may reach Beat's write
         record(subject, row, error)
-        _keep_left_out(subject, left_out)
+        _keep_beside(subject, beside)
 
 
-def _write(row: PgPeriodicSchedule, left_out: ScheduleRun | None) -> None:
+def _write(row: PgPeriodicSchedule, beside: Beside) -> None:
     if not row.organization_id:
         raise LookupError("the mirror row is missing, and its organization is not known")
     row.save(using=_alias())
-    _insert(left_out)
+    keep(beside, using=_alias())
     _mark_repaired(row.pipeline_id)
 
 
-def _keep_left_out(subject: Subject, left_out: ScheduleRun | None) -> None:
+def _keep_beside(subject: Subject, beside: Beside) -> None:
     try:
         with _bounded():
-            _insert(left_out)
+            keep(beside, using=_alias())
     except Exception:
         _logger.exception("%s schedule_id=%s path=%s", EVENT_STRETCH_LOST, subject.schedule_id, subject.path)
 
 
-def _insert(left_out: ScheduleRun | None) -> None:
-    if left_out is not None:
-        ScheduleRun.objects.using(_alias()).bulk_create([left_out], ignore_conflicts=True)
-
-
-def _erase(schedule_id: UUID) -> None:
+def _erase(schedule_id: UUID, beside: Beside) -> None:
     PgPeriodicSchedule.objects.using(_alias()).filter(pk=schedule_id).delete()
+    keep(beside, using=_alias())
     _mark_repaired(schedule_id)
 
 

@@ -1,7 +1,7 @@
 """The scheduler's tables."""
 
 from scheduler.models.beat import BeatProcess, BeatSend, MirrorFailure
-from scheduler.models.ledger import ScheduleRun
+from scheduler.models.ledger import ScheduleChange, ScheduleRun
 from scheduler.models.schedules import PgPeriodicSchedule
 
-__all__ = ["BeatProcess", "BeatSend", "MirrorFailure", "PgPeriodicSchedule", "ScheduleRun"]
+__all__ = ["BeatProcess", "BeatSend", "MirrorFailure", "PgPeriodicSchedule", "ScheduleChange", "ScheduleRun"]

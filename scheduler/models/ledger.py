@@ -1,8 +1,9 @@
-"""The ledger: what became of each occurrence."""
+"""The ledger: what became of each occurrence, and who changed a schedule."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 
 from django.db import models
 from django.db.models import Q
@@ -71,3 +72,32 @@ class ScheduleRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.schedule_id} {self.scheduled_for:%Y-%m-%dT%H:%M:%SZ} {self.state}"
+
+
+class ScheduleChange(models.Model):
+    """Who changed a schedule, when and what. Outlives it. Written by the choke points only."""
+
+    schedule_id = models.UUIDField()
+    changed_at = models.DateTimeField(db_default=Now())
+    action = models.CharField(max_length=16)
+    """create, update, pause, resume or delete."""
+    actor = models.CharField(max_length=255, blank=True)
+    """As `scheduler.actor` names whoever acts; empty: nobody said."""
+    fields = models.JSONField(default=dict)
+    """By public name, before and after; of a new schedule and of a deleted one nothing."""
+
+    class Meta:
+        verbose_name = "change"
+        indexes = [
+            models.Index(fields=["schedule_id", "-changed_at"], name="scheduler_change_schedule"),
+            models.Index(fields=["changed_at"], name="scheduler_change_recent"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.schedule_id}"
+
+
+def keep(rows: Iterable[models.Model], *, using: str) -> None:
+    """Store rows of these tables; one whose occurrence has a row already is left out. Joins the caller's transaction."""
+    for row in rows:
+        type(row)._base_manager.using(using).bulk_create([row], ignore_conflicts=True)

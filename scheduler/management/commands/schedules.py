@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +13,10 @@ from django.core.management.base import CommandError, CommandParser
 
 from pg_queue.api import ExitCode, ServiceCommand
 from scheduler import api
+from scheduler.actor import acting_as
 from scheduler.domain import Firer, ScheduleState
 from scheduler.recurrence.zones import time_line
-from scheduler.representation import card, run_fields, schedule_fields, table
+from scheduler.representation import card, change_fields, run_fields, schedule_fields, table
 from scheduler.settings import scheduler_settings
 
 NOT_FOUND = 5
@@ -26,6 +28,7 @@ _EPILOG = (
     "4 not migrated; 5 no such schedule."
 )
 _LISTED = ("id", "name", "organization", "state", "firer", "expression", "timezone", "last_run_at", "next_run_at")
+_CHANGES = ("changed_at", "action", "actor", "fields")
 _RUNS = ("scheduled_for", "state", "origin", "occurrences", "fired_at", "started_at", "finished_at")
 
 
@@ -47,7 +50,8 @@ class Command(ServiceCommand):
     def serve(self, **options: Any) -> None:
         """Do the action; what it refuses becomes an exit code."""
         try:
-            getattr(self, f"do_{options['action']}")(options)
+            with acting_as(f"{getpass.getuser()}: manage.py schedules"):
+                getattr(self, f"do_{options['action']}")(options)
         except (api.InvalidInput, api.BeatUnavailable) as error:
             raise CommandError(str(error), returncode=ExitCode.USAGE) from error
         except api.ScheduleNotFound as error:
@@ -74,12 +78,15 @@ class Command(ServiceCommand):
         row = api.get_schedule(options["id"])
         latest = row.runs.using(scheduler_settings().database).latest_first()[:most_runs]
         views = [run_fields(view) for view in api.runs_with_live_state(latest)]
+        changes = [change_fields(change) for change in api.last_changes(row.pk, 5)]
         failures = [str(failure.error) for failure in api.mirror_failures().of_schedule(row.pk)]
         if options["json"]:
-            self._print([{**schedule_fields(row), "runs": views, "mirror_failures": failures}])
+            self._print([{**schedule_fields(row), "runs": views, "changes": changes, "mirror_failures": failures}])
         else:
             self.stdout.write(card(schedule_fields(row)))
             self.stdout.write(f"\n{table(_RUNS, views)}" if views else "\nIt has not run yet.")
+            if changes:
+                self.stdout.write(f"\n{table(_CHANGES, changes)}")
             for failure in failures:
                 self.stdout.write(f"\nIts mirror row was not written: {failure}")
 

@@ -110,6 +110,17 @@ WHERE ctid = ANY (ARRAY (
     FOR UPDATE SKIP LOCKED
 ))
 
+-- name: forget_changes
+-- Forget one batch of old notes of changes.
+DELETE FROM scheduler_schedulechange
+WHERE id = ANY (ARRAY (
+    SELECT id FROM scheduler_schedulechange
+    WHERE changed_at < clock_timestamp() - make_interval(days => %(days)s)
+    ORDER BY changed_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+))
+
 -- name: forget_mirror_failures
 -- Forget one batch of old mirror failures.
 DELETE FROM scheduler_mirrorfailure

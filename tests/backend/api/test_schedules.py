@@ -368,3 +368,9 @@ def test_the_next_run_of_a_schedule_that_beat_fires_lies_ahead(rest):
     shown = rest.get(f"{URL}{schedule.pk}/").json()["next_run_at"]
     assert shown.endswith("T03:00:00Z")
     assert datetime.fromisoformat(shown) > datetime.now(UTC) - timedelta(minutes=1)
+
+
+def test_a_change_by_rest_is_noted_as_its_users(rest):
+    made = rest.post(URL, BODY, format="json").json()
+    [note] = api.last_changes(made["id"], 5)
+    assert (note.action, note.actor) == ("create", rest.handler._force_user.get_username())

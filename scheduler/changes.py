@@ -1,0 +1,34 @@
+"""The notes of what was changed: each choke point leaves one, with who acted, in the transaction of the change."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from scheduler.actor import current_actor
+from scheduler.models import PgPeriodicSchedule, ScheduleChange
+from scheduler.validation import COLUMNS, FIELDS
+
+
+def note_change(
+    action: str, before: PgPeriodicSchedule, after: PgPeriodicSchedule, now: datetime
+) -> ScheduleChange | None:
+    """The note of a change, not stored; None: nothing of what people set is different."""
+    fields = {field: [old, new] for field in FIELDS if (old := _plain(before, field)) != (new := _plain(after, field))}
+    return _note(action, after, now, fields) if fields else None
+
+
+def note_event(action: str, row: PgPeriodicSchedule, now: datetime) -> ScheduleChange:
+    """The note of a creation or a deletion, not stored."""
+    return _note(action, row, now, {})
+
+
+def _note(action: str, row: PgPeriodicSchedule, now: datetime, fields: dict[str, Any]) -> ScheduleChange:
+    return ScheduleChange(
+        schedule_id=row.pipeline_id, changed_at=now, action=action, actor=current_actor(), fields=fields
+    )
+
+
+def _plain(row: PgPeriodicSchedule, field: str) -> Any:
+    value = getattr(row, COLUMNS.get(field, field))
+    return value.isoformat() if isinstance(value, datetime) else value
