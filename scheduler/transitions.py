@@ -190,13 +190,13 @@ def _settle_overdue(row: PgPeriodicSchedule, now: datetime) -> ScheduleRun | Non
 def _left_out(row: PgPeriodicSchedule, now: datetime, reason: tuple[str, str]) -> ScheduleRun | None:
     """The overdue stretch as a ledger row: `paused`, or `expired` for the reason given.
 
-    While Beat fires, only what was paused is known to be unfired. A row in quarantine was there before it was paused:
-    the tick does not look at paused ones.
+    While Beat fires, only what was paused is known to be unfired, and a quarantine is the shadow's alone. PG's row in
+    quarantine was there before it was paused: the tick does not look at paused ones.
     """
     stretch = grid.unfired(row, now)
     if stretch is None or (row.firer == Firer.BEAT and row.enabled):
         return None
-    is_paused = not row.enabled and row.quarantined_at is None
+    is_paused = not row.enabled and (row.quarantined_at is None or row.firer == Firer.BEAT)
     return ScheduleRun(
         schedule_id=row.pipeline_id,
         organization_id=row.organization_id,

@@ -129,6 +129,16 @@ def test_a_quarantine_is_no_pause_also_where_it_was_paused_afterwards(hands: Han
     )
 
 
+def test_what_beat_fires_was_paused_also_where_the_shadow_has_set_it_aside(hands: Hands) -> None:
+    made = make(firer="beat")
+    quarantine(made)
+    hands.set("2026-03-02 12:16:00")
+    api.pause_schedule(made.pk)
+    hands.set("2026-03-02 12:31:00")
+    api.resume_schedule(made.pk)
+    assert ledger(made) == [("paused", at("2026-03-02 12:20:00"), at("2026-03-02 12:30:00"), 3)]
+
+
 def test_pausing_again_changes_the_reason_alone(hands: Hands) -> None:
     made = make()
     api.pause_schedule(made.pk, reason="first")
