@@ -98,6 +98,6 @@ class ScheduleChange(models.Model):
 
 
 def keep(rows: Iterable[models.Model], *, using: str) -> None:
-    """Store rows of these tables; one whose occurrence has a row already is left out. Joins the caller's transaction."""
+    """Store rows of these tables, but for those whose occurrence has one already. Joins the caller's transaction."""
     for row in rows:
         type(row)._base_manager.using(using).bulk_create([row], ignore_conflicts=True)
