@@ -30,7 +30,7 @@ def get(credentials: dict[str, str], path: str) -> Any:
     request = urllib.request.Request(
         f"{credentials['url']}{path}", headers={"Authorization": f"Token {credentials['token']}"}
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
 
 
@@ -53,7 +53,7 @@ def test_a_newcomer_sees_runs_succeed_kills_the_leader_and_stops_it_all(
         env=inherited | {"DATA_DIR": str(data_dir), "PORT": str(free_port())},
     )
     try:
-        leader = process.wait_for_line(r"Leader +(sched-\d), pid (\d+), term (\d+)", timeout=90)
+        leader = process.wait_for_line(r"Leader +(sched-\d), pid (\d+), term (\d+)", timeout=180)
         process.wait_for_line(rf"try a failover: kill -9 {leader[2]}$")
         credentials = json.loads((data_dir / "credentials.json").read_text())
         assert credentials["password"] in process.output
