@@ -26,6 +26,8 @@ class SchedulerSettings:
     """How late an occurrence may still be fired; beyond it the ledger says `expired`."""
     on_time_seconds: int = 60
     """How late an occurrence may be fired where missed ones are not made up for: time for a leader to be replaced."""
+    clean_occurrences: int = 20
+    """How many occurrences in a row must compare clean before a schedule counts as ready to be handed over."""
     tick_batch: int = 5000
     """Most schedules that one transaction fires."""
     ledger_retention_days: int = 90
