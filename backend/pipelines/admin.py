@@ -6,12 +6,13 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.db import IntegrityError
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 
-from backend.pipelines import organizations
+from backend.pipelines import organizations, services
 from backend.pipelines.models import (
     Membership,
     Organization,
@@ -23,14 +24,17 @@ from backend.pipelines.models import (
 )
 from backend.pipelines.scope import OrganizationFilter, OrganizationScope
 from pg_queue.api import BoundedPaginator
+from scheduler import api
 from scheduler.admin import preview
+from scheduler.admin.actions import SHOWN, ScheduleActions, status_of
 from scheduler.admin.forms import JsonField, SuggestingInput, task_names, zone_names
-from scheduler.admin.presentation import badge, brief, instant, pretty
+from scheduler.admin.presentation import badge, brief, instant, note, pretty
 from scheduler.admin.readonly import ReadOnlyAdmin
-from scheduler.admin.refusal import RefusableForm, RefusalMixin
-from scheduler.api import PgPeriodicSchedule
+from scheduler.admin.refusal import RefusableForm
+from scheduler.admin.runs import latest_runs, shown_run
+from scheduler.api import PgPeriodicSchedule, RunView, ScheduleNotFound, SchedulerError
 
-SHOWN = 10
+NO_SCHEDULE = "Its schedule was deleted: save the pipeline to make a new one."
 
 
 class MembershipInline(admin.TabularInline):
@@ -102,8 +106,8 @@ class PipelineForm(RefusableForm):
 
 
 @admin.register(Pipeline)
-class PipelineAdmin(OrganizationScope, RefusalMixin, admin.ModelAdmin):
-    """Pipelines. Saving one writes its schedule too, through the choke points."""
+class PipelineAdmin(OrganizationScope, ScheduleActions, admin.ModelAdmin):
+    """Pipelines: create, edit, pause, resume, run now, delete. Their schedules follow, through the choke points."""
 
     form = PipelineForm
     change_form_template = "admin/pipelines/pipeline_form.html"
@@ -117,7 +121,9 @@ class PipelineAdmin(OrganizationScope, RefusalMixin, admin.ModelAdmin):
     show_full_result_count = False
     paginator = BoundedPaginator
     inlines = [StepInline]
-    actions = ("activate_selected", "deactivate_selected")
+    actions = ("pause_selected", "resume_selected", "run_selected")
+    _what = ("name", "organization", "expression", "timezone", "dialect")
+    _now = ("Now", {"fields": [("status", "last_run", "next_run")]})
 
     class Media:
         css = {"all": ["scheduler/admin.css"]}
@@ -127,9 +133,22 @@ class PipelineAdmin(OrganizationScope, RefusalMixin, admin.ModelAdmin):
         """With what the list shows of each, in the same query."""
         return super().get_queryset(request).with_summary()
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """A pipeline with its schedule as `schedule`; None where that was deleted on its own."""
+        row = super().get_object(request, object_id, from_field)
+        if row is not None:
+            row.schedule = PgPeriodicSchedule.objects.filter(pk=row.pk).first()
+        return row
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """A new pipeline may start inactive; an existing one shows its state instead, and is paused and resumed."""
+        if obj is None:
+            return [(None, {"fields": (*self._what[:2], "active", *self._what[2:])})]
+        return [self._now, ("What and when", {"fields": self._what})]
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """The organization is chosen on creation."""
-        return ("organization",) if obj else ()
+        return ("organization", "status", "last_run", "next_run") if obj else ()
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Offers the organizations that the user may see."""
@@ -154,46 +173,63 @@ class PipelineAdmin(OrganizationScope, RefusalMixin, admin.ModelAdmin):
             return "never run"
         return format_html("{} {}", badge(row.last_state), instant(row.last_started_at))
 
+    @admin.display(description="state")
+    def status(self, row: Any) -> str:
+        """State of its schedule, the reason, and since when."""
+        return note(NO_SCHEDULE) if row.schedule is None else status_of(row.schedule)
+
+    @admin.display(description="last run")
+    def last_run(self, row: Any) -> str:
+        """The occurrence fired last."""
+        return instant(row.schedule and row.schedule.last_run_at)
+
+    @admin.display(description="next run")
+    def next_run(self, row: Any) -> str:
+        """The next occurrence; a dash while nothing will be fired."""
+        is_ahead = row.schedule is not None and row.schedule.state == "active"
+        return instant(api.next_run_at(row.schedule) if is_ahead else None)
+
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
-        """Adds the coming and the last runs."""
+        """Adds the coming and the last runs, and what may be done."""
         row = kwargs.get("obj")
-        schedule = PgPeriodicSchedule.objects.filter(pk=row.pk).first() if row else None
-        context["preview_url"] = reverse("admin:scheduler_preview")
-        context["schedule"] = schedule
+        schedule = row.schedule if row else None
+        context |= {"preview_url": reverse("admin:scheduler_preview"), "schedule": schedule}
         context |= preview.of_row(schedule, SHOWN)
+        if schedule:
+            context |= self.actions_on(row, schedule)
+        elif row:
+            context["upcoming_error"] = NO_SCHEDULE
         if row and request.user.has_perm("pipelines.view_pipelineexecution"):
-            context["may_see_executions"] = True
-            context["executions"] = [_shown(e) for e in row.executions.order_by("-started_at", "id")[:SHOWN]]
+            context |= self._runs_of(row, request.user)
         return super().render_change_form(request, context, *args, **kwargs)
 
-    @admin.action(description="Activate selected pipelines", permissions=["change"])
-    def activate_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Resume their schedules."""
-        self._switch(request, queryset, True)
+    def write(self, obj: Any, form: Any, change: bool) -> None:
+        """What was typed, and nothing else: what others changed since the page was opened stays."""
+        if change and not services.refresh(obj, keep=form.changed_data):
+            raise Http404
+        obj.save()
 
-    @admin.action(description="Deactivate selected pipelines", permissions=["change"])
-    def deactivate_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        """Pause their schedules."""
-        self._switch(request, queryset, False)
+    def refusal_of(self, error: SchedulerError | IntegrityError, row: Any) -> SchedulerError | None:
+        """As the mixin's; a pipeline's schedule may have been deleted on its own, here or in Beat."""
+        if isinstance(error, ScheduleNotFound):
+            return SchedulerError(NO_SCHEDULE)
+        return super().refusal_of(error, row)
 
-    def _switch(self, request: HttpRequest, queryset: QuerySet[Any], active: bool) -> None:
-        def switch(row: Pipeline) -> None:
-            row.active = active
-            row.save()
+    def _runs_of(self, row: Pipeline, user: Any) -> dict[str, Any]:
+        """Each run leads to its execution, which shows the steps, where there is one."""
+        runs = latest_runs(row.pk, SHOWN)
+        executed = set(PipelineExecution.objects.filter(pk__in=[r.id for r in runs]).values_list("pk", flat=True))
+        may_see_ledger = user.has_perm("scheduler.view_schedulerun")
 
-        verb = "Activated" if active else "Deactivated"
-        rows = queryset.exclude(active=active)
-        self.act_on_each(request, rows, switch, verb, lambda row: self.log_change(request, row, verb))
+        def url(run: RunView) -> str | None:
+            if run.id in executed:
+                return reverse("admin:pipelines_pipelineexecution_change", args=[run.id])
+            return reverse("admin:scheduler_schedulerun_change", args=[run.id]) if may_see_ledger else None
 
-
-def _shown(execution: PipelineExecution) -> dict[str, Any]:
-    return {
-        "id": execution.pk,
-        "state": badge(execution.state),
-        "started": instant(execution.started_at),
-        "finished": instant(execution.finished_at),
-        "outcome": execution.error or brief(execution.result),
-    }
+        links = [(f"{reverse('admin:pipelines_pipelineexecution_changelist')}?q={row.pk}", "All executions")]
+        if may_see_ledger:
+            links.append((f"{reverse('admin:scheduler_schedulerun_changelist')}?schedule={row.pk}", "All runs"))
+        return {"may_see_runs": True, "last_runs": [shown_run(r, url(r)) for r in runs], "all_runs": links}
 
 
 class StepExecutionInline(admin.TabularInline):

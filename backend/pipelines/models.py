@@ -136,6 +136,8 @@ class Pipeline(models.Model):
         try:
             with transaction.atomic():
                 before = services.lock(self.pk)
+                if not before.has_schedule:
+                    services.delete_schedule(self.pk)  # what is left of one whose row in Beat is gone
                 super().save(*args, **kwargs)
                 services.write_schedule(self, before)
         except IntegrityError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FOLLOWED = {"name": "name", "expression": "expression", "timezone": "timezone", "dialect": "dialect"}
 """A pipeline's field and the schedule's that follows it."""
 NOT_ACTIVE = "Its pipeline is not active"
+A_SCHEDULE = "a pipeline with a schedule (its own was deleted: save the pipeline to make a new one)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,21 @@ def lock(pipeline_id: UUID) -> Stored:
     if held is None and pipeline is not None:
         held = api.hold_schedule(pipeline_id)  # whoever held the pipeline before may just have made it
     return Stored(pipeline=pipeline, has_schedule=held is not None)
+
+
+def refresh(pipeline: Pipeline, keep: Collection[str] = ()) -> bool:
+    """Lock the pipeline as `lock` does, and bring an instance that was read before up to date; False: it is gone.
+
+    The fields named in `keep` stay as they are. Whoever changes some fields only calls this before `save()`, which
+    writes all of them: what was changed meanwhile, such as a pause, would be undone. Joins the caller's transaction.
+    """
+    stored = lock(pipeline.pk).pipeline
+    if stored is None:
+        return False
+    for field in stored._meta.concrete_fields:
+        if field.name not in keep:
+            setattr(pipeline, field.attname, getattr(stored, field.attname))
+    return True
 
 
 def lock_schedule(pipeline_id: UUID) -> None:

@@ -196,7 +196,7 @@ class PauseForm(forms.Form):
         max_length=500,
         required=False,
         widget=forms.TextInput(attrs={"class": "vTextField db-wide", "autofocus": True}),
-        help_text="Shown beside the schedule until it is resumed.",
+        help_text="Shown beside its state until it is resumed.",
     )
     until = forms.SplitDateTimeField(
         required=False,

@@ -45,6 +45,23 @@ def attach(runs: Any) -> list[ScheduleRun]:
     return rows
 
 
+def latest_runs(schedule_id: uuid.UUID, count: int) -> list[api.RunView]:
+    """A schedule's last runs, the latest first."""
+    return api.runs_with_live_state(list(ScheduleRun.objects.of_schedule(schedule_id).latest_first()[:count]))
+
+
+def shown_run(run: api.RunView, url: str | None) -> dict[str, Any]:
+    """A row of `admin/scheduler/last_runs.html`; `url` None: no link."""
+    return {
+        "url": url,
+        "origin": run.origin,
+        "state": badge(run.state),
+        "scheduled_for": moment(run.scheduled_for),
+        "instants": [moment(at, run.scheduled_for) for at in (run.fired_at, run.started_at, run.finished_at)],
+        "outcome": outcome(run.result, run.error),
+    }
+
+
 @admin.register(ScheduleRun)
 class RunAdmin(ReadOnlyAdmin):
     """Runs: what became of each occurrence. Read-only."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import transaction
+from django.http import Http404
 from rest_framework import serializers
 
 from backend.api.organizations import meant_by
@@ -69,6 +70,8 @@ class PipelineSerializer(StrictSerializer):
 
     @transaction.atomic
     def _write(self, pipeline: Pipeline, values: dict[str, Any]) -> Pipeline:
+        if not pipeline._state.adding and not services.refresh(pipeline):
+            raise Http404
         steps = values.pop("steps", None)
         for name, value in values.items():
             setattr(pipeline, name, value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from django.db import transaction
+from django.http import Http404
 from drf_spectacular.utils import extend_schema
 from rest_framework import viewsets
 from rest_framework.decorators import action
@@ -15,6 +17,7 @@ from backend.api.organizations import OrganizationScope
 from backend.api.refusals import message
 from backend.api.serializers.pipelines import ExecutionSerializer, PipelineSerializer
 from backend.api.views.actions import ScheduleActions
+from backend.pipelines import services
 from backend.pipelines.models import Pipeline, PipelineExecution
 from scheduler.api import PgPeriodicSchedule, ScheduleNotFound
 
@@ -33,13 +36,11 @@ class PipelineViewSet(OrganizationScope, ScheduleActions, viewsets.ModelViewSet)
         "runs": ["scheduler.view_schedulerun"],
     }
 
-    def schedule_of(self, row: Pipeline) -> PgPeriodicSchedule:
-        """The schedule of its id. Raises `ValidationError` where it was deleted on its own."""
-        try:
-            return super().schedule_of(row)
-        except ScheduleNotFound:
-            expected = "a pipeline with a schedule (its own was deleted: save the pipeline to make a new one)"
-            raise ValidationError({"non_field_errors": [message(expected, str(row.pk))]}) from None
+    def handle_exception(self, exc: Exception) -> Response:
+        """As DRF's; a pipeline whose schedule was deleted on its own is there, so that it is no 404."""
+        if isinstance(exc, ScheduleNotFound):
+            exc = ValidationError({"non_field_errors": [message(services.A_SCHEDULE, str(self.kwargs["pk"]))]})
+        return super().handle_exception(exc)
 
     def changed(self, row: Pipeline, schedule: PgPeriodicSchedule) -> Pipeline:
         """The pipeline, which has followed its schedule."""
@@ -67,8 +68,11 @@ class PipelineViewSet(OrganizationScope, ScheduleActions, viewsets.ModelViewSet)
         page = self.paginate_queryset(self.filter_queryset(rows))
         return self.get_paginated_response(ExecutionSerializer(page, many=True).data)
 
+    @transaction.atomic
     def _switch(self, active: bool) -> Response:
         pipeline = self.get_object()
+        if not services.refresh(pipeline):
+            raise Http404
         pipeline.active = active
         pipeline.save()
         return Response(PipelineSerializer(pipeline).data)

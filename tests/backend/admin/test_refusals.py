@@ -12,6 +12,7 @@ from django.urls import reverse
 from django_celery_beat.models import PeriodicTask
 
 from backend.pipelines import services
+from backend.pipelines.admin import NO_SCHEDULE
 from backend.pipelines.models import Pipeline
 from scheduler import api
 from scheduler.admin.schedules import ORPHANED
@@ -215,11 +216,22 @@ def test_the_page_of_a_pipeline_whose_schedule_cannot_be_evaluated_says_why(brow
     assert 'db-problem">timezone: expected' in answer.content.decode()
 
 
-def test_switching_pipelines_names_the_one_that_is_refused_and_does_the_rest(browser, make_pipeline):
+def test_a_pipeline_whose_schedule_is_gone_is_not_paused_and_the_page_says_what_to_do(browser, make_pipeline, settings):
+    settings.SCHEDULER = {**settings.SCHEDULER, "DEFAULT_FIRER": "beat"}
+    orphan, bare = make_pipeline(name="Orphan"), make_pipeline(name="Bare")
+    PeriodicTask.objects.filter(name=str(orphan.pk)).delete()
+    api.delete_schedule(bare.pk)
+    for pipeline in (orphan, bare):
+        answer = browser.post(reverse("admin:pipelines_pause", args=[pipeline.pk]), {"reason": "x"}, follow=True)
+        assert f"Not paused. {NO_SCHEDULE}" in text(answer)
+    assert not LogEntry.objects.exists()
+
+
+def test_resuming_pipelines_names_the_one_that_is_refused_and_does_the_rest(browser, make_pipeline):
     bad, good = (make_pipeline(name=name, active=False) for name in ("Bad", "Good"))
     written_past_us(api.get_schedule(bad.pk), timezone="Mars/Base", quarantined_at=datetime.now(UTC))
-    shown = text(bulk(browser, "activate_selected", [bad, good], "/admin/pipelines/pipeline/"))
-    assert "Activated 1 pipeline." in shown
+    shown = text(bulk(browser, "resume_selected", [bad, good], "/admin/pipelines/pipeline/"))
+    assert "Resumed 1 pipeline." in shown
     assert "1 refused: Bad: timezone: expected" in shown
     assert Pipeline.objects.get(pk=good.pk).active
     assert not Pipeline.objects.get(pk=bad.pk).active

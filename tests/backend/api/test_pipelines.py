@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from backend.api.views.pipelines import PipelineViewSet
 from backend.pipelines import tasks
 from backend.pipelines.models import Pipeline
 from scheduler import api
@@ -110,6 +111,22 @@ def test_pause_with_a_reason_and_resume(rest):
     resumed = rest.post(f"{URL}{pk}/resume/")
     assert (resumed.status_code, resumed.data["active"]) == (200, True)
     assert rest.post(f"{URL}{pk}/pause/", {"why": "x"}, format="json").json().keys() == {"why"}
+
+
+@pytest.mark.parametrize("path", ["", "activate/"])
+def test_a_change_undoes_nothing_that_was_changed_since_the_pipeline_was_read(rest, monkeypatch, path):
+    pk = rest.post(URL, {**BODY, "active": False}, format="json").data["id"]
+    find = PipelineViewSet.get_object
+
+    def find_early(view):
+        found = find(view)
+        api.update_schedule(pk, timezone="Asia/Tokyo")
+        return found
+
+    monkeypatch.setattr(PipelineViewSet, "get_object", find_early)
+    answer = rest.post(f"{URL}{pk}/{path}") if path else rest.patch(f"{URL}{pk}/", {"active": True}, format="json")
+    assert (answer.data["active"], answer.data["timezone"]) == (True, "Asia/Tokyo")
+    assert api.get_schedule(pk).timezone == "Asia/Tokyo"
 
 
 def test_run_now_next_and_runs_are_its_schedules(rest):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
+from django_celery_beat.models import PeriodicTask
 
 from backend.pipelines import services
 from backend.pipelines.models import Organization, Pipeline, PipelineStep
@@ -88,6 +89,29 @@ def test_a_pipeline_whose_schedule_was_deleted_makes_a_new_one_when_it_is_saved_
         "Load",
         {"pipeline_id": str(pipeline.pk)},
     )
+
+
+def test_a_pipeline_whose_row_in_beat_is_gone_makes_a_new_schedule_when_it_is_saved(make_pipeline, settings):
+    settings.SCHEDULER = {**settings.SCHEDULER, "DEFAULT_FIRER": "beat"}
+    pipeline = make_pipeline()
+    PeriodicTask.objects.filter(name=str(pipeline.pk)).delete()
+    pipeline.save()
+    assert schedule_of(pipeline).state == "active"
+    assert PeriodicTask.objects.get(name=str(pipeline.pk)).enabled
+    assert Pipeline.objects.get().active
+
+
+def test_a_change_of_one_field_undoes_none_that_was_made_since_the_pipeline_was_read(make_pipeline):
+    pipeline = make_pipeline()
+    api.pause_schedule(pipeline.pk, reason="meanwhile")
+    api.update_schedule(pipeline.pk, timezone="Asia/Tokyo")
+    pipeline.name, pipeline.expression = "Renamed", "@hourly"
+    with transaction.atomic():
+        assert services.refresh(pipeline, keep={"name"})
+        pipeline.save()
+    schedule = schedule_of(pipeline)
+    assert (schedule.pipeline_name, schedule.state, schedule.timezone) == ("Renamed", "paused", "Asia/Tokyo")
+    assert schedule.cron_string == "0 3 * * *", "it was not said to be kept"
 
 
 @pytest.mark.parametrize("firer", ["pg", "beat"])
