@@ -3,6 +3,7 @@
 from scheduler.actor import acting_as
 from scheduler.domain import CatchUp, CronDialect, Firer, Overlap, RunOrigin, RunState, ScheduleKind, ScheduleState
 from scheduler.errors import BeatUnavailable, InvalidInput, ScheduleNotFound, SchedulerError
+from scheduler.explanation import Explanation, explain
 from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleChange, ScheduleRun
 from scheduler.recurrence import next_occurrences, normalise
 from scheduler.runs import RunView, runs_with_live_state
@@ -25,6 +26,7 @@ __all__ = [
     "BeatUnavailable",
     "CatchUp",
     "CronDialect",
+    "Explanation",
     "Firer",
     "InvalidInput",
     "MirrorFailure",
@@ -42,6 +44,7 @@ __all__ = [
     "acting_as",
     "create_schedule",
     "delete_schedule",
+    "explain",
     "get_schedule",
     "hold_schedule",
     "last_changes",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from uuid import UUID
 
 from django.db.models import F
@@ -17,13 +18,15 @@ from pg_queue.api import Duty
 from scheduler import schedules
 from scheduler.actor import acting_as
 from scheduler.errors import SchedulerError
-from scheduler.models import PgPeriodicSchedule
+from scheduler.models import MirrorFailure, PgPeriodicSchedule
 from scheduler.querysets import ScheduleQuerySet
 from scheduler.settings import scheduler_settings
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 100
+_PATIENCE = timedelta(minutes=1)
+"""How long a schedule is left alone whose mirror row could not be written."""
 
 
 def policy_duties() -> list[Duty]:
@@ -39,12 +42,12 @@ def resume_on_time() -> int:
 
     One that cannot be resumed (its row means nothing) stays paused, without an end, and its note says why.
     """
-    return _each(_rows().filter(enabled=False, paused_until__lte=Now()).order_by("paused_until"), _resume)
+    return _each(_ripe().filter(enabled=False, paused_until__lte=Now()).order_by("paused_until"), _resume)
 
 
 def pause_failing() -> int:
     """Pause one batch of schedules that fail as often in a row as they may; how many were looked at."""
-    failing = _rows().filter(enabled=True, failures_in_a_row__gte=F("pause_after_failures"))
+    failing = _ripe().filter(enabled=True, failures_in_a_row__gte=F("pause_after_failures"))
     return _each(failing, _pause)
 
 
@@ -69,5 +72,8 @@ def _pause(schedule_id: UUID) -> None:
     logger.warning("policy.paused schedule=%s note=%r", schedule_id, paused.pause_note)
 
 
-def _rows() -> ScheduleQuerySet:
-    return PgPeriodicSchedule.objects.using(scheduler_settings().database)
+def _ripe() -> ScheduleQuerySet:
+    """Schedules, but for those whose mirror could not be written just now: each try writes Beat's row anew."""
+    alias = scheduler_settings().database
+    failed = MirrorFailure.objects.using(alias).unrepaired().filter(failed_at__gte=Now() - _PATIENCE)
+    return PgPeriodicSchedule.objects.using(alias).exclude(pk__in=failed.order_by().values("schedule_id"))

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from scheduler import api
+from scheduler.explanation import Explanation
 from scheduler.models import PgPeriodicSchedule, ScheduleChange
 from scheduler.runs import RunView
 
@@ -38,6 +39,16 @@ def change_fields(change: ScheduleChange) -> dict[str, Any]:
     """A note of a change: when, what, who, and each field's values before and after."""
     fields = {name: _plain(getattr(change, name)) for name in ("changed_at", "action", "actor")}
     return {**fields, "fields": change.fields}
+
+
+def explanation_fields(told: Explanation) -> dict[str, Any]:
+    """An explanation as plain values; `run` as `run_fields` has it, or null."""
+    names = ("schedule_id", "at", "occurrence", "state", "reason")
+    return {
+        **{name: _plain(getattr(told, name)) for name in names},
+        "sent_at": [_plain(at) for at in told.sent_ats],
+        "run": None if told.run is None else run_fields(told.run),
+    }
 
 
 def table(titles: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 
-from backend.api.serializers.runs import RunSerializer
+from backend.api.serializers.runs import ExplanationSerializer, RunSerializer
 from backend.api.serializers.schedules import PauseSerializer, UpcomingSerializer
 
 View = TypeVar("View", bound=type)
@@ -26,6 +26,9 @@ _SUMMARIES = {
     "partial_update": "Change",
     "destroy": "Delete",
 }
+_AT = OpenApiParameter(
+    "at", OpenApiTypes.DATETIME, required=True, description="The latest occurrence at or before it is explained."
+)
 _COUNT = OpenApiParameter("count", OpenApiTypes.INT, description="1 to 1000, by default 10.")
 
 
@@ -55,6 +58,12 @@ def _actions(view: Any, noun: str) -> dict[str, Any]:
             summary=f"Next occurrences of a {noun}",
             parameters=[_COUNT],
             responses={200: UpcomingSerializer, **BAD_REQUEST},
+            filters=False,
+        ),
+        "explain": extend_schema(
+            summary=f"Why a {noun} did, or did not, run",
+            parameters=[_AT],
+            responses={200: ExplanationSerializer, **BAD_REQUEST},
             filters=False,
         ),
         "runs": extend_schema(

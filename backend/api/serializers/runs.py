@@ -24,3 +24,20 @@ class RunSerializer(serializers.Serializer):
     finished_at = serializers.DateTimeField(allow_null=True)
     result = serializers.JSONField(allow_null=True)
     error = serializers.JSONField(allow_null=True, help_text="An object with `type`, `message` and `traceback`.")
+
+
+class ExplanationSerializer(serializers.Serializer):
+    """What became of an occurrence, and why."""
+
+    schedule = serializers.UUIDField(source="schedule_id")
+    at = serializers.DateTimeField(help_text="The instant that was asked about.")
+    occurrence = serializers.DateTimeField(allow_null=True, help_text="The occurrence meant; null: there is none.")
+    state = serializers.CharField(
+        help_text="A run's state; without a run: planned, due, held, paused, quarantined, sent, other_firer, "
+        "not_expected, forgotten or unknown."
+    )
+    reason = serializers.CharField()
+    run = RunSerializer(allow_null=True)
+    sent_at = serializers.ListField(
+        source="sent_ats", child=serializers.DateTimeField(), help_text="When Celery Beat sent it, by its own clock."
+    )

@@ -34,6 +34,7 @@ class PipelineViewSet(OrganizationScope, ScheduleActions, viewsets.ModelViewSet)
     extra_permissions = {
         "executions": ["pipelines.view_pipelineexecution"],
         "runs": ["scheduler.view_schedulerun"],
+        "explain": ["scheduler.view_schedulerun"],
     }
 
     def handle_exception(self, exc: Exception) -> Response:

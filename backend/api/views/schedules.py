@@ -24,7 +24,10 @@ class ScheduleViewSet(OrganizationScope, ScheduleActions, viewsets.ModelViewSet)
     lookup_field = "pipeline_id"
     lookup_url_kwarg = "id"
     permission_model = "scheduler.pgperiodicschedule"
-    extra_permissions = {"runs": ["scheduler.view_schedulerun"]}
+    extra_permissions = {
+        "runs": ["scheduler.view_schedulerun"],
+        "explain": ["scheduler.view_schedulerun"],
+    }
 
     def perform_destroy(self, instance: PgPeriodicSchedule) -> None:
         """Delete the schedule; its runs stay in the ledger."""

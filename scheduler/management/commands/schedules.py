@@ -15,8 +15,9 @@ from pg_queue.api import ExitCode, ServiceCommand
 from scheduler import api
 from scheduler.actor import acting_as
 from scheduler.domain import Firer, ScheduleState
+from scheduler.explanation import explain
 from scheduler.recurrence.zones import time_line
-from scheduler.representation import card, change_fields, run_fields, schedule_fields, table
+from scheduler.representation import card, change_fields, explanation_fields, run_fields, schedule_fields, table
 from scheduler.settings import scheduler_settings
 
 NOT_FOUND = 5
@@ -100,6 +101,11 @@ class Command(ServiceCommand):
         if not rows:
             self.stderr.write(f"Nothing is ahead of it: it is {row.state}.")
 
+    def do_explain(self, options: Mapping[str, Any]) -> None:
+        """What became of one occurrence, and why."""
+        told = explain(options["id"], self._instant("--at", options["at"]))
+        self._print([explanation_fields(told)], lambda kept: card(kept[0]))
+
     def do_pause(self, options: Mapping[str, Any]) -> None:
         """Fire nothing until it is resumed."""
         until = options["until"] and self._instant("--until", options["until"])
@@ -164,6 +170,11 @@ def _add_next(parser: ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=10, metavar="N", help="1 to 1000 (default: %(default)s)")
 
 
+def _add_explain(parser: ArgumentParser) -> None:
+    _add_id(parser)
+    parser.add_argument("--at", required=True, metavar="INSTANT", help="such as 2026-12-24T18:00:00+01:00")
+
+
 def _add_pause(parser: ArgumentParser) -> None:
     _add_id(parser)
     parser.add_argument("--reason", default="", help="shown with the schedule until it is resumed")
@@ -179,6 +190,7 @@ _ACTIONS: Mapping[str, tuple[str, Callable[[ArgumentParser], None]]] = {
     "list": ("List schedules by organization and name.", _add_filters),
     "show": ("Show everything about one schedule, with its last runs.", _add_show),
     "next": ("Show the next occurrences of a schedule, in UTC and in its own time zone.", _add_next),
+    "explain": ("Tell what became of the latest occurrence at or before an instant, and why.", _add_explain),
     "pause": ("Fire nothing from now on, until it is resumed.", _add_pause),
     "resume": ("Fire again, from the next match after now: nothing missed is made up for.", _add_id),
     "run": ("Run it once, now, also while it is paused.", _add_id),

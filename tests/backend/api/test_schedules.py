@@ -374,3 +374,13 @@ def test_a_change_by_rest_is_noted_as_its_users(rest):
     made = rest.post(URL, BODY, format="json").json()
     [note] = api.last_changes(made["id"], 5)
     assert (note.action, note.actor) == ("create", rest.handler._force_user.get_username())
+
+
+def test_an_occurrence_is_explained(rest, make_schedule):
+    schedule = make_schedule()
+    told = rest.get(f"{URL}{schedule.pk}/explain/", {"at": "2020-01-01T00:00:00Z"})
+    assert (told.status_code, told.json()["state"]) == (200, "not_expected")
+    assert "created later" in told.json()["reason"]
+    for at in ("", "yesterday", "2020-01-01T00:00:00"):
+        refused = rest.get(f"{URL}{schedule.pk}/explain/", {"at": at})
+        assert (refused.status_code, list(refused.json())) == (400, ["at"])

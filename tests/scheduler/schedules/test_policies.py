@@ -95,6 +95,15 @@ def test_one_that_cannot_be_resumed_stays_paused_and_says_why() -> None:
     assert policies.resume_on_time() == 0
 
 
+def test_one_whose_mirror_cannot_be_written_is_not_tried_every_second() -> None:
+    made = make(firer="beat")
+    pause_until(made, timedelta(seconds=1))
+    failure = api.MirrorFailure.objects.create(schedule_id=made.pk, beat_name=made.beat_name, path="resume", error="x")
+    assert policies.resume_on_time() == 0
+    api.MirrorFailure.objects.filter(pk=failure.pk).update(failed_at=timezone.now() - timedelta(minutes=2))
+    assert policies.resume_on_time() == 1
+
+
 def test_the_end_of_a_pause_must_be_ahead(hands: Hands) -> None:
     made = make()
     with pytest.raises(InvalidInput, match="paused_until: expected an instant after now"):

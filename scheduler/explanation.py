@@ -1,0 +1,235 @@
+"""Why a schedule did, or did not, run at an instant: the occurrence meant, its state, and the reason in words.
+
+Reads what is stored: the ledger's row of the occurrence or of the stretch that it lies in, what Celery Beat was seen to
+send, and the notes of changes. Where there is no row, it is told from the schedule itself why there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db.models import Q
+
+from scheduler import clock, grid
+from scheduler.domain import Firer, Hold, RunOrigin, RunState, ScheduleKind
+from scheduler.errors import InvalidInput
+from scheduler.models import BeatSend, PgPeriodicSchedule, ScheduleChange, ScheduleRun
+from scheduler.recurrence import evaluate, period
+from scheduler.runs import RunView, runs_with_live_state
+from scheduler.schedules import get_schedule
+from scheduler.settings import scheduler_settings
+
+PLANNED, DUE, HELD, QUARANTINED = "planned", "due", "held", "quarantined"
+NOT_EXPECTED, FORGOTTEN, UNKNOWN, SENT = "not_expected", "forgotten", "unknown", "sent"
+
+_REASONS = {
+    RunState.FIRED: "It was fired, and no worker has taken it yet.",
+    RunState.RUNNING: "A worker is running it.",
+    RunState.SUCCEEDED: "It ran and succeeded.",
+    RunState.FAILED: "It ran, and its last attempt failed.",
+    RunState.COALESCED: "It was missed, and the latest one missed with it was fired in the stead of all.",
+    RunState.SKIPPED: "The run before had not ended, and the overlap policy says skip.",
+    RunState.EXPIRED: "It was found due later than its catch-up window allows.",
+    RunState.PAUSED: "The schedule was paused.",
+    RunState.OTHER_FIRER: "The other firer owned it.",
+    RunState.NO_LEADER: "No scheduler process was leading until its catch-up window had ended.",
+}
+_CADENCE = {"kind", "expression", "timezone", "dialect", "starts_at"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What became of one occurrence."""
+
+    schedule_id: UUID
+    at: datetime
+    """The instant that was asked about."""
+    occurrence: datetime | None
+    """The latest occurrence at or before it, ahead of now the next one; None: there is none."""
+    state: str
+    """A run's state; without a row: planned, due, held, paused, quarantined, sent, other_firer, not_expected, forgotten
+    or unknown."""
+    reason: str
+    run: RunView | None = None
+    """The ledger's row, of the occurrence or of the stretch that it lies in."""
+    sent_ats: tuple[datetime, ...] = ()
+    """When Celery Beat sent it, by its own clock."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """An occurrence that has no row."""
+
+    row: PgPeriodicSchedule
+    at: datetime
+    occurrence: datetime | None
+    now: datetime
+    sent_ats: tuple[datetime, ...]
+
+
+def explain(schedule_id: UUID | str, at: datetime) -> Explanation:
+    """Explain the latest occurrence at or before `at`, which is aware; ahead of now, the next one from `at` on.
+
+    Raises:
+        InvalidInput: field `at` (naive, or outside the years 1900 to 2999), or the schedule's row means nothing.
+        ScheduleNotFound: no schedule has this id.
+    """
+    if at.utcoffset() is None:
+        raise InvalidInput(field="at", expected="a datetime with a time zone (an aware one)", got=at)
+    row, now = get_schedule(schedule_id), clock.now(_alias())
+    if at > now:
+        return _explain_ahead(row, at, now)
+    occurrence, found = _interval_around(row, at) if row.kind == ScheduleKind.INTERVAL else _around(row, at)
+    sent_ats = () if occurrence is None else _sends(row, occurrence)
+    if found is not None:
+        [view] = runs_with_live_state([found])
+        reason = _told(view)
+        return _explanation(row, at, occurrence, view.state.value, reason, view, sent_ats)
+    case = _Case(row=row, at=at, occurrence=occurrence, now=now, sent_ats=sent_ats)
+    state, reason = next(answer for rule in _RULES if (answer := rule(case)) is not None)
+    return _explanation(row, at, occurrence, state, reason, None, sent_ats)
+
+
+def _explain_ahead(row: PgPeriodicSchedule, at: datetime, now: datetime) -> Explanation:
+    ahead = [one for one in grid.upcoming(row, 1000, now) if one >= at]
+    if ahead:
+        return _explanation(row, at, ahead[0], PLANNED, "It is ahead.")
+    if row.state == "active":
+        return _explanation(row, at, None, PLANNED, "It is further ahead than the next 1000 occurrences.")
+    reason = row.quarantine_error or row.pause_note or "no reason was given"
+    reasons = {"ended": "The schedule has ended.", "paused": f"The schedule is paused: {reason}."}
+    return _explanation(row, at, None, row.state.value, reasons.get(row.state.value, f"It is set aside: {reason}."))
+
+
+def _around(row: PgPeriodicSchedule, at: datetime) -> tuple[datetime | None, ScheduleRun | None]:
+    occurrence = evaluate(grid.cadence_of(row), at).latest
+    return occurrence, None if occurrence is None else _row_of(row, occurrence)
+
+
+def _interval_around(row: PgPeriodicSchedule, at: datetime) -> tuple[datetime | None, ScheduleRun | None]:
+    """An interval's grid is known by what was recorded: the latest row, if it is not a period or more old."""
+    found = _row_of(row, at, is_exact=False)
+    step = period(row.cron_string)
+    if found is None:
+        return None, None
+    last = found.span_end or found.scheduled_for
+    if at - last >= step:
+        return last + (at - last) // step * step, None
+    return min(last, found.scheduled_for + (at - found.scheduled_for) // step * step), found
+
+
+def _row_of(row: PgPeriodicSchedule, at: datetime, *, is_exact: bool = True) -> ScheduleRun | None:
+    """The row whose occurrence or stretch holds `at`; not exact: the latest row that begins at or before it."""
+    runs = ScheduleRun.objects.using(_alias()).of_schedule(row.pk).filter(origin=RunOrigin.SCHEDULE.value)
+    runs = runs.filter(scheduled_for__lte=at)
+    if is_exact:
+        runs = runs.filter(Q(scheduled_for=at) | Q(span_end__gte=at))
+    return runs.order_by("-scheduled_for").first()
+
+
+def _sends(row: PgPeriodicSchedule, occurrence: datetime) -> tuple[datetime, ...]:
+    sends = BeatSend.objects.using(_alias()).filter(schedule_id=row.pk, scheduled_for=occurrence)
+    return tuple(sends.exclude(state__in=["refused", "failed"]).order_by("sent_at").values_list("sent_at", flat=True))
+
+
+def _told(view: RunView) -> str:
+    reason = _REASONS[view.state]
+    if view.firer is Firer.BEAT and view.state is RunState.FIRED:
+        return "Celery Beat sent it."
+    if view.error and view.error.get("message"):
+        reason += f" {view.error['message']}"
+    return reason
+
+
+def _was_never_expected(case: _Case) -> tuple[str, str] | None:
+    row, occurrence = case.row, case.occurrence
+    if occurrence is None:
+        return NOT_EXPECTED, "The schedule has no occurrence at or before that instant."
+    if occurrence < row.created_at:
+        return NOT_EXPECTED, f"The schedule was created later, at {row.created_at:%Y-%m-%d %H:%M:%S} UTC."
+    if row.starts_at is not None and occurrence < row.starts_at:
+        return NOT_EXPECTED, f"The schedule starts later, at {row.starts_at:%Y-%m-%d %H:%M:%S} UTC."
+    if row.ends_at is not None and occurrence >= row.ends_at:
+        return NOT_EXPECTED, f"The schedule had ended at {row.ends_at:%Y-%m-%d %H:%M:%S} UTC."
+    return None
+
+
+def _was_changed(case: _Case) -> tuple[str, str] | None:
+    assert case.occurrence is not None
+    notes = ScheduleChange.objects.using(_alias()).filter(schedule_id=case.row.pk, changed_at__gt=case.occurrence)
+    for note in notes.order_by("changed_at"):
+        if _CADENCE & note.fields.keys():
+            by = f" by {note.actor}" if note.actor else ""
+            changed = f"{note.changed_at:%Y-%m-%d %H:%M:%S} UTC{by}"
+            return NOT_EXPECTED, f"The schedule occurs so only since it was changed at {changed}."
+    return None
+
+
+def _is_held_back(case: _Case) -> tuple[str, str] | None:
+    row, occurrence = case.row, case.occurrence
+    assert occurrence is not None
+    if row.quarantined_at is not None and row.quarantined_at <= case.now:
+        return QUARANTINED, f"The schedule is set aside since {row.quarantined_at:%Y-%m-%d %H:%M:%S} UTC: " + (
+            row.quarantine_error
+        )
+    if not row.enabled and (row.paused_at is None or row.paused_at <= occurrence):
+        return RunState.PAUSED.value, f"The schedule is paused: {row.pause_note or 'no reason was given'}."
+    if row.hold == Hold.OVERLAP and row.next_run_at is not None and row.next_run_at <= occurrence:
+        return HELD, "It waits for the end of the run before."
+    return None
+
+
+def _is_beats(case: _Case) -> tuple[str, str] | None:
+    if case.sent_ats:
+        return SENT, "Celery Beat sent it."
+    if case.row.firer == Firer.BEAT:
+        return RunState.OTHER_FIRER.value, "Celery Beat fires the schedule, and was not seen to send it."
+    return None
+
+
+def _is_due(case: _Case) -> tuple[str, str] | None:
+    row, occurrence = case.row, case.occurrence
+    assert occurrence is not None
+    if row.next_run_at is None or row.next_run_at > occurrence:
+        return None
+    return DUE, "It is due and not decided yet: no scheduler is ticking, or its row is held by somebody."
+
+
+def _is_forgotten(case: _Case) -> tuple[str, str]:
+    assert case.occurrence is not None
+    days = scheduler_settings().ledger_retention_days
+    if case.now - case.occurrence > timedelta(days=days - 31):
+        return FORGOTTEN, f"It is older than the ledger reaches for certain ({days} days)."
+    return UNKNOWN, "Nothing is recorded of it: its row was changed by other means than these, or it was handed over."
+
+
+_RULES: tuple[Callable[[_Case], tuple[str, str] | None], ...] = (
+    _was_never_expected,
+    _was_changed,
+    _is_held_back,
+    _is_beats,
+    _is_due,
+    _is_forgotten,
+)
+"""Asked in this order; the first that answers is right, and the last always does."""
+
+
+def _explanation(
+    row: PgPeriodicSchedule,
+    at: datetime,
+    occurrence: datetime | None,
+    state: str,
+    reason: str,
+    run: RunView | None = None,
+    sent_ats: tuple[datetime, ...] = (),
+) -> Explanation:
+    return Explanation(
+        schedule_id=row.pk, at=at, occurrence=occurrence, state=state, reason=reason, run=run, sent_ats=sent_ats
+    )
+
+
+def _alias() -> str:
+    return scheduler_settings().database
