@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, overload
 
 from rest_framework import serializers
 
@@ -19,6 +19,22 @@ class InstantField(serializers.DateTimeField):
         if value.tzinfo is None:
             self.fail("make_aware", timezone="UTC")
         return super().enforce_timezone(value)
+
+
+@overload
+def instant(name: str, text: str) -> datetime: ...
+@overload
+def instant(name: str, text: None) -> None: ...
+def instant(name: str, text: str | None) -> datetime | None:
+    """A query parameter's instant; None stays None. Raises `ValidationError` under its name."""
+    if text is None:
+        return None
+    try:
+        read: datetime = InstantField().to_internal_value(text)
+    except (serializers.ValidationError, OverflowError) as error:
+        expected = "an ISO 8601 instant with an offset, such as 2026-12-01T10:00:00Z"
+        raise serializers.ValidationError({name: [message(expected, text)]}) from error
+    return read
 
 
 class StrictSerializer(serializers.Serializer):

@@ -4,6 +4,7 @@ from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.routers import DefaultRouter
 
+from backend.api.views.comparison import ComparisonViewSet
 from backend.api.views.pipelines import PipelineViewSet
 from backend.api.views.queue import MessageViewSet, TaskViewSet
 from backend.api.views.runs import RunViewSet
@@ -14,6 +15,7 @@ router.include_format_suffixes = False
 router.register("pipelines", PipelineViewSet, basename="pipeline")
 router.register("schedules", ScheduleViewSet, basename="schedule")
 router.register("runs", RunViewSet, basename="run")
+router.register("comparison", ComparisonViewSet, basename="comparison")
 router.register("tasks", TaskViewSet, basename="task")
 router.register("messages", MessageViewSet, basename="message")
 

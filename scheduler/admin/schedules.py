@@ -17,6 +17,7 @@ from pg_queue.api import BoundedPaginator
 from scheduler import api
 from scheduler.admin import preview
 from scheduler.admin.actions import SHOWN, ScheduleActions, reason_of, status_of
+from scheduler.admin.comparison import ComparisonPage
 from scheduler.admin.filters import QueueFilter, StateFilter
 from scheduler.admin.forms import ScheduleForm
 from scheduler.admin.presentation import badge, instant, moment, note
@@ -33,7 +34,7 @@ ORPHANED = (
 
 
 @admin.register(PgPeriodicSchedule)
-class ScheduleAdmin(ScheduleActions, admin.ModelAdmin):  # type: ignore[type-arg]
+class ScheduleAdmin(ComparisonPage, ScheduleActions, admin.ModelAdmin):  # type: ignore[type-arg]
     """Schedules: create, edit, pause, resume, run now, delete; all through the choke points."""
 
     form = ScheduleForm

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from rest_framework.decorators import action
@@ -15,7 +14,7 @@ from backend.api.filters import RunFilter
 from backend.api.refusals import message
 from backend.api.serializers.runs import ExplanationSerializer, RunSerializer
 from backend.api.serializers.schedules import PauseSerializer, UpcomingSerializer
-from backend.api.strictness import InstantField
+from backend.api.strictness import instant
 from backend.api.views.runs import RUN_KEYSET
 from scheduler import api
 from scheduler.api import PgPeriodicSchedule, ScheduleRun
@@ -67,7 +66,8 @@ class ScheduleActions:
     @action(detail=True, pagination_class=None, filterset_class=None)
     def explain(self, request: Request, **_: Any) -> Response:
         """What became of the latest occurrence at or before an instant, and why."""
-        told = api.explain(self.schedule_of(self.row()).pk, _at(request))
+        at = instant("at", request.query_params.get("at", ""))
+        told = api.explain(self.schedule_of(self.row()).pk, at)
         return Response(ExplanationSerializer(told).data)
 
     @action(detail=True, filterset_class=RunFilter, keyset=RUN_KEYSET)
@@ -85,16 +85,6 @@ class ScheduleActions:
 
     def _shown(self, row: Any, schedule: PgPeriodicSchedule) -> Response:
         return Response(self.get_serializer(self.changed(row, schedule)).data)  # type: ignore[attr-defined]
-
-
-def _at(request: Request) -> datetime:
-    text = request.query_params.get("at", "")
-    try:
-        instant: datetime = InstantField().to_internal_value(text)
-    except (ValidationError, OverflowError) as error:
-        expected = "an ISO 8601 instant with an offset, such as 2026-12-01T10:00:00Z"
-        raise ValidationError({"at": [message(expected, text)]}) from error
-    return instant
 
 
 def _count(request: Request) -> int:
