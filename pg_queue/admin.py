@@ -18,7 +18,7 @@ else:
     ModelAdmin = admin.ModelAdmin
 
 
-class ReadOnlyAdmin(ModelAdmin):
+class ReadOnlyAdmin(api.OfferedLookups, ModelAdmin):
     """Nobody adds, changes or deletes a row by hand."""
 
     list_per_page = 50

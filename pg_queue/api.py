@@ -41,6 +41,7 @@ from pg_queue.errors import (
 )
 from pg_queue.health import METRICS, HealthServer, Pulse, QueueCollector, missing_migrations
 from pg_queue.leader import STAMP_SECONDS, Election, Leadership, direct_connection
+from pg_queue.lookups import OfferedLookups
 from pg_queue.paginator import BoundedPaginator
 from pg_queue.payload import check_headers, check_payload
 from pg_queue.ports import QueueDepth
@@ -79,6 +80,7 @@ __all__ = [
     "Message",
     "MessageState",
     "NewMessage",
+    "OfferedLookups",
     "PayloadNotJSON",
     "PayloadTooLarge",
     "Pulse",

@@ -19,3 +19,8 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]
         """How many rows there are, `MOST_ROWS` when there are more."""
         rows = cast("QuerySet[Model]", self.object_list)
         return rows.order_by()[:MOST_ROWS].count()
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether there may be more rows than were counted."""
+        return self.count == MOST_ROWS

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+LONGEST_SHOWN = 200
+"""How many characters of a refused value a message repeats."""
+
 
 class SchedulerError(Exception):
     """The root of the scheduler's own errors."""
@@ -17,7 +20,9 @@ class InvalidInput(SchedulerError, ValueError):
         self.field = field
         self.expected = expected
         self.got = got
-        super().__init__(f"{field}: expected {expected}, got: {got!r}")
+        shown = repr(got)
+        shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[: LONGEST_SHOWN - 1]}…"
+        super().__init__(f"{field}: expected {expected}, got: {shown}")
 
 
 class ScheduleNotFound(SchedulerError, LookupError):

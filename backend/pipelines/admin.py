@@ -23,7 +23,7 @@ from backend.pipelines.models import (
     TimeZoneSummary,
 )
 from backend.pipelines.scope import OrganizationFilter, OrganizationScope
-from pg_queue.api import BoundedPaginator
+from pg_queue.api import BoundedPaginator, OfferedLookups
 from scheduler import api
 from scheduler.admin import preview
 from scheduler.admin.actions import SHOWN, ScheduleActions, status_of
@@ -106,7 +106,7 @@ class PipelineForm(RefusableForm):
 
 
 @admin.register(Pipeline)
-class PipelineAdmin(OrganizationScope, ScheduleActions, admin.ModelAdmin):
+class PipelineAdmin(OrganizationScope, OfferedLookups, ScheduleActions, admin.ModelAdmin):
     """Pipelines: create, edit, pause, resume, run now, delete. Their schedules follow, through the choke points."""
 
     form = PipelineForm

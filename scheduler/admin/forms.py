@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -10,6 +11,7 @@ from django import forms
 from django.contrib.admin.widgets import AdminSplitDateTime, AdminTextareaWidget, AdminTextInputWidget
 from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
+from django.utils.dateparse import parse_datetime
 
 from pg_queue import api as queue
 from scheduler.admin.refusal import RefusableForm
@@ -104,6 +106,7 @@ class ScheduleForm(RefusableForm):
             "args": "Arguments",
             "kwargs": "Keyword arguments",
             "cron_string": "Expression",
+            "timezone": "Time zone",
             "starts_at": "Starts at (UTC)",
             "ends_at": "Ends at (UTC)",
             "max_attempts": "Attempts per run",
@@ -187,6 +190,18 @@ _EMPTY: dict[str, Any] = {
 
 def _filled(name: str, value: Any) -> Any:
     return _EMPTY.get(name, value) if value in (None, "") else value
+
+
+def readable(asked: dict[str, Any]) -> dict[str, Any]:
+    """What a link to the add page asks to begin with, its instants read; one that means nothing is left out."""
+    return {**asked, **{name: _read(asked[name]) for name in ("starts_at", "ends_at") if name in asked}}
+
+
+def _read(text: str) -> datetime | None:
+    try:
+        return parse_datetime(text)
+    except ValueError:
+        return None
 
 
 class PauseForm(forms.Form):

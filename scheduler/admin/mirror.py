@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.http import HttpRequest
 
 from pg_queue.api import BoundedPaginator
+from scheduler.admin.changelist import UncountedChangeList
 from scheduler.admin.presentation import instant
 from scheduler.admin.readonly import ReadOnlyAdmin
 from scheduler.models import MirrorFailure
@@ -41,6 +43,10 @@ class MirrorFailureAdmin(ReadOnlyAdmin):
     show_full_result_count = False
     paginator = BoundedPaginator
     fields = ("beat_name", "schedule_id", "path", "error", "failed", "repaired")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The one that offers to show all only where something is filtered out."""
+        return UncountedChangeList
 
     @admin.display(description="error")
     def first_line(self, row: MirrorFailure) -> str:

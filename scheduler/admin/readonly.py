@@ -7,10 +7,13 @@ from typing import Any
 from django.contrib import admin
 from django.http import HttpRequest
 
+from pg_queue.api import OfferedLookups
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+
+class ReadOnlyAdmin(OfferedLookups, admin.ModelAdmin):  # type: ignore[type-arg]
     """Adds, changes and deletes nothing, whatever the user's permissions."""
 
+    change_form_template = "admin/scheduler/readonly_form.html"
     actions = None
     show_facets = admin.ShowFacets.NEVER  # they count whole tables
 

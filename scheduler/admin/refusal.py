@@ -5,20 +5,26 @@ In a form, at its field, with everything that was typed kept; after an action, a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import messages
-from django.db import IntegrityError
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import ValidationError
+from django.db import DataError, IntegrityError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from scheduler.errors import SchedulerError
 
+EVENT_REFUSED = "admin.write_refused"
 NAMED = 5
 """How many refused rows a bulk action names."""
+
+_logger = logging.getLogger(__name__)
 
 
 class RefusableForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -45,21 +51,25 @@ class RefusalMixin:
     transaction is rolled back, and the form is shown once more with the refusal as an error of its field.
     """
 
-    def refusal_of(self, error: SchedulerError | IntegrityError, row: Any) -> SchedulerError | None:
-        """What to tell the user of `error`, met while `row` was written; None: it is no refusal, but a fault.
+    def refusal_of(self, error: SchedulerError | IntegrityError | DataError, row: Any) -> SchedulerError:
+        """What to tell the user of `error`, met while `row` was written.
 
         A project whose own constraints or triggers hang on the tables extends it by what their violation means.
         """
-        return error if isinstance(error, SchedulerError) else None
+        if isinstance(error, SchedulerError):
+            return error
+        _logger.error("%s model=%s id=%s", EVENT_REFUSED, type(row).__name__, row.pk, exc_info=error)
+        diagnostics = getattr(error.__cause__, "diag", None)
+        return SchedulerError(f"The database refused it: {getattr(diagnostics, 'message_primary', None) or error}")
 
     @contextmanager
     def refusals(self, row: Any) -> Iterator[None]:
-        """Raises what `refusal_of` makes of an error of the block, or that error itself."""
+        """Raises what `refusal_of` makes of an error of the block."""
         try:
             yield
-        except (SchedulerError, IntegrityError) as error:
+        except (SchedulerError, IntegrityError, DataError) as error:
             refusal = self.refusal_of(error, row)
-            if refusal is None or refusal is error:
+            if refusal is error:
                 raise
             raise refusal from error
 
@@ -90,6 +100,21 @@ class RefusalMixin:
     def write(self, obj: Any, form: Any, change: bool) -> None:
         """Write what was typed; where the model writes its schedule itself, saving it is enough."""
         obj.save()
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse | None:
+        """As the admin's, which crashes where a chosen id is none."""
+        pk: Any = self.opts.pk  # type: ignore[attr-defined]
+        try:
+            for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                pk.to_python(chosen)
+        except ValidationError as error:
+            self._tell(request, f"Nothing done. {' '.join(error.messages)}", messages.ERROR)
+            return None
+        act: Any = super().response_action  # type: ignore[misc]
+        response: HttpResponse | None = act(request, queryset, *args, **kwargs)
+        return response
 
     def act_on_each(
         self,

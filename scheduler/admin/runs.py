@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from pg_queue import api as queue
 from pg_queue.api import BoundedPaginator
 from scheduler import api
+from scheduler.admin.changelist import UncountedChangeList
 from scheduler.admin.filters import OrganizationFilter, RecentFilter, ScheduleFilter
 from scheduler.admin.presentation import NOTHING, badge, instant, moment, note, outcome, pretty, wall
 from scheduler.admin.readonly import ReadOnlyAdmin
@@ -25,7 +26,7 @@ from scheduler.models import PgPeriodicSchedule, ScheduleRun
 MOST_MATCHES = 1000
 
 
-class RunChangeList(ChangeList):
+class RunChangeList(UncountedChangeList):
     """A page of runs, with the queue's state of those that are not finished and the names of their schedules."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -84,7 +85,7 @@ class RunAdmin(ReadOnlyAdmin):
         "span",
         "origin",
         "firer",
-        "organization_id",
+        "organization",
         "execution",
         "result_",
         "error_",
@@ -221,6 +222,11 @@ class RunAdmin(ReadOnlyAdmin):
             message.max_attempts,
             f", by {message.worker}" if message.worker else "",
         )
+
+    @admin.display(description="organization")
+    def organization(self, row: Any) -> str:
+        """Whose it is."""
+        return str(row.organization_id)
 
     @admin.display(description="id")
     def identity(self, row: Any) -> str:

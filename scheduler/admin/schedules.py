@@ -6,20 +6,23 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.actions import delete_selected
+from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
-from django.db import IntegrityError
+from django.db import DataError, IntegrityError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
+from django.utils.text import Truncator
 
-from pg_queue.api import BoundedPaginator
+from pg_queue.api import BoundedPaginator, OfferedLookups
 from scheduler import api
 from scheduler.admin import preview
 from scheduler.admin.actions import SHOWN, ScheduleActions, reason_of, status_of
+from scheduler.admin.changelist import UncountedChangeList
 from scheduler.admin.comparison import ComparisonPage
 from scheduler.admin.filters import QueueFilter, StateFilter
-from scheduler.admin.forms import ScheduleForm
+from scheduler.admin.forms import ScheduleForm, readable
 from scheduler.admin.presentation import badge, instant, moment, note
 from scheduler.admin.runs import latest_runs, shown_run
 from scheduler.domain import CatchUp, Firer, Overlap, ScheduleKind
@@ -34,7 +37,7 @@ ORPHANED = (
 
 
 @admin.register(PgPeriodicSchedule)
-class ScheduleAdmin(ComparisonPage, ScheduleActions, admin.ModelAdmin):  # type: ignore[type-arg]
+class ScheduleAdmin(ComparisonPage, ScheduleActions, OfferedLookups, admin.ModelAdmin):  # type: ignore[type-arg]
     """Schedules: create, edit, pause, resume, run now, delete; all through the choke points."""
 
     form = ScheduleForm
@@ -59,27 +62,37 @@ class ScheduleAdmin(ComparisonPage, ScheduleActions, admin.ModelAdmin):  # type:
     readonly_fields = ("status", "last_run", "next_run", "created", "updated")
     _what = ("What", {"fields": ["pipeline_name", "organization_id", "task", "args", "kwargs"]})
     _when = ("When", {"fields": [("kind", "cron_string"), ("timezone", "dialect"), ("starts_at", "ends_at")]})
+    # One field a line: Django opens a collapsed part that has an error, but looks for it only there.
     _how = (
         "How",
         {
             "fields": [
-                ("queue", "priority"),
-                ("catch_up", "grace_seconds"),
-                ("overlap", "jitter_seconds"),
-                ("run_limit", "pause_after_failures"),
-                ("max_attempts", "workflow_id"),
+                "queue",
+                "priority",
+                "catch_up",
+                "grace_seconds",
+                "overlap",
+                "jitter_seconds",
+                "run_limit",
+                "pause_after_failures",
+                "max_attempts",
+                "workflow_id",
                 "firer",
             ],
             "classes": ["collapse"],
         },
     )
-    _now = ("Now", {"fields": [("status", "last_run", "next_run"), ("created", "updated")]})
+    _now = ("Now", {"fields": ["status", ("last_run", "next_run"), ("created", "updated")]})
 
     class Media:
         css = {"all": ["scheduler/admin.css"]}
         js = ["scheduler/preview.js"]
 
     # What is shown
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The one that offers to show all only where something is filtered out."""
+        return UncountedChangeList
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """A new schedule may start paused; an existing one shows its state instead."""
@@ -109,7 +122,7 @@ class ScheduleAdmin(ComparisonPage, ScheduleActions, admin.ModelAdmin):  # type:
             "overlap": Overlap.ALLOW.value,
             "jitter_seconds": 0,
             "firer": scheduler_settings().default_firer,
-            **super().get_changeform_initial_data(request),
+            **readable(super().get_changeform_initial_data(request)),
         }
 
     @admin.display(description="name", ordering="pipeline_name")
@@ -119,8 +132,8 @@ class ScheduleAdmin(ComparisonPage, ScheduleActions, admin.ModelAdmin):  # type:
 
     @admin.display(description="state")
     def state_(self, row: PgPeriodicSchedule) -> str:
-        """Its state, with the reason where something holds it back."""
-        return format_html("{} {}", badge(row.state), note(reason_of(row)))
+        """Its state, with the reason, cut off where it is long, where something holds it back."""
+        return format_html("{} {}", badge(row.state), note(Truncator(reason_of(row)).chars(120)))
 
     @admin.display(description="schedule")
     def when(self, row: PgPeriodicSchedule) -> str:
@@ -188,7 +201,7 @@ class ScheduleAdmin(ComparisonPage, ScheduleActions, admin.ModelAdmin):  # type:
 
     # What is written
 
-    def refusal_of(self, error: SchedulerError | IntegrityError, row: Any) -> SchedulerError | None:
+    def refusal_of(self, error: SchedulerError | IntegrityError | DataError, row: Any) -> SchedulerError:
         """As the mixin's; a schedule whose row in Beat is gone is there to be seen, but not to be changed."""
         if isinstance(error, ScheduleNotFound) and row.firer == Firer.BEAT:
             return SchedulerError(ORPHANED)

@@ -27,6 +27,22 @@ class NextRunField(serializers.DateTimeField):
         return api.next_run_at(instance)
 
 
+class AsStored:
+    """Mixin of a field that shows what is stored, even if it could not be stored here: one bad row hides no other."""
+
+    def to_representation(self, value: Any) -> Any:
+        """The value itself: JSON already."""
+        return value
+
+
+class ArgsField(AsStored, serializers.ListField):
+    """Positional arguments."""
+
+
+class KwargsField(AsStored, serializers.DictField):
+    """Arguments by name."""
+
+
 class ScheduleSerializer(StrictSerializer):
     """A schedule. What the engine owns is read-only; what is left out of a change stays as it is."""
 
@@ -37,8 +53,8 @@ class ScheduleSerializer(StrictSerializer):
     )
     workflow_id = serializers.CharField(max_length=255, required=False, allow_null=True)
     task = serializers.CharField(max_length=255, help_text="Registered name; see /api/v1/tasks/.")
-    args = serializers.ListField(required=False)
-    kwargs = serializers.DictField(required=False)
+    args = ArgsField(required=False)
+    kwargs = KwargsField(required=False)
     kind = serializers.ChoiceField(choices=[k.value for k in ScheduleKind], required=False)
     expression = serializers.CharField(
         source="cron_string",
