@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from scheduler.domain import RunState, ScheduleState
@@ -30,8 +30,7 @@ def instant(value: datetime | None, *, is_precise: bool = False) -> str:
     if value is None:
         return NOTHING
     at = value.astimezone(UTC)
-    text = f"{at:%Y-%m-%d %H:%M:%S}{f'.{at.microsecond // 1000:03d}' if is_precise else ''} UTC"
-    return format_html('<time datetime="{}" class="db-instant">{}</time>', at.isoformat(), text)
+    return _time(at, f"{at:%Y-%m-%d}", f"{_clock(at, is_precise)} UTC")
 
 
 def moment(value: datetime | None, beside: datetime | None = None) -> str:
@@ -43,10 +42,18 @@ def moment(value: datetime | None, beside: datetime | None = None) -> str:
         return NOTHING
     at = value.astimezone(UTC)
     is_short = beside is not None and at.date() == beside.astimezone(UTC).date()
-    text = f"{at:%H:%M:%S}" if is_short else f"{at:%Y-%m-%d %H:%M:%S}"
-    if beside is not None or at.microsecond:
-        text += f".{at.microsecond // 1000:03d}"
-    return format_html('<time datetime="{}" class="db-instant">{}</time>', at.isoformat(), text)
+    clock = _clock(at, is_precise=beside is not None or at.microsecond > 0)
+    return _time(at, clock) if is_short else _time(at, f"{at:%Y-%m-%d}", clock)
+
+
+def _clock(at: datetime, is_precise: bool) -> str:
+    return f"{at:%H:%M:%S}" + (f".{at.microsecond // 1000:03d}" if is_precise else "")
+
+
+def _time(at: datetime, *parts: str) -> SafeString:
+    """Parts that a narrow column may set below each other, but not break."""
+    shown = format_html_join(" ", "<span>{}</span>", ((part,) for part in parts))
+    return format_html('<time datetime="{}" class="db-instant">{}</time>', at.isoformat(), shown)
 
 
 def wall(value: datetime, timezone: str, *, with_weekday: bool = False) -> str:
