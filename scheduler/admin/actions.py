@@ -36,7 +36,7 @@ SHOWN = 10
 class ScheduleActions(RefusalMixin, Pages):
     """Mixin of a model admin whose rows have a schedule of their own id: pause with a reason, resume, run now.
 
-    Of one row by buttons on its page (`admin/scheduler/actions.html`, with the context of `actions_on`), of many by the
+    Of one row by buttons on its page (`admin/scheduler/buttons.html`, with the context of `actions_on`), of many by the
     list's actions, if the admin names them in `actions`. Whoever may change the row may do each.
     """
 
@@ -112,7 +112,8 @@ class ScheduleActions(RefusalMixin, Pages):
         return reverse(f"{self.admin_site.name}:{self.opts.app_label}_{name}", args=args)
 
     def _ask_reason(self, request: HttpRequest, form: PauseForm, rows: list[Any], **extra: Any) -> HttpResponse:
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "form": form, "rows": rows, **extra}
+        shown = {"opts": self.opts, "media": self.media + form.media, "form": form, "rows": rows}
+        context = {**self.admin_site.each_context(request), **shown, **extra}
         return TemplateResponse(request, "admin/scheduler/pause.html", context)
 
     @admin.action(description="Pause selected %(verbose_name_plural)s…", permissions=["change"])

@@ -86,6 +86,14 @@ def test_a_page_of_nothing_answers(browser, page, identity, tail):
     assert browser.get(f"{page}{identity}/{tail}/").status_code in {302, 403, 404}
 
 
+@pytest.mark.parametrize("page", [LIST, "/admin/pipelines/pipeline/"])
+def test_a_list_offers_its_actions(browser, make_pipeline, page):
+    make_pipeline()
+    shown = browser.get(page).content.decode()
+    for action in ("pause_selected", "resume_selected", "run_selected", "delete_selected"):
+        assert f'<option value="{action}">' in shown
+
+
 @pytest.mark.parametrize("chosen", ["x", "\0", "", "9" * 5_000])
 @pytest.mark.parametrize("action", ["pause_selected", "resume_selected", "run_selected", "delete_selected"])
 def test_an_action_on_what_is_no_id_says_so_and_does_nothing(browser, make_schedule, action, chosen):
