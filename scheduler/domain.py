@@ -68,6 +68,8 @@ class Hold(StrEnum):
 
     OVERLAP = "overlap"
     """The run before has not ended, and the overlap policy says `queue`."""
+    HANDOVER = "handover"
+    """It is being handed over: what Beat has sent of it is not known yet, or what is due next is Beat's again."""
 
 
 class BeatMode(StrEnum):

@@ -228,12 +228,12 @@ class Tick:
             "limit": limit,
             "earliest": _EARLIEST,
             "grace_seconds": scheduler_settings().grace_seconds,
+            "on_time_seconds": scheduler_settings().on_time_seconds,
         }
 
     def _circumstances(self, now: datetime) -> dict[str, Any]:
         led_until = self._leadership.previous_heartbeat_at
         return {
-            "on_time_seconds": scheduler_settings().on_time_seconds,
             "shortest_seconds": SHORTEST.total_seconds() / 1000,
             "longest_seconds": LONGEST.total_seconds(),
             "term": self._leadership.term,

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from scheduler import grid, validation
-from scheduler.domain import Firer, RunOrigin, RunState, ScheduleKind
+from scheduler.domain import Firer, Hold, RunOrigin, RunState, ScheduleKind
 from scheduler.errors import InvalidInput
 from scheduler.models import PgPeriodicSchedule, ScheduleRun
 
@@ -83,7 +83,8 @@ def resume(row: PgPeriodicSchedule, now: datetime) -> ScheduleRun | None:
     validation.check(row)
     row.next_run_at = grid.next_run_at(row, now)
     row.enabled, row.paused_at, row.pause_note, row.paused_until = True, None, "", None
-    row.failures_in_a_row, row.hold = 0, None
+    row.failures_in_a_row = 0
+    _release(row)
     _lift_quarantine(row)
     return left_out
 
@@ -120,7 +121,8 @@ def _move(row: PgPeriodicSchedule, before: PgPeriodicSchedule, now: datetime) ->
         _move_to_end(row, before, now)
         return None
     left_out = _left_out(before, now, _EDITED if before.quarantined_at is None else _QUARANTINED)
-    row.run_count, row.hold = 0, None
+    row.run_count = 0
+    _release(row)
     row.next_run_at = _first_run_at(row, now)
     _lift_quarantine(row)
     return left_out
@@ -171,6 +173,11 @@ def _refuse_other_firer(row: PgPeriodicSchedule, cleaned: Mapping[str, Any]) -> 
     if cleaned.get("firer", row.firer) != row.firer:
         expected = f"{row.firer!r}, the schedule's own (an edit cannot hand a schedule over to another firer)"
         raise InvalidInput(field="firer", expected=expected, got=cleaned["firer"])
+
+
+def _release(row: PgPeriodicSchedule) -> None:
+    if row.hold == Hold.OVERLAP:
+        row.hold = None
 
 
 def _lift_quarantine(row: PgPeriodicSchedule) -> None:

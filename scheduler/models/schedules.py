@@ -82,6 +82,10 @@ class PgPeriodicSchedule(models.Model):
         max_length=8, null=True, blank=True, editable=False, choices=[(h.value, h.value) for h in Hold]
     )
     """Why the tick leaves it alone although it may be due; null: it does not."""
+    make_up_until = models.DateTimeField(null=True, blank=True, editable=False)
+    """Each missed occurrence up to it is fired, whatever `catch_up` says: PG had to wait for Beat. Null: none."""
+    beat_from = models.DateTimeField(null=True, blank=True, editable=False)
+    """PG fires what occurs up to it, and Beat what occurs after it; null: its firer fires all."""
     last_run_id = models.UUIDField(null=True, blank=True, editable=False)
     """The run that was fired last, and so its message."""
     last_run_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -145,6 +149,10 @@ class PgPeriodicSchedule(models.Model):
                 name="scheduler_schedule_policies_known",
                 condition=Q(catch_up__in=[c.value for c in CatchUp], overlap__in=[o.value for o in Overlap])
                 & (Q(hold__isnull=True) | Q(hold__in=[h.value for h in Hold])),
+            ),
+            models.CheckConstraint(
+                name="scheduler_schedule_beat_from_of_pg",
+                condition=Q(beat_from__isnull=True) | Q(firer=Firer.PG.value),
             ),
             models.CheckConstraint(
                 name="scheduler_schedule_limits_positive",

@@ -13,7 +13,8 @@ SELECT pg_advisory_xact_lock(hashtextextended('scheduler_guard_beat', 20261122))
 
 -- name: create_function
 -- What ModelEntry.save() of a running Beat writes from memory must not undo what was committed meanwhile, and whoever
--- writes: a row that PG owns stays disabled, and keeps its name: under another it would not be known as PG's.
+-- writes: a row that PG owns stays disabled, and keeps its name: under another it would not be known as PG's. One that is
+-- on its way back (`beat_from`) is enabled while PG still fires what comes before.
 --
 -- It runs as its owner, because Beat's role may have no rights on the schedules, and it never makes Beat's own write
 -- wait long or fail for the schedules' sake: where their table is locked away (a migration), `enabled` stays as it was,
@@ -40,7 +41,9 @@ BEGIN
             IF is_renamed AND EXISTS (SELECT FROM {schedules} WHERE beat_name = OLD.name AND firer = 'pg') THEN
                 NEW.name := OLD.name;
             END IF;
-            IF EXISTS (SELECT FROM {schedules} WHERE beat_name = NEW.name AND firer = 'pg') THEN
+            IF EXISTS (
+                SELECT FROM {schedules} WHERE beat_name = NEW.name AND firer = 'pg' AND beat_from IS NULL
+            ) THEN
                 NEW.enabled := false;
             END IF;
         EXCEPTION WHEN lock_not_available THEN

@@ -25,8 +25,11 @@ SELECT set_config('plan_cache_mode', %(mode)s, false)
 SELECT DISTINCT kind, cron_string, timezone, dialect, next_run_at, base, since
 FROM (
     SELECT kind, cron_string, timezone, dialect, next_run_at,
-           least(%(at)s, ends_at - interval '1 microsecond') AS base, ends_at,
-           CASE WHEN catch_up = 'all'
+           least(%(at)s, ends_at - interval '1 microsecond', beat_from) AS base, ends_at, beat_from,
+           CASE WHEN next_run_at <= make_up_until
+                THEN greatest(next_run_at, %(at)s - make_interval(
+                    secs => greatest(coalesce(grace_seconds, %(grace_seconds)s), %(on_time_seconds)s)))
+                WHEN catch_up = 'all'
                 THEN greatest(next_run_at, %(at)s - make_interval(secs => coalesce(grace_seconds, %(grace_seconds)s)))
            END AS since
     FROM scheduler_pgperiodicschedule
@@ -37,6 +40,7 @@ FROM (
     LIMIT %(limit)s
 ) AS due
 WHERE kind <> 'interval' AND next_run_at >= %(earliest)s AND (ends_at IS NULL OR ends_at > next_run_at)
+  AND (beat_from IS NULL OR beat_from >= next_run_at)
 
 -- name: fire
 -- One batch: lock due rows, oldest first, and decide, advance, record and enqueue them, as one statement.
@@ -44,18 +48,26 @@ WHERE kind <> 'interval' AND next_run_at >= %(earliest)s AND (ends_at IS NULL OR
 -- from the rows that the UPDATE returned, so nothing is fired that was not advanced. Rows are joined by ctid: they are
 -- locked, so it cannot move.
 -- In shadow it decides on the schedules that Beat fires, by the very same rules, and records what it would have fired.
+-- Of a schedule that was handed over, whatever lies before `make_up_until` is fired, each occurrence, be it as late as an
+-- occurrence that is on time may be. One that is handed back is held as soon as its next occurrence lies beyond
+-- `beat_from`: that one is Beat's.
 WITH due AS MATERIALIZED (
     SELECT ctid AS place, pipeline_id, organization_id, kind, cron_string, timezone, dialect, task, args, kwargs, queue,
-           priority, max_attempts, ends_at, next_run_at AS due_at, catch_up, overlap, jitter_seconds, last_run_id,
+           priority, max_attempts, ends_at, beat_from, next_run_at AS due_at, overlap, jitter_seconds, last_run_id,
+           CASE WHEN next_run_at <= make_up_until THEN 'all' ELSE catch_up END AS catch_up,
            run_limit <= run_count + 1 AS is_last,
-           least(%(at)s, ends_at - interval '1 microsecond') AS base,
+           least(%(at)s, ends_at - interval '1 microsecond', beat_from) AS base,
            ends_at IS NOT NULL AND ends_at <= next_run_at AS is_over,
-           %(at)s - make_interval(secs => coalesce(grace_seconds, %(grace_seconds)s)) AS window_start,
+           beat_from IS NOT NULL AND beat_from < next_run_at AS is_beats,
+           %(at)s - make_interval(secs => CASE
+               WHEN next_run_at <= make_up_until
+               THEN greatest(coalesce(grace_seconds, %(grace_seconds)s), %(on_time_seconds)s)
+               ELSE coalesce(grace_seconds, %(grace_seconds)s) END) AS window_start,
            interval_seconds,
            CASE WHEN kind = 'interval' AND next_run_at >= %(earliest)s
                      AND interval_seconds BETWEEN %(shortest_seconds)s AND %(longest_seconds)s
-                THEN (date_part('epoch', least(%(at)s, ends_at - interval '1 microsecond') - next_run_at) * 1e6)::bigint
-                     / (interval_seconds * 1e6)::bigint
+                THEN (date_part('epoch', least(%(at)s, ends_at - interval '1 microsecond', beat_from) - next_run_at)
+                      * 1e6)::bigint / (interval_seconds * 1e6)::bigint
            END AS steps
     FROM scheduler_pgperiodicschedule
     WHERE enabled AND firer = {firer} AND quarantined_at IS NULL AND hold IS NULL
@@ -89,8 +101,9 @@ verdict AS (
 ),
 judged AS (
     SELECT stepped.place, stepped.pipeline_id, stepped.organization_id, stepped.task, stepped.args, stepped.kwargs,
-           stepped.queue, stepped.priority, stepped.max_attempts, stepped.ends_at, stepped.due_at, stepped.is_over,
-           stepped.earliest_fired, stepped.catch_up, stepped.overlap, stepped.is_last,
+           stepped.queue, stepped.priority, stepped.max_attempts, stepped.ends_at, stepped.beat_from, stepped.due_at,
+           stepped.is_over, stepped.is_beats, stepped.earliest_fired, stepped.catch_up, stepped.overlap,
+           stepped.is_last,
            row_number() OVER (ORDER BY stepped.due_at, stepped.pipeline_id) AS number,
            CASE WHEN stepped.kind = 'interval' THEN stepped.due_at + make_interval(secs => step * interval_seconds)
                 ELSE verdict.latest END AS latest,
@@ -104,7 +117,7 @@ judged AS (
            ) / 1000.0::float8) END AS jitter,
            CASE WHEN stepped.overlap <> 'allow' AND last_run_id IS NOT NULL THEN {is_unsettled} ELSE false END
                AS is_blocked,
-           CASE WHEN stepped.is_over THEN NULL
+           CASE WHEN stepped.is_over OR stepped.is_beats THEN NULL
                 WHEN stepped.due_at < %(earliest)s
                 THEN format('next_run_at: expected an instant after %%s, got: %%s', %(earliest)s, stepped.due_at)
                 WHEN stepped.kind = 'interval' AND steps IS NULL
@@ -117,13 +130,13 @@ judged AS (
        AND stepped.timezone = verdict.timezone AND stepped.dialect = verdict.dialect
        AND stepped.due_at = verdict.due_at AND stepped.base = verdict.base
        AND coalesce(stepped.since, '-infinity') = coalesce(verdict.since, '-infinity')
-    WHERE stepped.kind = 'interval' OR verdict.cron_string IS NOT NULL OR stepped.is_over
+    WHERE stepped.kind = 'interval' OR verdict.cron_string IS NOT NULL OR stepped.is_over OR stepped.is_beats
        OR stepped.due_at < %(earliest)s
 ),
 placed AS (
     SELECT judged.*,
-           error IS NULL AND NOT is_over AS is_alive,
-           error IS NULL AND NOT is_over AND latest >= earliest_fired AS is_in_grace
+           error IS NULL AND NOT is_over AND NOT is_beats AS is_alive,
+           error IS NULL AND NOT is_over AND NOT is_beats AND latest >= earliest_fired AS is_in_grace
     FROM judged
 ),
 decided AS MATERIALIZED (
@@ -137,14 +150,15 @@ decided AS MATERIALIZED (
 advanced AS (
     UPDATE scheduler_pgperiodicschedule AS schedule
     SET next_run_at = CASE
-            WHEN error IS NOT NULL OR is_held THEN schedule.next_run_at
+            WHEN error IS NOT NULL OR is_held OR is_beats AND NOT is_over THEN schedule.next_run_at
             WHEN is_fired AND is_last THEN NULL
             WHEN NOT is_over AND (decided.ends_at IS NULL OR next < decided.ends_at) THEN next
         END,
         last_run_at = CASE WHEN is_fired AND NOT {is_shadow} THEN latest ELSE schedule.last_run_at END,
         last_run_id = CASE WHEN is_fired AND NOT {is_shadow} THEN decided.id ELSE schedule.last_run_id END,
         run_count = CASE WHEN is_fired THEN schedule.run_count + 1 ELSE schedule.run_count END,
-        hold = CASE WHEN is_held THEN 'overlap' END,
+        hold = CASE WHEN is_held THEN 'overlap'
+                    WHEN is_beats OR error IS NULL AND next > decided.beat_from THEN 'handover' END,
         quarantined_at = CASE WHEN error IS NOT NULL THEN statement_timestamp() END,
         quarantine_error = coalesce(error, '')
     FROM decided

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from celery import Celery
 from django.core.management import call_command
 from django.db import connection, transaction
-from django_celery_beat.models import IntervalSchedule, PeriodicTask
+from django.utils.timezone import now
+from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
 from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry
 
 from scheduler import api
@@ -327,3 +328,43 @@ def test_a_row_that_pg_owns_keeps_its_name_or_it_could_be_enabled_under_another(
     assert beats(made).enabled is False
     PeriodicTask.objects.filter(name=beats_own.beat_name).update(name="renamed")
     assert PeriodicTask.objects.get(name="renamed").enabled is True
+
+
+def roll_back(made: PgPeriodicSchedule, until: datetime) -> None:
+    """As a roll-back does: Beat's row is enabled for what occurs after `until`, while PG fires what comes before."""
+    with transaction.atomic():
+        PgPeriodicSchedule.objects.filter(pk=made.pk).update(beat_from=until)
+        PeriodicTask.objects.filter(name=made.beat_name).update(enabled=True, last_run_at=until)
+
+
+def test_a_row_on_its_way_back_to_beat_is_enabled_and_keeps_its_name() -> None:
+    made = make(kind="interval", expression="PT1M")
+    until = now() + timedelta(seconds=10)
+    roll_back(made, until)
+    PeriodicTask.objects.filter(name=made.beat_name).update(name="renamed")
+    assert (beats(made).enabled, beats(made).last_run_at) == (True, until)
+
+
+def test_a_write_back_of_a_beat_that_has_not_seen_the_hand_over_moves_no_roll_back(app: Celery) -> None:
+    made = make(firer="beat", kind="interval", expression="PT1M")
+    entry = sent(made, app)
+    hand_over(made)
+    until = now() + timedelta(seconds=10)
+    roll_back(made, until)
+    entry.save()
+    assert (beats(made).enabled, beats(made).last_run_at, beats(made).total_run_count) == (True, until, 1)
+
+
+def test_a_real_beat_sends_nothing_before_the_instant_of_the_roll_back(start_beat: Callable[[], Beat]) -> None:
+    made = make(firer="beat", kind="interval", expression="PT1S")
+    overdue(made)
+    beat = start_beat()
+    beat.tick()
+    hand_over(made)
+    until = now() + timedelta(seconds=2)
+    roll_back(made, until)
+    PeriodicTasks.update_changed()
+    while not beat.sends[1:] and now() < until + timedelta(minutes=1):
+        beat.tick()
+    assert beat.sends == [str(made.pk)] * 2
+    assert now() >= until + timedelta(seconds=1)
