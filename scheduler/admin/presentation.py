@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from scheduler.domain import RunState, ScheduleState
+
+if TYPE_CHECKING:
+    from scheduler.models import ScheduleChange
 
 NOTHING: SafeString = mark_safe('<span class="db-none">–</span>')
 _TONES = {
@@ -103,3 +107,19 @@ def outcome(result: object, error: object) -> str:
 def _one_line(error: dict[str, object], limit: int = 120) -> str:
     text = ": ".join(str(error[key]) for key in ("type", "message") if error.get(key))
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def shown_change(change: ScheduleChange) -> dict[str, Any]:
+    """A note of a change, for the schedule's page: each field with its values before and after, as short JSON."""
+    fields = [(field, _short(before), _short(after)) for field, (before, after) in change.fields.items()]
+    return {
+        "changed_at": moment(change.changed_at),
+        "action": change.action,
+        "actor": change.actor,
+        "fields": fields,
+    }
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:79]}…"

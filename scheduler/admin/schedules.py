@@ -23,7 +23,7 @@ from scheduler.admin.changelist import UncountedChangeList
 from scheduler.admin.comparison import ComparisonPage
 from scheduler.admin.filters import QueueFilter, StateFilter
 from scheduler.admin.forms import ScheduleForm, readable
-from scheduler.admin.presentation import badge, instant, moment, note
+from scheduler.admin.presentation import badge, instant, moment, note, shown_change
 from scheduler.admin.runs import latest_runs, shown_run
 from scheduler.domain import CatchUp, Firer, Overlap, ScheduleKind
 from scheduler.errors import ScheduleNotFound, SchedulerError
@@ -185,6 +185,7 @@ class ScheduleAdmin(ComparisonPage, ScheduleActions, OfferedLookups, admin.Model
         if row is not None:
             context |= self.actions_on(row, row)
             context |= self._runs_of(row) if request.user.has_perm("scheduler.view_schedulerun") else {}
+            context["changes"] = [shown_change(change) for change in api.last_changes(row.pk, SHOWN)]
         return super().render_change_form(request, context, *args, **kwargs)
 
     def _runs_of(self, row: PgPeriodicSchedule) -> dict[str, Any]:

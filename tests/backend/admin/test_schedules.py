@@ -397,3 +397,20 @@ def test_the_next_run_of_a_schedule_that_beat_fires_lies_ahead(browser):
     api.PgPeriodicSchedule.objects.filter(pk=made.pk).update(ends_at=datetime(2020, 1, 1, 4, tzinfo=UTC))
     shown = text(browser.get(f"{LIST}?state=ended"))
     assert "Nightly ended" in shown
+
+
+def test_a_schedules_page_tells_who_changed_it(browser, make_schedule, root):
+    schedule = make_schedule()
+    with api.acting_as("ada <b>"):
+        api.update_schedule(schedule.pk, priority=7, kwargs={"a": "x" * 200})
+    browser.post(reverse("admin:scheduler_pause", args=[schedule.pk]), {"reason": "moving house"})
+    page = browser.get(reverse("admin:scheduler_pgperiodicschedule_change", args=[schedule.pk]))
+    assert [(one["action"], one["actor"]) for one in page.context["changes"]] == [
+        ("pause", root.get_username()),
+        ("update", "ada <b>"),
+        ("create", ""),
+    ]
+    text = page.content.decode()
+    assert "ada &lt;b&gt;" in text
+    assert "priority: 5 → 7" in text
+    assert "x" * 100 not in text.split("Who changed it")[1]
