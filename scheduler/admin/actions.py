@@ -99,7 +99,18 @@ class ScheduleActions(RefusalMixin, Pages):
     def _done(self, request: HttpRequest, row: Any, text: str, audit: str) -> HttpResponse:
         self.log_change(request, row, audit)
         self.message_user(request, text, messages.SUCCESS)
+        self.warn_of_mirror(request, row)
         return HttpResponseRedirect(self._page(row))
+
+    def warn_of_mirror(self, request: HttpRequest, row: Any) -> None:
+        """Say so where Beat's row was written and ours was not: the pages go on showing what was before."""
+        failure = api.mirror_failures().of_schedule(row.pk).first()
+        if failure is not None:
+            why = (failure.error.splitlines() or [""])[0]
+            text = (
+                f"Celery Beat has the change, but its copy here could not be written, so that it is not seen yet: {why}"
+            )
+            self.message_user(request, text, messages.WARNING)
 
     def _refused(self, request: HttpRequest, row: Any, text: str) -> HttpResponse:
         self.message_user(request, text, messages.ERROR)

@@ -208,6 +208,11 @@ class ScheduleAdmin(ComparisonPage, ScheduleActions, OfferedLookups, admin.Model
             return SchedulerError(ORPHANED)
         return super().refusal_of(error, row)
 
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """As the mixin's, and says so where the mirror stayed behind."""
+        super().save_model(request, obj, form, change)
+        self.warn_of_mirror(request, obj)
+
     def write(self, obj: Any, form: Any, change: bool) -> None:
         """Through the choke points."""
         if change:

@@ -16,6 +16,7 @@ from backend.pipelines.admin import NO_SCHEDULE
 from backend.pipelines.models import Pipeline
 from scheduler import api
 from scheduler.admin.schedules import ORPHANED
+from scheduler.beat import mirror
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/scheduler/pgperiodicschedule/"
@@ -235,3 +236,19 @@ def test_resuming_pipelines_names_the_one_that_is_refused_and_does_the_rest(brow
     assert "1 refused: Bad: timezone: expected" in shown
     assert Pipeline.objects.get(pk=good.pk).active
     assert not Pipeline.objects.get(pk=bad.pk).active
+
+
+def test_a_change_that_the_mirror_missed_is_not_passed_off_as_seen(browser, make_schedule, monkeypatch):
+    schedule = make_schedule(firer="beat")
+    edited = {**FORM, "pipeline_name": "Renamed"}
+    assert "its copy here" not in text(browser.post(page_of(schedule), edited, follow=True))
+
+    def locked(*_):
+        raise RuntimeError("the mirror is locked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mirror, "_write", locked)
+        for shown in (browser.post(page_of(schedule), FORM, follow=True), act(browser, "pause", schedule, reason="")):
+            assert "its copy here could not be written" in text(shown)
+            assert "RuntimeError: the mirror is locked" in text(shown)
+    assert "its copy here" not in text(act(browser, "pause", schedule, reason=""))
