@@ -17,10 +17,12 @@ from backend.pipelines import organizations, services
 from backend.pipelines.scope import OneOrganizationFilter, OrganizationFilter, OrganizationScope, SuperusersOnly
 from pg_queue.admin import DeadLetterAdmin, LeaderAdmin, MessageAdmin, ResultAdmin, WorkerAdmin
 from pg_queue.models import DeadLetter, Leader, Message, Result, Worker
-from scheduler.admin import MirrorFailureAdmin, RunAdmin, ScheduleAdmin
-from scheduler.api import MirrorFailure, PgPeriodicSchedule, ScheduleRun
+from scheduler.admin import BeatCatchAdmin, MirrorFailureAdmin, RunAdmin, ScheduleAdmin
+from scheduler.api import BeatCatch, MirrorFailure, PgPeriodicSchedule, ScheduleRun
 
-admin.site.unregister([PgPeriodicSchedule, ScheduleRun, MirrorFailure, Message, Result, DeadLetter, Worker, Leader])
+admin.site.unregister(
+    [PgPeriodicSchedule, ScheduleRun, MirrorFailure, BeatCatch, Message, Result, DeadLetter, Worker, Leader]
+)
 
 
 @admin.register(PgPeriodicSchedule)
@@ -72,6 +74,19 @@ class OrganizationMirrorFailureAdmin(MirrorFailureAdmin):
         slugs = list(organizations.visible_to(request.user).values_list("slug", flat=True))
         intended = Q(intended__fields__organization_id__in=slugs)
         return rows.filter(Exists(mine) | (~Exists(schedules) & intended))
+
+
+@admin.register(BeatCatch)
+class OrganizationBeatCatchAdmin(BeatCatchAdmin):
+    """The scheduler's pages of what the tripwire caught, each seen by whoever may see its schedule."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Those of visible schedules; of a schedule that was deleted, superusers see them."""
+        rows = super().get_queryset(request)
+        if request.user.is_superuser:  # type: ignore[union-attr]
+            return rows
+        schedules = PgPeriodicSchedule.objects.filter(pk=OuterRef("schedule_id"))
+        return rows.filter(Exists(organizations.visible_rows(request.user, schedules)))
 
 
 class OfOrganization(OrganizationScope):

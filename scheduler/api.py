@@ -4,7 +4,7 @@ from scheduler.actor import acting_as
 from scheduler.domain import CatchUp, CronDialect, Firer, Overlap, RunOrigin, RunState, ScheduleKind, ScheduleState
 from scheduler.errors import BeatUnavailable, InvalidInput, ScheduleNotFound, SchedulerError
 from scheduler.explanation import Explanation, explain
-from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleChange, ScheduleRun
+from scheduler.models import BeatCatch, MirrorFailure, PgPeriodicSchedule, ScheduleChange, ScheduleRun
 from scheduler.recurrence import next_occurrences, normalise
 from scheduler.runs import RunView, runs_with_live_state
 from scheduler.schedules import (
@@ -23,6 +23,7 @@ from scheduler.schedules import (
 )
 
 __all__ = [
+    "BeatCatch",
     "BeatUnavailable",
     "CatchUp",
     "CronDialect",

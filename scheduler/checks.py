@@ -20,6 +20,7 @@ from django.db import DatabaseError, connections
 from pg_queue.api import Configuration, queue_settings
 from scheduler import beat
 from scheduler.beat import trigger
+from scheduler.beat.trigger import GuardState
 from scheduler.domain import Firer
 from scheduler.errors import InvalidInput
 from scheduler.settings import SchedulerSettings, scheduler_settings
@@ -48,13 +49,19 @@ def check_guard(*, databases: Sequence[str] | None = None, **_: Any) -> list[Che
         tables = trigger.find_tables(alias)
     except DatabaseError:
         return []  # an unreachable database is not this check's to report
-    if tables.beat is None or tables.schema is None or tables.is_guarded:
+    if tables.state in (GuardState.IDLE, GuardState.ARMED):
         return []
+    why, hint = "is missing on 'django_celery_beat_periodictask'", "Run `manage.py migrate`: it installs the trigger."
+    if tables.state is GuardState.REMOVED:
+        why, hint = (
+            f"was removed ({tables.removal})",
+            "Run `manage.py tripwire restore`, unless Beat is to fire them too.",
+        )
     return [
         Warning(
             "Nothing keeps Celery Beat's rows disabled while PG fires their schedules: the trigger "
-            "'scheduler_guard_beat' is missing on 'django_celery_beat_periodictask'.",
-            hint="Run `manage.py migrate`: it installs the trigger.",
+            f"'scheduler_guard_beat' {why}.",
+            hint=hint,
             id="scheduler.W004",
         )
     ]

@@ -93,6 +93,17 @@ class SendState(StrEnum):
     """The broker refused it: it was not published, and Beat tries again."""
 
 
+class CatchKind(StrEnum):
+    """What the guard of Beat's rows undid of a write to the row of a schedule that PG fires."""
+
+    ENABLED = "enabled"
+    """It would have enabled the row: both would have fired the schedule."""
+    RENAMED = "renamed"
+    """It would have renamed the row, which then would not have been known as PG's."""
+    WRITE_BACK = "write_back"
+    """A running Beat wrote back a stale copy of the row, which was still enabled in it."""
+
+
 class ScheduleState(StrEnum):
     """What holds for a schedule right now; one word for lists and filters."""
 

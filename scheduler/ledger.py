@@ -39,6 +39,7 @@ def ledger_duties() -> list[Duty]:
         Duty(name="forget_unplaced_runs", every_seconds=3600, run=forget_unplaced, batch=batch),
         Duty(name="forget_changes", every_seconds=3600, run=forget_changes, batch=batch),
         Duty(name="forget_mirror_failures", every_seconds=3600, run=forget_mirror_failures, batch=batch),
+        Duty(name="forget_catches", every_seconds=3600, run=forget_catches, batch=batch),
     ]
 
 
@@ -91,6 +92,11 @@ def forget_changes() -> int:
 def forget_mirror_failures() -> int:
     """Delete one batch of old mirror failures."""
     return _forget("forget_mirror_failures", scheduler_settings().mirror_failure_retention_days)
+
+
+def forget_catches() -> int:
+    """Delete one batch of old notes of what the guard of Beat's rows undid, which are kept as long as the runs."""
+    return _forget("forget_catches", scheduler_settings().ledger_retention_days)
 
 
 def partition_name(first: date) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from django.db import DatabaseError, InterfaceError, connections
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pg_queue.api import METRICS, Leadership
@@ -65,18 +65,21 @@ def note_shadow(made: Pass) -> None:
 class ScheduleCollector(Collector):
     """What the database says of the schedules, read when asked; left out when it does not answer."""
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Lag of the oldest due schedule, schedules in quarantine, mirror failures not repaired."""
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        """Lag of the oldest due schedule, schedules in quarantine, open mirror failures, catches of the tripwire."""
         try:
             with connections[scheduler_settings().database].cursor() as cursor:
                 cursor.execute(statements("ledger")["figures"])
-                lag, quarantined, mirror_failures = cursor.fetchone()
+                lag, quarantined, mirror_failures, catches = cursor.fetchone()
         except (DatabaseError, InterfaceError):
             logger.warning("metrics.figures_failed", exc_info=True)
             return
         yield GaugeMetricFamily("downbeat_due_lag_seconds", "Age of the oldest due schedule.", value=lag)
         yield GaugeMetricFamily("downbeat_schedules_quarantined", "Schedules that are set aside.", value=quarantined)
         yield GaugeMetricFamily("downbeat_mirror_failures_open", "Mirror writes to repair.", value=mirror_failures)
+        yield CounterMetricFamily(
+            "downbeat_tripwire_catches", "Writes that would have given a schedule of PG's back to Beat.", value=catches
+        )
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing: registering must not query the database."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from scheduler import api
 from scheduler.explanation import Explanation
-from scheduler.models import PgPeriodicSchedule, ScheduleChange
+from scheduler.models import BeatCatch, PgPeriodicSchedule, ScheduleChange
 from scheduler.runs import RunView
 
 _RENAMED = {
@@ -49,6 +49,12 @@ def explanation_fields(told: Explanation) -> dict[str, Any]:
         "sent_at": [_plain(at) for at in told.sent_ats],
         "run": None if told.run is None else run_fields(told.run),
     }
+
+
+def catch_fields(catch: BeatCatch) -> dict[str, Any]:
+    """A note of what the guard of Beat's rows undid: what, who, when."""
+    names = [field.attname for field in catch._meta.concrete_fields if field.attname != "id"]
+    return {_RUN_RENAMED.get(name, name): _plain(getattr(catch, name)) for name in names}
 
 
 def table(titles: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""Failed writes of mirror rows, to be read."""
+"""Failed writes of mirror rows, and what the guard of Beat's rows undid, to be read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from django.http import HttpRequest
 
 from pg_queue.api import BoundedPaginator
 from scheduler.admin.changelist import UncountedChangeList
-from scheduler.admin.presentation import instant
+from scheduler.admin.presentation import instant, pretty
 from scheduler.admin.readonly import ReadOnlyAdmin
-from scheduler.models import MirrorFailure
+from scheduler.domain import CatchKind
+from scheduler.models import BeatCatch, MirrorFailure
 
 
 class OpenFilter(admin.SimpleListFilter):
@@ -62,3 +63,55 @@ class MirrorFailureAdmin(ReadOnlyAdmin):
     def repaired(self, row: MirrorFailure) -> str:
         """When the mirror row was written after all."""
         return instant(row.repaired_at)
+
+
+_CAUGHT = {
+    CatchKind.ENABLED: "enable it",
+    CatchKind.RENAMED: "rename it",
+    CatchKind.WRITE_BACK: "write back a stale copy that was enabled",
+}
+
+
+@admin.register(BeatCatch)
+class BeatCatchAdmin(ReadOnlyAdmin):
+    """Who tried to give Celery Beat a schedule that PG fires. It was undone."""
+
+    list_display = ("beat_name", "tried_to", "who", "from_where", "caught")
+    list_filter = ("what",)
+    search_fields = ("=beat_name", "=schedule_id")
+    search_help_text = "Name of Beat's task, or the schedule's id"
+    ordering = ("-caught_at", "-id")
+    list_per_page = 50
+    show_full_result_count = False
+    paginator = BoundedPaginator
+    fields = ("beat_name", "schedule_id", "tried_to", "caught", "who", "from_where", "undone", "query")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The one that offers to show all only where something is filtered out."""
+        return UncountedChangeList
+
+    @admin.display(description="tried to")
+    def tried_to(self, row: BeatCatch) -> str:
+        """What was undone."""
+        return _CAUGHT[CatchKind(row.what)]
+
+    @admin.display(description="who")
+    def who(self, row: BeatCatch) -> str:
+        """Role of the database, and what the program called itself."""
+        return f"{row.role} ({row.application_name})" if row.application_name else row.role
+
+    @admin.display(description="from")
+    def from_where(self, row: BeatCatch) -> str:
+        """Address and port of the client, and the session's server process."""
+        address = "local socket" if row.client_address is None else f"{row.client_address} port {row.client_port}"
+        return f"{address}, process {row.process_id}"
+
+    @admin.display(description="caught", ordering="caught_at")
+    def caught(self, row: BeatCatch) -> str:
+        """When."""
+        return instant(row.caught_at)
+
+    @admin.display(description="undone (kept, attempted)")
+    def undone(self, row: BeatCatch) -> str:
+        """By column, what it keeps and what it was to become."""
+        return pretty(row.attempted)

@@ -1,4 +1,4 @@
-"""What is known of Celery Beat: mirror writes that failed, its processes, and what it sent."""
+"""What is known of Celery Beat: mirror writes that failed, what the guard of its rows undid, processes and sends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from scheduler.domain import BeatMode, SendState
+from scheduler.domain import BeatMode, CatchKind, SendState
 from scheduler.querysets import MirrorFailureQuerySet
 
 
@@ -37,6 +37,48 @@ class MirrorFailure(models.Model):
 
     def __str__(self) -> str:
         return f"{self.path} {self.beat_name}"
+
+
+class BeatCatch(models.Model):
+    """What the guard of Beat's rows undid, and who did it. Written by the database's trigger only.
+
+    A comment on this table says that somebody removed the guard; see `scheduler.beat.trigger`.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    schedule_id = models.UUIDField()
+    """No foreign key: the note outlives the schedule, and Beat's own write waits for nothing."""
+    beat_name = models.CharField(max_length=200)
+    caught_at = models.DateTimeField(db_default=Now())
+    what = models.CharField(max_length=16, choices=[(k.value, k.value) for k in CatchKind])
+    role = models.CharField(max_length=64)
+    """Of PostgreSQL: who had logged in."""
+    application_name = models.CharField(max_length=64, blank=True)
+    client_address = models.GenericIPAddressField(null=True, blank=True)
+    """Null: it came through a socket of the server's own machine."""
+    client_port = models.IntegerField(null=True, blank=True)
+    process_id = models.IntegerField()
+    """Of the session's server process."""
+    query = models.TextField(blank=True)
+    """The statement, as it was sent, cut off at 500 characters."""
+    attempted = models.JSONField(default=dict)
+    """By column of Beat's row, what it keeps and what it was to become."""
+
+    class Meta:
+        verbose_name = "tripwire catch"
+        verbose_name_plural = "tripwire catches"
+        indexes = [
+            models.Index(fields=["-caught_at"], name="scheduler_beatcatch_recent"),
+            models.Index(fields=["schedule_id", "-caught_at"], name="scheduler_beatcatch_schedule"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="scheduler_beatcatch_what_known", condition=Q(what__in=[k.value for k in CatchKind])
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.beat_name}"
 
 
 class BeatProcess(models.Model):

@@ -1,12 +1,14 @@
 -- name: figures
--- For /metrics: age of the oldest due schedule in seconds, schedules in quarantine, mirror failures not repaired.
+-- For /metrics: age of the oldest due schedule in seconds, schedules in quarantine, mirror failures not repaired, and how
+-- often the guard of Beat's rows has undone something (by the sequence: notes are forgotten, a counter never falls).
 SELECT greatest(0, coalesce(extract(epoch FROM clock_timestamp() - (
            SELECT next_run_at FROM scheduler_pgperiodicschedule
            WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND hold IS NULL AND isfinite(next_run_at)
            ORDER BY next_run_at LIMIT 1
        )), 0))::float8,
        (SELECT count(*) FROM scheduler_pgperiodicschedule WHERE quarantined_at IS NOT NULL),
-       (SELECT count(*) FROM scheduler_mirrorfailure WHERE repaired_at IS NULL)
+       (SELECT count(*) FROM scheduler_mirrorfailure WHERE repaired_at IS NULL),
+       coalesce(pg_sequence_last_value(pg_get_serial_sequence('scheduler_beatcatch', 'id')::regclass), 0)
 
 -- name: write_back
 -- Carry outcomes into the ledger. The bounds let the planner leave out the other months, and ids = ANY(…) makes it an
@@ -128,6 +130,17 @@ WHERE id = ANY (ARRAY (
     SELECT id FROM scheduler_mirrorfailure
     WHERE failed_at < clock_timestamp() - make_interval(days => %(days)s)
     ORDER BY failed_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+))
+
+-- name: forget_catches
+-- Forget one batch of old notes of what the guard of Beat's rows undid.
+DELETE FROM scheduler_beatcatch
+WHERE id = ANY (ARRAY (
+    SELECT id FROM scheduler_beatcatch
+    WHERE caught_at < clock_timestamp() - make_interval(days => %(days)s)
+    ORDER BY caught_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ))

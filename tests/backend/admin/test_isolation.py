@@ -63,6 +63,12 @@ def mirror_failure(slug: str, *, is_row_there: bool = True) -> api.MirrorFailure
     )
 
 
+def beat_catch(slug: str) -> api.BeatCatch:
+    row = schedule(slug)
+    PeriodicTask.objects.filter(name=row.beat_name).update(enabled=True)
+    return api.BeatCatch.objects.get(schedule_id=row.pk)
+
+
 def message(slug: str) -> Message:
     return Message.objects.get(pk=queue.enqueue("echo", [slug], organization_id=slug, queue=f"q-{slug}"))
 
@@ -71,6 +77,7 @@ MAKE: dict[str, Callable[[str], Any]] = {
     "scheduler.pgperiodicschedule": schedule,
     "scheduler.schedulerun": lambda slug: api.run_schedule(schedule(slug).pk),
     "scheduler.mirrorfailure": mirror_failure,
+    "scheduler.beatcatch": beat_catch,
     "pg_queue.message": message,
     "pg_queue.result": lambda slug: Result.objects.create(
         message_id=uuid.uuid4(), state="succeeded", run_after=timezone.now(), **settled(slug)
@@ -161,6 +168,13 @@ def test_a_failure_without_a_mirror_row_is_of_the_organization_that_was_to_be_wr
     unknown = api.MirrorFailure.objects.create(schedule_id=uuid.uuid4(), beat_name="b", path="delete", error="boom")
     assert listed(ann, ours) == {ours.pk}
     assert listed(browser, ours) == {theirs.pk, ours.pk, unknown.pk}
+
+
+def test_what_was_caught_of_a_deleted_schedule_is_for_superusers(ann, browser):
+    kept, deleted = beat_catch("acme"), beat_catch("acme")
+    api.delete_schedule(deleted.schedule_id)
+    assert listed(ann, kept) == {kept.pk}
+    assert listed(browser, kept) == {kept.pk, deleted.pk}
 
 
 def test_a_member_sees_no_other_organizations_members(ann, make_user, default):
