@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('scheduler', '0008_changes'),
+        ('scheduler', '0009_handover_columns'),
     ]
 
     operations = [
