@@ -13,7 +13,10 @@ from django.utils.timezone import now
 from scheduler.domain import CatchUp, CronDialect, Firer, Hold, Overlap, ScheduleKind, ScheduleState
 from scheduler.querysets import ScheduleQuerySet
 
-_INSTANTS = ("next_run_at", "last_run_at", "starts_at", "ends_at", "paused_until")
+_INSTANTS = (
+    *("next_run_at", "last_run_at", "starts_at", "ends_at", "paused_at", "paused_until", "quarantined_at"),
+    *("created_at", "updated_at", "make_up_until", "beat_from"),
+)
 _READABLE = datetime(2, 1, 1, tzinfo=UTC), datetime(9998, 12, 31, tzinfo=UTC)
 """What Python's datetime holds, whatever the time zone."""
 
