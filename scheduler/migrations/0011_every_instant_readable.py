@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('scheduler', '0009_handover_columns'),
+        ('scheduler', '0010_tripwire'),
     ]
 
     operations = [
