@@ -5,21 +5,24 @@ A rule is claimed only where its cause is there: a clock change at that instant,
 
 from __future__ import annotations
 
-from datetime import datetime
-from decimal import Decimal
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
 from scheduler.beat.evaluation import BeatSchedule
 from scheduler.beat.expressions import BeatClocked, BeatCrontab, BeatSolar
-from scheduler.recurrence import Cadence
+from scheduler.recurrence import Cadence, count_between
 from scheduler.recurrence.instants import seconds_down
 from scheduler.recurrence.kinds import Crontab, kind_of
 from scheduler.recurrence.walltime import WallPattern
 from scheduler.recurrence.zones import Stretch, time_line
 
-NEAR_POLE_LATITUDE = Decimal(85)
-"""Degrees. Closer to a pole ephem's answers depend on where its search begins (differences were seen from 88.8)."""
+_GRAZING_WITHIN = timedelta(hours=84)
+_NEIGHBOURS_OF_A_SEASON = 5
+"""Of the six occurrences within three days and a half of one that is well within its season, at least so many are
+there; of one at the season's edge, three at most."""
+_SAME_EVENT = timedelta(hours=1)
+_COUNTED_AT_MOST = 99
 
 
 class DifferenceRule(StrEnum):
@@ -30,7 +33,7 @@ class DifferenceRule(StrEnum):
     SPRING_GAP = "spring_gap"
     EITHER_DAY = "either_day"
     PASSED_CLOCKED = "passed_clocked"
-    NEAR_POLE = "near_pole"
+    GRAZING_SUN = "grazing_sun"
 
     @property
     def sentence(self) -> str:
@@ -60,9 +63,10 @@ _SENTENCES = {
         "The clocked time has passed: Celery Beat sends such a row at once when it sees it; here it has no occurrence "
         "left."
     ),
-    DifferenceRule.NEAR_POLE: (
-        "So close to a pole the sun grazes the horizon, and what ephem finds depends on where its search begins: "
-        "Celery Beat searches from its last send, a schedule here from the start of each UTC day."
+    DifferenceRule.GRAZING_SUN: (
+        "On the first and the last day of a season in which the sun does this, it only grazes the altitude, and what "
+        "ephem finds depends on where its search begins: Celery Beat searches from its last send, a schedule here from "
+        "the start of each UTC day."
     ),
 }
 
@@ -79,7 +83,7 @@ def explain(difference: Difference, beat: BeatSchedule, cadence: Cadence, start:
     if isinstance(beat.times, BeatCrontab):
         return _explain_crontab(difference, beat, cadence, start)
     if isinstance(beat.times, BeatSolar):
-        return DifferenceRule.NEAR_POLE if abs(beat.times.latitude) > NEAR_POLE_LATITUDE else None
+        return DifferenceRule.GRAZING_SUN if _is_at_edge_of_season(difference, cadence) else None
     if isinstance(beat.times, BeatClocked):
         is_passed = beat.times.clocked_time <= start and difference.ours is None
         return DifferenceRule.PASSED_CLOCKED if is_passed else None
@@ -110,6 +114,17 @@ def _explain_change(
         return DifferenceRule.REPEATED_HOUR if pattern.is_wild else None
     is_burst = difference.ours is None and _is_within(start, change)
     return DifferenceRule.REPEATED_HOUR_BURST if is_burst else None
+
+
+def _is_at_edge_of_season(difference: Difference, cadence: Cadence) -> bool:
+    at = difference.beat or difference.ours
+    assert at is not None
+    around = _count(cadence, at, _GRAZING_WITHIN) - _count(cadence, at, _SAME_EVENT)
+    return around < _NEIGHBOURS_OF_A_SEASON
+
+
+def _count(cadence: Cadence, at: datetime, within: timedelta) -> int:
+    return count_between(cadence, at - within, at + within, _COUNTED_AT_MOST) or 0
 
 
 def _is_within(at: datetime, change: Stretch) -> bool:

@@ -175,11 +175,26 @@ def test_another_place_is_not_equal() -> None:
     assert (certificate.is_equal, certificate.rule) == (False, None)
 
 
-def test_a_difference_close_to_a_pole_is_named() -> None:
-    times = BeatSolar(event="sunset", latitude=Decimal("89.383304"), longitude=Decimal("-152.431952"))
-    cadence = Cadence("solar", solar_text(times), "UTC")
-    certificate = certify(BeatSchedule(times=times), cadence, made_at=WINTER)
-    assert certificate.rule is DifferenceRule.NEAR_POLE
+@pytest.mark.parametrize(
+    ("event", "latitude", "longitude", "at"),
+    [
+        ("sunrise", "71.100000", "-169.790000", datetime(2024, 7, 28, tzinfo=UTC)),
+        ("sunset", "89.383304", "-152.431952", WINTER),
+    ],
+)
+def test_a_difference_where_the_sun_grazes_is_named(event: str, latitude: str, longitude: str, at: datetime) -> None:
+    times = BeatSolar(event=event, latitude=Decimal(latitude), longitude=Decimal(longitude))
+    certificate = certify(BeatSchedule(times=times), Cadence("solar", solar_text(times), "UTC"), made_at=at)
+    assert certificate.rule is DifferenceRule.GRAZING_SUN
+
+
+def test_a_day_of_the_sun_that_is_missing_amid_its_season_is_not_explained() -> None:
+    times = BeatSolar(event="sunset", latitude=Decimal("69.650000"), longitude=Decimal("18.950000"))
+    beat, cadence = BeatSchedule(times=times), Cadence("solar", solar_text(times), "UTC")
+    found = beat_occurrences(beat, after=datetime(2024, 7, 1, tzinfo=UTC), count=10)
+    assert explain(Difference(found[0], None), beat, cadence, WINTER) is DifferenceRule.GRAZING_SUN
+    assert explain(Difference(found[5], None), beat, cadence, WINTER) is None
+    assert explain(Difference(found[5], found[5] + 3 * MINUTE), beat, cadence, WINTER) is None
 
 
 def test_a_clocked_time_is_equal_while_it_is_ahead_and_named_when_it_has_passed() -> None:
@@ -217,5 +232,5 @@ def test_a_schedule_that_means_nothing_gets_no_certificate() -> None:
 def test_each_rule_has_a_sentence_and_a_name_that_is_stored() -> None:
     assert all(rule.sentence.endswith(".") for rule in DifferenceRule)
     assert {rule.value for rule in DifferenceRule} == {
-        "repeated_hour", "repeated_hour_burst", "spring_gap", "either_day", "passed_clocked", "near_pole",
+        "repeated_hour", "repeated_hour_burst", "spring_gap", "either_day", "passed_clocked", "grazing_sun",
     }  # fmt: skip
