@@ -5,7 +5,8 @@ from scheduler.domain import CatchUp, CronDialect, Firer, Overlap, RunOrigin, Ru
 from scheduler.errors import BeatUnavailable, InvalidInput, ScheduleNotFound, SchedulerError
 from scheduler.explanation import Explanation, explain
 from scheduler.models import BeatCatch, MirrorFailure, PgPeriodicSchedule, ScheduleChange, ScheduleRun
-from scheduler.recurrence import next_occurrences, normalise
+from scheduler.preview import ClockChange, Preview, PreviewRow, preview, preview_of
+from scheduler.recurrence import Cadence, next_occurrences, normalise
 from scheduler.runs import RunView, runs_with_live_state
 from scheduler.schedules import (
     create_schedule,
@@ -25,7 +26,9 @@ from scheduler.schedules import (
 __all__ = [
     "BeatCatch",
     "BeatUnavailable",
+    "Cadence",
     "CatchUp",
+    "ClockChange",
     "CronDialect",
     "Explanation",
     "Firer",
@@ -33,6 +36,8 @@ __all__ = [
     "MirrorFailure",
     "Overlap",
     "PgPeriodicSchedule",
+    "Preview",
+    "PreviewRow",
     "RunOrigin",
     "RunState",
     "RunView",
@@ -54,6 +59,8 @@ __all__ = [
     "next_run_at",
     "normalise",
     "pause_schedule",
+    "preview",
+    "preview_of",
     "resume_schedule",
     "run_schedule",
     "runs_with_live_state",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from scheduler import api
 from scheduler.explanation import Explanation
 from scheduler.models import BeatCatch, PgPeriodicSchedule, ScheduleChange
+from scheduler.preview import Preview, PreviewRow
 from scheduler.runs import RunView
 
 _RENAMED = {
@@ -55,6 +56,33 @@ def catch_fields(catch: BeatCatch) -> dict[str, Any]:
     """A note of what the guard of Beat's rows undid: what, who, when."""
     names = [field.attname for field in catch._meta.concrete_fields if field.attname != "id"]
     return {_RUN_RENAMED.get(name, name): _plain(getattr(catch, name)) for name in names}
+
+
+def preview_fields(shown: Preview) -> dict[str, Any]:
+    """What lies ahead of a schedule under both firers' rules; values as in `schedule_fields`."""
+    changes = [
+        {
+            "at": _plain(change.at),
+            "offset_before": _offset(change.offset_before),
+            "offset_after": _offset(change.offset_after),
+            "results": [_side_by_side(row) for row in change.rows],
+            "left_out": change.left_out,
+        }
+        for change in shown.changes
+    ]
+    results = [_side_by_side(row) for row in shown.rows]
+    return {"timezone": shown.timezone, "note": shown.note, "results": results, "clock_changes": changes}
+
+
+def _side_by_side(row: PreviewRow) -> dict[str, Any]:
+    rule = row.rule and row.rule.value
+    return {"pg": _plain(row.pg), "beat": _plain(row.beat), "differs": row.differs, "rule": rule, "reason": row.reason}
+
+
+def _offset(offset: timedelta) -> str:
+    minutes, seconds = divmod(abs(int(offset.total_seconds())), 60)
+    sign = "-" if offset < timedelta(0) else "+"
+    return f"{sign}{minutes // 60:02}:{minutes % 60:02}" + (f":{seconds:02}" if seconds else "")
 
 
 def table(titles: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:

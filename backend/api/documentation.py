@@ -9,7 +9,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 
 from backend.api.serializers.runs import ExplanationSerializer, RunSerializer
-from backend.api.serializers.schedules import PauseSerializer, UpcomingSerializer
+from backend.api.serializers.schedules import PauseSerializer, PreviewSerializer, UpcomingSerializer
 
 View = TypeVar("View", bound=type)
 
@@ -29,7 +29,7 @@ _SUMMARIES = {
 _AT = OpenApiParameter(
     "at", OpenApiTypes.DATETIME, required=True, description="The latest occurrence at or before it is explained."
 )
-_COUNT = OpenApiParameter("count", OpenApiTypes.INT, description="1 to 1000, by default 10.")
+COUNT = OpenApiParameter("count", OpenApiTypes.INT, description="1 to 1000, by default 10.")
 
 
 def documented(noun: str) -> Callable[[View], View]:
@@ -56,8 +56,14 @@ def _actions(view: Any, noun: str) -> dict[str, Any]:
         "run": extend_schema(summary=f"Run {noun} now", request=None, responses={201: RunSerializer, **BAD_REQUEST}),
         "next": extend_schema(
             summary=f"Next occurrences of a {noun}",
-            parameters=[_COUNT],
+            parameters=[COUNT],
             responses={200: UpcomingSerializer, **BAD_REQUEST},
+            filters=False,
+        ),
+        "preview": extend_schema(
+            summary=f"What lies ahead of a {noun}, here and under Celery Beat's rules",
+            parameters=[COUNT],
+            responses={200: PreviewSerializer, **BAD_REQUEST},
             filters=False,
         ),
         "explain": extend_schema(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, overload
 
 from rest_framework import serializers
+from rest_framework.request import Request
 
 from backend.api.refusals import message
 
@@ -35,6 +36,14 @@ def instant(name: str, text: str | None) -> datetime | None:
         expected = "an ISO 8601 instant with an offset, such as 2026-12-01T10:00:00Z"
         raise serializers.ValidationError({name: [message(expected, text)]}) from error
     return read
+
+
+def refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:
+    """A misspelt parameter would be answered as if it were not there. Raises `ValidationError` with each one's name."""
+    known = {*known, "format"}
+    if unknown := sorted(set(request.query_params) - known):
+        expected = f"parameters among {', '.join(sorted(known))}"
+        raise serializers.ValidationError({printable(name): [message(expected, name)] for name in unknown})
 
 
 class StrictSerializer(serializers.Serializer):

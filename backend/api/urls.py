@@ -6,6 +6,7 @@ from rest_framework.routers import DefaultRouter
 
 from backend.api.views.comparison import ComparisonViewSet
 from backend.api.views.pipelines import PipelineViewSet
+from backend.api.views.preview import PreviewViewSet
 from backend.api.views.queue import MessageViewSet, TaskViewSet
 from backend.api.views.runs import RunViewSet
 from backend.api.views.schedules import ScheduleViewSet
@@ -16,6 +17,7 @@ router.register("pipelines", PipelineViewSet, basename="pipeline")
 router.register("schedules", ScheduleViewSet, basename="schedule")
 router.register("runs", RunViewSet, basename="run")
 router.register("comparison", ComparisonViewSet, basename="comparison")
+router.register("preview", PreviewViewSet, basename="preview")
 router.register("tasks", TaskViewSet, basename="task")
 router.register("messages", MessageViewSet, basename="message")
 

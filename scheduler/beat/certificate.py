@@ -84,19 +84,28 @@ class Certificate:
         )
 
 
+class Compared(NamedTuple):
+    """An occurrence of both, or of one of them."""
+
+    at: datetime
+    difference: Difference | None
+
+
+class Section(NamedTuple):
+    """A stretch of time, and the occurrences in it, in order."""
+
+    change: Stretch | None
+    """The clock change that it is about; None: it is what comes next."""
+    compared: list[Compared]
+
+
 class _Part(NamedTuple):
     """A stretch of time to be compared: what lies after `after`, up to `until` and `more` occurrences beyond."""
 
     after: datetime
     until: datetime
     more: int
-
-
-class _Compared(NamedTuple):
-    """An occurrence of both, or of one of them."""
-
-    at: datetime
-    difference: Difference | None
+    change: Stretch | None = None
 
 
 def certify(
@@ -116,7 +125,9 @@ def certify(
         InvalidInput: as `beat_occurrences` does, and for a cadence that means nothing.
     """
     start = check(after or made_at, "after")
-    compared = {one.at: one for part in _parts(beat, cadence, start, count) for one in _compare(beat, cadence, part)}
+    compared = {
+        one.at: one for section in sections(beat, cadence, after=start, count=count) for one in section.compared
+    }
     differences = [compared[at].difference for at in sorted(compared) if compared[at].difference is not None]
     explained = [(one, explain(one, beat, cadence, start)) for one in differences if one is not None]
     first, rule = next((one for one in explained if one[1] is None), explained[0] if explained else (None, None))
@@ -130,15 +141,28 @@ def certify(
     )
 
 
-def _parts(beat: BeatSchedule, cadence: Cadence, start: datetime, count: int) -> Iterator[_Part]:
+def sections(beat: BeatSchedule | None, cadence: Cadence, *, after: datetime, count: int) -> Iterator[Section]:
+    """The next `count` occurrences side by side, then those around the next two clock changes of a crontab's zone.
+
+    `beat` None: only ours, without a difference. Raises as `certify` does.
+    """
+    zone = cadence.timezone if beat is None else beat.timezone
+    for part in _parts(cadence, zone, after, count):
+        if beat is None:
+            yield Section(part.change, [Compared(at, None) for at in _take(_ours(cadence, part.after), part)])
+        else:
+            yield Section(part.change, list(_compare(beat, cadence, part)))
+
+
+def _parts(cadence: Cadence, zone: str, start: datetime, count: int) -> Iterator[_Part]:
     yield _Part(start, start, count)
     if cadence.kind != ScheduleKind.CRONTAB:
         return
-    line = time_line(beat.timezone)
+    line = time_line(zone)
     ahead = line.changes(seconds_down(start), seconds_down(start + _CHANGES_WITHIN))
     for change in islice(ahead, CLOCK_CHANGES):
         first, last = _around(change)
-        yield _Part(max(start, first), last, _AFTERWARDS)
+        yield _Part(max(start, first), last, _AFTERWARDS, change)
 
 
 def _around(change: Stretch) -> tuple[datetime, datetime]:
@@ -147,7 +171,7 @@ def _around(change: Stretch) -> tuple[datetime, datetime]:
     return at - shift - _MARGIN, at + shift + _MARGIN
 
 
-def _compare(beat: BeatSchedule, cadence: Cadence, part: _Part) -> Iterator[_Compared]:
+def _compare(beat: BeatSchedule, cadence: Cadence, part: _Part) -> Iterator[Compared]:
     theirs = _take(_beats(beat, part.after), part)
     ours = _take(_ours(cadence, part.after), part)
     tolerance = _SOLAR_TOLERANCE if isinstance(beat.times, BeatSolar) else _NO_TOLERANCE
@@ -190,21 +214,21 @@ def _ours(cadence: Cadence, after: datetime) -> Iterator[datetime]:
         yield instant
 
 
-def _pair(theirs: list[datetime], ours: list[datetime], tolerance: timedelta) -> Iterator[_Compared]:
+def _pair(theirs: list[datetime], ours: list[datetime], tolerance: timedelta) -> Iterator[Compared]:
     """Both lists side by side, in order."""
     waiting_theirs, waiting_ours = theirs[::-1], ours[::-1]
     while waiting_theirs or waiting_ours:
         beat = waiting_theirs[-1] if waiting_theirs else None
         mine = waiting_ours[-1] if waiting_ours else None
         if beat and mine and abs(beat - mine) <= tolerance:
-            yield _Compared(waiting_ours.pop(), None)
+            yield Compared(waiting_ours.pop(), None)
             waiting_theirs.pop()
         elif beat and mine and abs(beat - mine) <= _PAIRED_WITHIN and _are_alone(theirs, beat, ours, mine, tolerance):
-            yield _Compared(min(waiting_theirs.pop(), waiting_ours.pop()), Difference(beat, mine))
+            yield Compared(min(waiting_theirs.pop(), waiting_ours.pop()), Difference(beat, mine))
         elif beat and (mine is None or beat < mine):
-            yield _Compared(waiting_theirs.pop(), Difference(beat, None))
+            yield Compared(waiting_theirs.pop(), Difference(beat, None))
         else:
-            yield _Compared(waiting_ours.pop(), Difference(None, mine))
+            yield Compared(waiting_ours.pop(), Difference(None, mine))
 
 
 def _are_alone(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
@@ -34,6 +35,11 @@ class BeatSchedule:
     times: BeatCadence
     timezone: str = "UTC"
     """An IANA zone; only a crontab looks at it."""
+
+
+def is_celery_installed() -> bool:
+    """Whether there is an evaluator to ask."""
+    return find_spec("celery") is not None
 
 
 def beat_occurrences(schedule: BeatSchedule, *, after: datetime, count: int) -> list[datetime]:

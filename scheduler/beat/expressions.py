@@ -91,6 +91,20 @@ def beat_crontab(expression: str, dialect: str) -> BeatCrontab | None:
     )
 
 
+def literal_crontab(expression: str) -> BeatCrontab | None:
+    """The same five fields as Celery reads them, whatever they mean here; None: it refuses them, or they never are."""
+    texts = fields.split(fields.fold(expression))
+    try:
+        days = celery_grammar.parse(" ".join(texts)).days
+    except InvalidInput:
+        return None
+    if not days.is_possible or not _fits(texts):
+        return None
+    return BeatCrontab(
+        minute=texts[0], hour=texts[1], day_of_month=texts[2], month_of_year=texts[3], day_of_week=texts[4]
+    )
+
+
 def beat_interval(expression: str) -> BeatInterval | None:
     """The interval in the largest unit that divides it; None: Beat's column cannot hold it."""
     microseconds = period(expression) // timedelta(microseconds=1)

@@ -157,3 +157,32 @@ class UpcomingSerializer(serializers.Serializer):
 
     timezone = serializers.CharField()
     results = serializers.ListField(child=serializers.DateTimeField())
+
+
+class SideBySideSerializer(serializers.Serializer):
+    """An occurrence under both firers' rules, or under one's."""
+
+    pg = serializers.DateTimeField(allow_null=True, help_text="Null: only Celery Beat sends then.")
+    beat = serializers.DateTimeField(allow_null=True, help_text="Null: Celery Beat does not send, or is not shown.")
+    differs = serializers.BooleanField()
+    rule = serializers.CharField(allow_null=True, help_text="What a difference follows from; null: nothing known.")
+    reason = serializers.CharField(help_text="The rule in a sentence or two.")
+
+
+class ClockChangeSerializer(serializers.Serializer):
+    """The occurrences around a change of the zone's clock, at most 24."""
+
+    at = serializers.DateTimeField()
+    offset_before = serializers.CharField(help_text="From UTC, such as +01:00.")
+    offset_after = serializers.CharField()
+    results = SideBySideSerializer(many=True)
+    left_out = serializers.IntegerField(help_text="How many more there are around it.")
+
+
+class PreviewSerializer(serializers.Serializer):
+    """What lies ahead, here and under Celery Beat's rules."""
+
+    timezone = serializers.CharField()
+    note = serializers.CharField(help_text="Why Celery Beat's side is not shown, or means something else.")
+    results = SideBySideSerializer(many=True, help_text="The next occurrences.")
+    clock_changes = ClockChangeSerializer(many=True, help_text="The next two of a crontab's zone within three years.")

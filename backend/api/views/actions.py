@@ -18,14 +18,15 @@ from backend.api.strictness import instant
 from backend.api.views.runs import RUN_KEYSET
 from scheduler import api
 from scheduler.api import PgPeriodicSchedule, ScheduleRun
+from scheduler.representation import preview_fields
 
 DEFAULT_COUNT, LARGEST_COUNT = 10, 1000
 
 
 class ScheduleActions:
-    """Mixin of a view set: `pause/`, `resume/`, `run/`, `next/` and `runs/` of a row, through `scheduler.api`.
+    """Mixin of a view set: what can be done with a row's schedule, through `scheduler.api`.
 
-    `documented` describes them.
+    `pause/`, `resume/`, `run/`, `next/`, `preview/`, `explain/` and `runs/`. `documented` describes them.
     """
 
     def schedule_of(self, row: Any) -> PgPeriodicSchedule:
@@ -60,8 +61,13 @@ class ScheduleActions:
     def next(self, request: Request, **_: Any) -> Response:
         """The next occurrences."""
         schedule = self.schedule_of(self.row())
-        occurrences = api.upcoming(schedule, _count(request))
+        occurrences = api.upcoming(schedule, wanted_count(request))
         return Response(UpcomingSerializer({"timezone": schedule.timezone, "results": occurrences}).data)
+
+    @action(detail=True, pagination_class=None, filterset_class=None)
+    def preview(self, request: Request, **_: Any) -> Response:
+        """What lies ahead here and under Celery Beat's rules, also around the next two clock changes."""
+        return Response(preview_fields(api.preview_of(self.schedule_of(self.row()), count=wanted_count(request))))
 
     @action(detail=True, pagination_class=None, filterset_class=None)
     def explain(self, request: Request, **_: Any) -> Response:
@@ -87,7 +93,8 @@ class ScheduleActions:
         return Response(self.get_serializer(self.changed(row, schedule)).data)  # type: ignore[attr-defined]
 
 
-def _count(request: Request) -> int:
+def wanted_count(request: Request) -> int:
+    """How many occurrences the query asks for. Raises `ValidationError`."""
     text = request.query_params.get("count", str(DEFAULT_COUNT))
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= LARGEST_COUNT:
         raise ValidationError({"count": [message(f"a whole number from 1 to {LARGEST_COUNT}", text)]})

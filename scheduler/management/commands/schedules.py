@@ -16,8 +16,17 @@ from scheduler import api
 from scheduler.actor import acting_as
 from scheduler.domain import Firer, ScheduleState
 from scheduler.explanation import explain
+from scheduler.recurrence.cadence import MOST_OCCURRENCES
 from scheduler.recurrence.zones import time_line
-from scheduler.representation import card, change_fields, explanation_fields, run_fields, schedule_fields, table
+from scheduler.representation import (
+    card,
+    change_fields,
+    explanation_fields,
+    preview_fields,
+    run_fields,
+    schedule_fields,
+    table,
+)
 from scheduler.settings import scheduler_settings
 
 NOT_FOUND = 5
@@ -29,6 +38,7 @@ _EPILOG = (
     "4 not migrated; 5 no such schedule."
 )
 _LISTED = ("id", "name", "organization", "state", "firer", "expression", "timezone", "last_run_at", "next_run_at")
+_SIDES = ("pg", "beat", "rule")
 _CHANGES = ("changed_at", "action", "actor", "fields")
 _RUNS = ("scheduled_for", "state", "origin", "occurrences", "fired_at", "started_at", "finished_at")
 
@@ -101,6 +111,12 @@ class Command(ServiceCommand):
         if not rows:
             self.stderr.write(f"Nothing is ahead of it: it is {row.state}.")
 
+    def do_preview(self, options: Mapping[str, Any]) -> None:
+        """What lies ahead under our rules and Celery Beat's, also around the next clock changes."""
+        count = self._whole("--count", options["count"], 1, MOST_OCCURRENCES)
+        shown = preview_fields(api.preview_of(api.get_schedule(options["id"]), count=count))
+        self._print([shown], lambda kept: as_text(kept[0]))
+
     def do_explain(self, options: Mapping[str, Any]) -> None:
         """What became of one occurrence, and why."""
         told = explain(options["id"], self._instant("--at", options["at"]))
@@ -170,6 +186,20 @@ def _add_next(parser: ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=10, metavar="N", help="1 to 1000 (default: %(default)s)")
 
 
+def as_text(shown: Mapping[str, Any]) -> str:
+    """A preview as tables, one for what comes next and one for each clock change, and why the sides differ."""
+    lines = [table(_SIDES, shown["results"])] if shown["results"] else ["Nothing is ahead of it."]
+    for change in shown["clock_changes"]:
+        told = f"{change['at']} the clock of {shown['timezone']} changes from {change['offset_before']} to "
+        lines += ["", f"{told}{change['offset_after']}", table(_SIDES, change["results"])]
+        if change["left_out"]:
+            lines.append(f"and {change['left_out']} more around it")
+    rows = [row for part in [shown, *shown["clock_changes"]] for row in part["results"]]
+    reasons = {row["rule"] or "unexplained": row["reason"] for row in rows if row["differs"]}
+    lines += ["", *(f"{rule}: {reason}" for rule, reason in reasons.items())] if reasons else []
+    return "\n".join([*lines, *filter(None, [shown["note"]])])
+
+
 def _add_explain(parser: ArgumentParser) -> None:
     _add_id(parser)
     parser.add_argument("--at", required=True, metavar="INSTANT", help="such as 2026-12-24T18:00:00+01:00")
@@ -190,6 +220,7 @@ _ACTIONS: Mapping[str, tuple[str, Callable[[ArgumentParser], None]]] = {
     "list": ("List schedules by organization and name.", _add_filters),
     "show": ("Show everything about one schedule, with its last runs.", _add_show),
     "next": ("Show the next occurrences of a schedule, in UTC and in its own time zone.", _add_next),
+    "preview": ("Show what lies ahead here and under Celery Beat's rules, across clock changes.", _add_next),
     "explain": ("Tell what became of the latest occurrence at or before an instant, and why.", _add_explain),
     "pause": ("Fire nothing from now on, until it is resumed.", _add_pause),
     "resume": ("Fire again, from the next match after now: nothing missed is made up for.", _add_id),

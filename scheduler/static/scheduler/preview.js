@@ -1,4 +1,5 @@
-// Shows the next ten runs of the schedule that is being typed. The server evaluates; this only asks and shows.
+// Shows the next ten runs of the schedule that is being typed, and those around the next clock changes. The server
+// evaluates; this only asks and shows.
 "use strict";
 (() => {
   const FIELDS = { kind: "kind", cron_string: "cron_string", timezone: "timezone", dialect: "dialect", expression: "cron_string" };
@@ -23,21 +24,54 @@
       try {
         const response = await fetch(panel.dataset.url + "?" + query, { headers: { Accept: "application/json" } });
         const answer = await response.json();
-        if (turn === latest) show(panel, answer);
+        if (turn === latest) {
+          show(panel, answer);
+          showClock(document.getElementById("clock-changes"), answer.clock);
+        }
       } catch { /* The form still works, and says what is wrong when it is saved. */ }
     };
     inputs.forEach((input) => input.addEventListener("input", later));
     if (!panel.dataset.stored) ask();
   };
 
+  const made = (name, text, kind = "") => {
+    const element = document.createElement(name);
+    element.textContent = text;
+    element.className = kind;
+    return element;
+  };
+
+  const line = (cell, texts) => {
+    const row = document.createElement("tr");
+    row.append(...texts.map((text) => made(cell, text)));
+    if (cell === "th") for (const head of row.cells) head.scope = "col";
+    return row;
+  };
+
+  const showClock = (section, clock) => {
+    if (!section) return;
+    const changes = clock ? clock.changes : [];
+    const parts = [];
+    for (const change of changes) {
+      const table = document.createElement("table");
+      table.createCaption().textContent = change.title;
+      table.createTHead().append(line("th", ["Downbeat", "Celery Beat", "Difference"]));
+      table.createTBody().append(...change.rows.map((row) => line("td", [row.pg, row.beat, row.why])));
+      parts.push(table);
+      if (change.left_out) parts.push(made("p", change.left_out, "db-empty"));
+    }
+    if (clock) {
+      parts.push(...clock.reasons.map((reason) => made("p", reason)));
+      if (clock.note) parts.push(made("p", clock.note, "db-empty"));
+    }
+    section.hidden = changes.length === 0;
+    section.querySelector("div").replaceChildren(...parts);
+  };
+
   const show = (panel, answer) => {
     const table = panel.querySelector("table");
     const note = panel.querySelector("p");
-    const rows = (answer.results || []).map((run) => {
-      const row = document.createElement("tr");
-      for (const text of [run.local, run.utc]) row.appendChild(document.createElement("td")).textContent = text;
-      return row;
-    });
+    const rows = (answer.results || []).map((run) => line("td", [run.local, run.utc]));
     table.tBodies[0].replaceChildren(...rows);
     table.hidden = rows.length === 0;
     note.hidden = rows.length > 0;

@@ -175,7 +175,7 @@ def test_the_page_shows_the_next_ten_runs_and_the_last_ones_with_four_instants(b
         finished_at=noon.replace(second=2), result={"rows": 3},
     )  # fmt: skip
     shown = text(browser.get(page_of(schedule)))
-    assert len(re.findall(r"\d{4}-\d\d-\d\d 06:30:00 (?:CET|CEST)", shown)) == 10
+    assert len(re.findall(r"\d{4}-\d\d-\d\d 06:30:00 (?:CET|CEST)", shown.partition("Across the")[0])) == 10
     for part in (
         "2026-03-01 12:00:00",
         "12:00:00.005",

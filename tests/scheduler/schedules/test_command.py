@@ -175,3 +175,21 @@ def test_a_pause_may_end_by_itself(hands: Hands) -> None:
         run("pause", made.pk, "--until", "tomorrow")
     with pytest.raises(CommandError, match="paused_until: expected an instant after now"):
         run("pause", made.pk, "--until", "2026-03-02T00:00:00Z")
+
+
+def test_the_preview_is_side_by_side_and_says_why_the_sides_differ() -> None:
+    made = make(expression="30 2 * * *", timezone="Europe/Berlin")
+    [found] = run_json("preview", made.pk, "--count", 2)
+    assert [one["pg"] for one in found["results"]] == [one["beat"] for one in found["results"]]
+    assert len(found["results"]) == 2
+    text = run("preview", made.pk)
+    assert "the clock of Europe/Berlin changes from +01:00 to +02:00" in text
+    assert "spring_gap: Where the clock jumps forward" in text
+    assert "the clock of UTC" not in run("preview", make().pk)
+
+
+def test_the_preview_of_what_nothing_lies_ahead_of_says_so() -> None:
+    made = make()
+    PgPeriodicSchedule.objects.filter(pk=made.pk).update(next_run_at=None)
+    assert "Nothing is ahead of it." in run("preview", made.pk)
+    assert exit_code("preview", made.pk, "--count", 1001)[0] == 2
