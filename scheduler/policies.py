@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
 from uuid import UUID
 
-from django.db.models import F
-from django.db.models.functions import Now
+from django.db import connections
 
 from pg_queue.api import Duty
 from scheduler import schedules
 from scheduler.actor import acting_as
 from scheduler.errors import SchedulerError
-from scheduler.models import MirrorFailure, PgPeriodicSchedule
-from scheduler.querysets import ScheduleQuerySet
 from scheduler.settings import scheduler_settings
+from scheduler.statements import statements
 
 logger = logging.getLogger(__name__)
 
+_SQL = statements("policies")
+
 _BATCH = 100
-_PATIENCE = timedelta(minutes=1)
+_PATIENCE_SECONDS = 60
 """How long a schedule is left alone whose mirror row could not be written."""
 
 
@@ -42,17 +41,18 @@ def resume_on_time() -> int:
 
     One that cannot be resumed (its row means nothing) stays paused, without an end, and its note says why.
     """
-    return _each(_ripe().filter(enabled=False, paused_until__lte=Now()).order_by("paused_until"), _resume)
+    return _each("resumable", _resume)
 
 
 def pause_failing() -> int:
     """Pause one batch of schedules that fail as often in a row as they may; how many were looked at."""
-    failing = _ripe().filter(enabled=True, failures_in_a_row__gte=F("pause_after_failures"))
-    return _each(failing, _pause)
+    return _each("failing", _pause)
 
 
-def _each(found: ScheduleQuerySet, act: Callable[[UUID], None]) -> int:
-    ids = list(found.values_list("pk", flat=True)[:_BATCH])
+def _each(which: str, act: Callable[[UUID], None]) -> int:
+    with connections[scheduler_settings().database].cursor() as cursor:
+        cursor.execute(_SQL[which], {"limit": _BATCH, "patience_seconds": _PATIENCE_SECONDS})
+        ids = [row[0] for row in cursor.fetchall()]
     with acting_as("a duty of the reaper"):
         for schedule_id in ids:
             act(schedule_id)
@@ -70,10 +70,3 @@ def _resume(schedule_id: UUID) -> None:
 def _pause(schedule_id: UUID) -> None:
     paused = schedules.pause_failing(schedule_id)
     logger.warning("policy.paused schedule=%s note=%r", schedule_id, paused.pause_note)
-
-
-def _ripe() -> ScheduleQuerySet:
-    """Schedules, but for those whose mirror could not be written just now: each try writes Beat's row anew."""
-    alias = scheduler_settings().database
-    failed = MirrorFailure.objects.using(alias).unrepaired().filter(failed_at__gte=Now() - _PATIENCE)
-    return PgPeriodicSchedule.objects.using(alias).exclude(pk__in=failed.order_by().values("schedule_id"))

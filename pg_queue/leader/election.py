@@ -29,7 +29,9 @@ STAMP_SECONDS = 2.0
 BATCH_SECONDS = 3.0
 """How long a leader's transaction may last: a statement of it that takes longer is cut off. Shorter than the time after
 which the server ends the session, so that a slow batch costs itself and not the lead."""
-_WAIT_MILLISECONDS = 500
+# Long, because each round costs an idle standby a millisecond of CPU; below PostgreSQL's `deadlock_timeout` (1 s), past
+# which a wait is searched for deadlocks and, with `log_lock_waits`, logged.
+_WAIT_MILLISECONDS = 900
 _TIMEOUT = "5s"
 
 SESSION_SETTINGS = {
@@ -131,7 +133,7 @@ class Election:
     _session: Session | None = field(default=None, init=False)
 
     def stand(self) -> Leadership | None:
-        """Wait for the lead, at most about half a second; None: another process has it, call again.
+        """Wait for the lead, at most about a second; None: another process has it, call again.
 
         The session is kept from one round to the next, so that its place in the lock's queue is soon taken again, and
         is handed to the `Leadership` that is won. After any error it is closed, and the next round opens another.
