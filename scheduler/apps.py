@@ -12,12 +12,14 @@ class SchedulerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks, the ledger's duties, and the receiver that guards django-celery-beat's table."""
+        """Register the system checks, the duties, and the receivers that guard and follow Beat's table."""
         from pg_queue.api import add_duties
-        from scheduler import checks  # noqa: F401  registers them
+        from scheduler import checks as _checks  # noqa: F401  registers them
+        from scheduler import receivers
         from scheduler.beat.trigger import install_after_migrate
         from scheduler.ledger import ledger_duties
         from scheduler.policies import policy_duties
 
         add_duties(self.label, lambda: [*ledger_duties(), *policy_duties()])
         post_migrate.connect(install_after_migrate, sender=self, dispatch_uid="scheduler.guard_beat")
+        receivers.connect()

@@ -1,12 +1,17 @@
-"""The notes of what was changed: each choke point leaves one, with who acted, in the transaction of the change."""
+"""What each choke point does about a change, in its transaction: a note of who changed what, a word to the leader."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import UUID
+
+from django.db import connections
 
 from scheduler.actor import current_actor
 from scheduler.models import PgPeriodicSchedule, ScheduleChange
+from scheduler.settings import scheduler_settings
+from scheduler.statements import statements
 from scheduler.validation import COLUMNS, FIELDS
 
 
@@ -21,6 +26,12 @@ def note_change(
 def note_event(action: str, row: PgPeriodicSchedule, now: datetime) -> ScheduleChange:
     """The note of a creation or a deletion, not stored."""
     return _note(action, row, now, {})
+
+
+def wake_leader(schedule_id: UUID) -> None:
+    """Tell the leader, when the caller's transaction commits, to look at the schedule."""
+    with connections[scheduler_settings().database].cursor() as cursor:
+        cursor.execute(statements("schedules")["wake_scheduler"], {"schedule_id": str(schedule_id)})
 
 
 def _note(action: str, row: PgPeriodicSchedule, now: datetime, fields: dict[str, Any]) -> ScheduleChange:

@@ -104,6 +104,30 @@ class CatchKind(StrEnum):
     """A running Beat wrote back a stale copy of the row, which was still enabled in it."""
 
 
+class BeatSource(StrEnum):
+    """Where a schedule that Celery Beat has a row for came from."""
+
+    HERE = "here"
+    """It was made here, and its row in Beat after it."""
+    PERIODIC_TASK = "periodic_task"
+    """Imported from a row of Beat's."""
+    APP_CONF = "app_conf"
+    """The same, of a row that Beat writes again at each start, from `beat_schedule` of the Celery app."""
+
+
+class Drift(StrEnum):
+    """How a schedule's row here and its row in Celery Beat have come to differ."""
+
+    MISSING = "missing"
+    """Beat fires it, and there is no mirror."""
+    STALE = "stale"
+    """The mirror says otherwise than Beat's row."""
+    ORPHANED = "orphaned"
+    """The mirror of a row that Beat does not have any more."""
+    BEAT_ROW = "beat_row"
+    """PG fires it, and Beat's disabled row is missing, enabled or says otherwise."""
+
+
 class ScheduleState(StrEnum):
     """What holds for a schedule right now; one word for lists and filters."""
 

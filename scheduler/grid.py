@@ -64,6 +64,21 @@ def next_run_at(row: PgPeriodicSchedule, now: datetime) -> datetime | None:
     return _within(row, _crontab_after(row, _base(row, now)))
 
 
+def first_run_after_send(row: PgPeriodicSchedule, sent_at: datetime | None, now: datetime) -> datetime | None:
+    """The first occurrence after `now` of a row that Celery Beat fires: an interval goes on from Beat's last send.
+
+    `sent_at` None: Beat has not sent it yet. None: it has no occurrence left. Raises `InvalidInput` as `first_run_at`
+    does.
+    """
+    if row.kind != ScheduleKind.INTERVAL:
+        return first_run_at(row, now)
+    first = first_run_at(row, sent_at or now)
+    if first is None or first > now:
+        return first
+    step = period(row.cron_string)
+    return _within(row, first + ((now - first) // step + 1) * step)
+
+
 def shown_next_run_at(row: PgPeriodicSchedule, now: datetime) -> datetime | None:
     """The next occurrence as people are to see it.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from scheduler import beat, clock, grid
-from scheduler.beat import mirror, reading, rows
+from scheduler.beat import links, mirror, reading, rows
 from scheduler.domain import Firer
 from scheduler.errors import InvalidInput, ScheduleNotFound
 from scheduler.models import PgPeriodicSchedule
@@ -71,28 +71,55 @@ def _hold_beats(
     """The schedule as it is once Beat's row is held; None: there is no such row. PG's own row where PG fires it now."""
     if row is not None:
         beat.require()
-    task = rows.lock(row.beat_name if row else str(schedule_id)) if beat.is_installed() else None
+    task = rows.lock(row.beat_name if row else _beat_name(schedule_id)) if beat.is_installed() else None
     if error is not None:
         if task is None or not (task.enabled or rows.is_paused_by_us(task)):
             raise error
         return _as_beat_says(schedule_id, task, None)
     if task is None:
         return None
-    current, _ = _read(schedule_id)  # again: whoever held Beat's row before may have changed the mirror
+    current, unread = _read(schedule_id)  # again: whoever held Beat's row before may have changed the mirror
     if current is not None and current.firer != Firer.BEAT:
         return current
-    return _as_beat_says(schedule_id, task, current)
+    return _as_beat_says(schedule_id, task, current, is_missing=current is None and unread is None)
 
 
-def _as_beat_says(schedule_id: UUID, task: PeriodicTask, mirrored: PgPeriodicSchedule | None) -> PgPeriodicSchedule:
+def _as_beat_says(
+    schedule_id: UUID, task: PeriodicTask, mirrored: PgPeriodicSchedule | None, *, is_missing: bool = False
+) -> PgPeriodicSchedule:
+    """`is_missing`: there is no mirror; where it could only not be read, what is made up must not replace it later."""
     lost, _ = mirror.read(lambda: mirror.intended(schedule_id))
     row = lost or mirrored or reading.rebuild(task)
-    row.pipeline_id = schedule_id
+    row.pipeline_id, row.beat_name = schedule_id, task.name
+    if is_missing and lost is None:
+        _begin(row, task)
+        return row
     before = copy.copy(row)
     reading.follow(row, task)
     with suppress(InvalidInput):  # what is stored means nothing: it stands where it stood until it is edited
         _place(row, before, task)
     return row
+
+
+def _beat_name(schedule_id: UUID) -> str:
+    """What Beat calls a schedule whose mirror is missing."""
+    link, _ = mirror.read(lambda: links.of_schedule(schedule_id))
+    return str(schedule_id) if link is None else link.beat_name
+
+
+def _begin(row: PgPeriodicSchedule, task: PeriodicTask) -> None:
+    """Make a row that is rebuilt from Beat's alone ready to be stored."""
+    now = clock.now(scheduler_settings().database)
+    link, _ = mirror.read(lambda: links.of_schedule(row.pipeline_id))
+    row.organization_id = "" if link is None else link.organization_id
+    row.run_count = _run_count(row, task)
+    row.paused_at = None if row.enabled else _latest(task, now)
+    row.next_run_at = grid.first_run_after_send(row, task.last_run_at, now)
+
+
+def _run_count(row: PgPeriodicSchedule, task: PeriodicTask) -> int:
+    """Beat counts anew when a one-off has run and is disabled: enabled again, it is sent again."""
+    return min(task.total_run_count, 1) if row.run_limit == 1 else row.run_count
 
 
 def _place(row: PgPeriodicSchedule, before: PgPeriodicSchedule, task: PeriodicTask) -> None:
@@ -105,7 +132,8 @@ def _place(row: PgPeriodicSchedule, before: PgPeriodicSchedule, task: PeriodicTa
     is_moved = any(getattr(row, name) != getattr(before, name) for name in _WHEN)
     if row.enabled and (is_moved or not before.enabled):
         row.paused_at, row.pause_note, row.paused_until = None, "", None
-        row.next_run_at = grid.first_run_at(row, task.last_run_at or now)
+        row.run_count = _run_count(row, task)
+        row.next_run_at = grid.first_run_after_send(row, task.last_run_at, now)
     elif before.enabled and not row.enabled:
         row.paused_at = _latest(task, now)
         row.next_run_at = (grid.first_run_at if is_moved else grid.next_run_at)(row, row.paused_at)

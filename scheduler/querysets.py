@@ -1,4 +1,4 @@
-"""The words in which schedules, runs and mirror failures are asked for."""
+"""The words in which schedules, runs, mirror failures and drift are asked for."""
 
 from __future__ import annotations
 
@@ -97,6 +97,18 @@ class MirrorFailureQuerySet(models.QuerySet["tables.MirrorFailure"]):
     def unrepaired(self) -> Self:
         """Those whose mirror row has not been written since, the latest first."""
         return self.filter(repaired_at__isnull=True).order_by("-failed_at", "-id")
+
+    def of_schedule(self, schedule_id: UUID) -> Self:
+        """One schedule's."""
+        return self.filter(schedule_id=schedule_id)
+
+
+class MirrorDriftQuerySet(models.QuerySet["tables.MirrorDrift"]):
+    """Differences between schedules here and in Celery Beat."""
+
+    def unrepaired(self) -> Self:
+        """Those that are still there as far as is known, the latest first."""
+        return self.filter(repaired_at__isnull=True).order_by("-found_at", "-id")
 
     def of_schedule(self, schedule_id: UUID) -> Self:
         """One schedule's."""

@@ -17,20 +17,19 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
-from django.db import IntegrityError, connections, transaction
+from django.db import IntegrityError, transaction
 from django.utils.timezone import now as process_clock
 from psycopg.errors import UniqueViolation
 
 from pg_queue import api as queue
 from scheduler import beat, changes, clock, grid, ownership, transitions, validation
-from scheduler.beat import mirror, rows
+from scheduler.beat import links, mirror, rows
 from scheduler.domain import REPORT_TO, Firer, RunOrigin, RunState
 from scheduler.errors import InvalidInput, ScheduleNotFound
 from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleChange, ScheduleRun
 from scheduler.models.ledger import keep
 from scheduler.querysets import MirrorFailureQuerySet
 from scheduler.settings import scheduler_settings
-from scheduler.statements import statements
 
 _UNIQUE_BY_ID = {"scheduler_pgperiodicschedule", "django_celery_beat_periodictask"}
 
@@ -97,7 +96,7 @@ def create_schedule(
             if not _is_taken(error):
                 raise
             raise _taken(row) from error
-        _wake(row.pipeline_id)
+        changes.wake_leader(row.pipeline_id)
     return row
 
 
@@ -173,7 +172,8 @@ def delete_schedule(schedule_id: uuid.UUID | str) -> None:
             _record(transitions.end(held.row, now), note)
             rows.remove(held.row.beat_name)
             PgPeriodicSchedule.objects.using(_alias()).filter(pk=identity).delete()
-        _wake(identity)
+        links.forget(identity)
+        changes.wake_leader(identity)
 
 
 def run_schedule(schedule_id: uuid.UUID | str) -> ScheduleRun:
@@ -278,7 +278,7 @@ def _change(schedule_id: uuid.UUID | str, path: str, change: Change, given: Coll
             row.save(using=_alias(), force_update=True)
             rows.keep_disabled(row)
             _record(left_out, note)
-        _wake(identity)
+        changes.wake_leader(identity)
     return row
 
 
@@ -334,11 +334,6 @@ def _record(*kept: ScheduleRun | ScheduleChange | None) -> None:
 
 def _present(*kept: ScheduleRun | ScheduleChange | None) -> list[ScheduleRun | ScheduleChange]:
     return [row for row in kept if row is not None]
-
-
-def _wake(schedule_id: uuid.UUID) -> None:
-    with connections[_alias()].cursor() as cursor:
-        cursor.execute(statements("schedules")["wake_scheduler"], {"schedule_id": str(schedule_id)})
 
 
 def _subject(row: PgPeriodicSchedule, path: str) -> mirror.Subject:

@@ -4,11 +4,14 @@ dcb is optional. Its modules are imported inside functions, after `is_installed`
 schedules are fired by PG only.
 
 - `expressions`: which of our expressions Celery's crontab can hold, and how it is spelt there;
+- `names`, `links`: which row is whose, and how both were last found to agree;
 - `rows`: Beat's `PeriodicTask` of a schedule, written;
 - `reading`: what that row says of the schedule;
 - `mirror`: the best-effort write of our row while Beat is the firer;
 - `trigger`: the database's own guard of Beat's rows;
 - `evaluation`: when Beat itself would send, by Celery's own evaluator;
+- `entries`: what `beat_schedule` of the Celery app says, written as Beat would;
+- `extras`: what Beat's row holds and a schedule here cannot;
 - `certificate`, `differences`: whether we occur then, too, and the rules by which we do not.
 
 What a user needs to know of it is in `docs/howto/schedules.md`.

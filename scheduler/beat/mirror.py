@@ -21,7 +21,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from django.core import serializers
@@ -44,13 +44,14 @@ Beside = Sequence[ScheduleRun | ScheduleChange]
 WAIT_SECONDS = 2
 """How long a mirror write waits for a lock; a statement of it may take twice as long."""
 
-PATHS = ("create", "update", "pause", "resume", "delete")
+PATHS = ("create", "update", "pause", "resume", "delete", "follow")
 FAILURES = Counter(
     "downbeat_mirror_failures", "Writes of a mirror row that failed beside a Beat row.", ["path"], registry=METRICS
 )
 for _path in PATHS:
     FAILURES.labels(path=_path)  # there from the start, at 0: the first failure is an increase too
 
+Read = TypeVar("Read")
 _logger = logging.getLogger(__name__)
 
 
@@ -79,10 +80,24 @@ def erase(subject: Subject, beside: Beside = (), seen: Exception | None = None) 
     _attempt(subject, None, lambda: _erase(subject.schedule_id, beside), seen, beside)
 
 
-def read(query: Callable[[], PgPeriodicSchedule | None]) -> tuple[PgPeriodicSchedule | None, Exception | None]:
+def follow(subject: Subject, action: Callable[[], None]) -> None:
+    """Do `action`, which brings the mirror into line with Beat's row that was written elsewhere. Never raises."""
+    try:
+        _attempt(subject, None, action, None, ())
+    except Exception as error:  # noqa: BLE001  best effort, as in `_try`: not even the isolation could be asked
+        record(subject, None, error)
+
+
+def note_unfollowed(beat_name: str, error: Exception) -> None:
+    """Log and count that it could not even be asked which schedule mirrors Beat's row. Never raises."""
+    FAILURES.labels(path="follow").inc()
+    _logger.error("%s beat_name=%r path=follow error=%s", EVENT_MIRROR_FAILED, beat_name, error, exc_info=error)
+
+
+def read(query: Callable[[], Read | None]) -> tuple[Read | None, Exception | None]:
     """What `query` answers, or the error that kept it from answering within the bounds; in a savepoint of its own."""
     try:
-        with _bounded():
+        with bounded():
             return query(), None
     except Exception as error:  # noqa: BLE001  the mirror may be locked, renamed or gone: Beat's row decides then
         return None, error
@@ -94,7 +109,7 @@ def record(subject: Subject, row: PgPeriodicSchedule | None, error: Exception) -
     details = (EVENT_MIRROR_FAILED, subject.schedule_id, subject.path, error)
     _logger.error("%s schedule_id=%s path=%s error=%s", *details, exc_info=error)
     try:
-        with _bounded():
+        with bounded():
             _keep(subject, row, error)
     except Exception:  # the failure of a failure: the log has both
         _logger.exception("%s schedule_id=%s path=%s", EVENT_FAILURE_LOST, subject.schedule_id, subject.path)
@@ -103,7 +118,7 @@ def record(subject: Subject, row: PgPeriodicSchedule | None, error: Exception) -
 def intended(schedule_id: UUID) -> PgPeriodicSchedule | None:
     """The mirror row that was to be written last and was not; None: no failure remembers one."""
     failures = MirrorFailure.objects.using(_alias()).of_schedule(schedule_id).unrepaired()
-    kept = failures.values_list("intended", flat=True).first()
+    kept = failures.exclude(path="follow").values_list("intended", flat=True).first()
     if not kept:
         return None
     restored = next(iter(serializers.deserialize("python", [kept]))).object
@@ -131,7 +146,7 @@ def _attempt(
 
 def _try(subject: Subject, row: PgPeriodicSchedule | None, action: Callable[[], None], beside: Beside) -> None:
     try:
-        with _bounded():
+        with bounded():
             action()
             _check_deferred()
     except Exception as error:  # noqa: BLE001  best effort: nothing that happens here may reach Beat's write
@@ -144,12 +159,12 @@ def _write(row: PgPeriodicSchedule, beside: Beside) -> None:
         raise LookupError("the mirror row is missing, and its organization is not known")
     row.save(using=_alias())
     keep(beside, using=_alias())
-    _mark_repaired(row.pipeline_id)
+    mark_repaired(row.pipeline_id)
 
 
 def _keep_beside(subject: Subject, beside: Beside) -> None:
     try:
-        with _bounded():
+        with bounded():
             keep(beside, using=_alias())
     except Exception:
         _logger.exception("%s schedule_id=%s path=%s", EVENT_STRETCH_LOST, subject.schedule_id, subject.path)
@@ -158,10 +173,11 @@ def _keep_beside(subject: Subject, beside: Beside) -> None:
 def _erase(schedule_id: UUID, beside: Beside) -> None:
     PgPeriodicSchedule.objects.using(_alias()).filter(pk=schedule_id).delete()
     keep(beside, using=_alias())
-    _mark_repaired(schedule_id)
+    mark_repaired(schedule_id)
 
 
-def _mark_repaired(schedule_id: UUID) -> None:
+def mark_repaired(schedule_id: UUID) -> None:
+    """The mirror is as it should be: its failures are repaired. Joins the caller's transaction."""
     MirrorFailure.objects.using(_alias()).of_schedule(schedule_id).unrepaired().update(repaired_at=Now())
 
 
@@ -177,7 +193,7 @@ def _keep(subject: Subject, row: PgPeriodicSchedule | None, error: Exception) ->
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
+def bounded() -> Iterator[None]:
     """A savepoint (or transaction) whose statements neither wait nor run for long; the caller's bounds return after."""
     with transaction.atomic(using=_alias()):
         before = _set_bounds(f"{WAIT_SECONDS}s", f"{2 * WAIT_SECONDS}s")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connections
 
 from scheduler import beat, recurrence
+from scheduler.beat import reading
 from scheduler.beat.expressions import (
     BeatCadence,
     BeatClocked,
@@ -27,6 +28,7 @@ from scheduler.beat.expressions import (
     beat_interval,
     beat_solar,
 )
+from scheduler.beat.names import is_made_here
 from scheduler.domain import Firer, ScheduleKind
 from scheduler.errors import InvalidInput
 from scheduler.models import PgPeriodicSchedule
@@ -44,6 +46,7 @@ _TABLES = {
     BeatClocked: ("clocked", "ClockedSchedule"),
     BeatSolar: ("solar", "SolarSchedule"),
 }
+_NAMES = {"name": "pipeline_name"}
 _CADENCE = frozenset({"kind", "expression", "timezone", "dialect", "run_limit"})
 """The fields of a schedule that together say when it occurs."""
 
@@ -84,7 +87,8 @@ def lock(name: str) -> PeriodicTask | None:
     """Beat's row of this name, held until the transaction ends; None: there is none."""
     from django_celery_beat.models import PeriodicTask
 
-    found: PeriodicTask | None = PeriodicTask.objects.using(_alias()).select_for_update().filter(name=name).first()
+    rows = PeriodicTask.objects.using(_alias()).select_related(*_KINDS).select_for_update(of=("self",))
+    found: PeriodicTask | None = rows.filter(name=name).first()
     return found
 
 
@@ -92,8 +96,8 @@ def write(row: PgPeriodicSchedule, *, anchor: datetime | None, given: Collection
     """Make Beat's row say what `row` says, and have Beat see it; made where it is missing.
 
     `given` names the fields, as `create_schedule` does, that were set here: only those are written, and whether it is
-    enabled; the rest stays as it is spelt there. None: everything. `anchor` is the `last_run_at` from which Beat goes
-    on; None: from where it is.
+    enabled; the rest stays as it is spelt there. None: everything that the row there does not say yet. `anchor` is the
+    `last_run_at` from which Beat goes on; None: from where it is.
 
     Raises:
         InvalidInput: field `expression`: it is to be written, and Beat cannot hold it.
@@ -134,13 +138,56 @@ def remove(name: str) -> bool:
     task.no_changes = True
     task.delete(using=_alias())
     if was_enabled:
-        _announce()
+        announce()
     return True
 
 
 def is_paused_by_us(task: PeriodicTask) -> bool:
     """Whether the row is disabled because its schedule was paused here while Beat fired it."""
     return bool(_headers(task).get(_PAUSED_MARK))
+
+
+def headers_of(task: PeriodicTask) -> dict[str, Any]:
+    """The headers that Beat sends with the task, but for a mark of ours; empty also where they are no JSON object."""
+    return {name: value for name, value in _headers(task).items() if name != _PAUSED_MARK}
+
+
+def names() -> list[str]:
+    """The names of all of Beat's rows."""
+    from django_celery_beat.models import PeriodicTask
+
+    return list(PeriodicTask.objects.using(_alias()).order_by("name").values_list("name", flat=True))
+
+
+def exists(name: str) -> bool:
+    """Whether Beat has a row of this name."""
+    from django_celery_beat.models import PeriodicTask
+
+    return bool(PeriodicTask.objects.using(_alias()).filter(name=name).exists())
+
+
+def name_of(key: int) -> str | None:
+    """The name of Beat's row of this key; None: there is none."""
+    from django_celery_beat.models import PeriodicTask
+
+    name: str | None = PeriodicTask.objects.using(_alias()).filter(pk=key).values_list("name", flat=True).first()
+    return name
+
+
+def last_stamp() -> datetime | None:
+    """When rows of Beat's were changed last, by the clock of whoever did; None: never."""
+    from django_celery_beat.models import PeriodicTasks
+
+    stamp: datetime | None = PeriodicTasks.objects.using(_alias()).values_list("last_update", flat=True).first()
+    return stamp
+
+
+def announce(*, after: datetime | None = None) -> None:
+    """Have every Beat see that rows have changed, also one that has seen the stamp `after`."""
+    with connections[_alias()].cursor() as cursor:
+        if after is not None:
+            cursor.execute(statements("beat_rows")["keep_stamp"], {"stamp": after})
+        cursor.execute(statements("beat_rows")["announce_change"])
 
 
 def _save(
@@ -154,7 +201,10 @@ def _save(
     existing = lock(row.beat_name)
     task = existing or PeriodicTask(name=row.beat_name)
     was_enabled = existing is not None and existing.enabled
-    columns = _columns(row, given) | _switch(row, task) | (_cadence(row, expressed) if expressed else {})
+    outdated = reading.outdated(row, existing) if existing and given is None else None
+    columns = _columns(row, given, outdated) | _switch(row, task)
+    if expressed and (outdated is None or "cadence" in outdated):
+        columns |= _cadence(row, expressed)
     if anchor is not None and columns["enabled"]:
         columns["last_run_at"] = anchor
     for column, value in columns.items():
@@ -162,13 +212,16 @@ def _save(
     task.no_changes = True
     task.save(using=_alias(), update_fields=[*columns, "date_changed"] if existing else None)
     if task.enabled or was_enabled:
-        _announce()
+        announce()
 
 
-def _columns(row: PgPeriodicSchedule, given: Collection[str] | None) -> dict[str, Any]:
-    """dcb's columns of the fields that are given, by name, but for when it occurs and whether it is enabled."""
+def _columns(row: PgPeriodicSchedule, given: Collection[str] | None, outdated: set[str] | None) -> dict[str, Any]:
+    """dcb's columns of the fields that are given, by name, but for when it occurs and whether it is enabled.
+
+    `outdated` names our columns that are to be written; None: all of them.
+    """
     by_field: dict[str, dict[str, Any]] = {
-        "name": {"description": row.pipeline_name},
+        "name": {"description": row.pipeline_name} if is_made_here(row.beat_name) else {},
         "task": {"task": row.task},
         "args": {"args": json.dumps(row.args)},
         "kwargs": {"kwargs": json.dumps(row.kwargs)},
@@ -177,12 +230,12 @@ def _columns(row: PgPeriodicSchedule, given: Collection[str] | None) -> dict[str
         "starts_at": {"start_time": row.starts_at},
         "ends_at": {"expires": row.ends_at},
     }
-    if given is None or row.ends_at is not None:
+    if row.ends_at is not None or (given is None and is_made_here(row.beat_name)):
         by_field["ends_at"]["expire_seconds"] = None  # dcb refuses a row that has both
     return {
         column: value
         for field, columns in by_field.items()
-        if given is None or field in given
+        if (given is None or field in given) and (outdated is None or _NAMES.get(field, field) in outdated)
         for column, value in columns.items()
     }
 
@@ -209,7 +262,7 @@ def _headers(task: PeriodicTask) -> dict[str, Any]:
 
 
 def _mark(task: PeriodicTask, *, is_paused: bool) -> str:
-    headers = {name: value for name, value in _headers(task).items() if name != _PAUSED_MARK}
+    headers = headers_of(task)
     return json.dumps({**headers, _PAUSED_MARK: True} if is_paused else headers)
 
 
@@ -230,11 +283,6 @@ def _shared_row(model_name: str, columns: dict[str, Any]) -> Any:
     if (existing := found.first()) is not None:
         return existing
     return rows.bulk_create([rows.model(**columns)])[0]  # bulk_create: without dcb's own stamp of a change
-
-
-def _announce() -> None:
-    with connections[_alias()].cursor() as cursor:
-        cursor.execute(statements("beat_rows")["announce_change"])
 
 
 def _alias() -> str:

@@ -18,10 +18,11 @@ class MirrorFailure(models.Model):
     schedule_id = models.UUIDField()
     beat_name = models.CharField(max_length=200)
     path = models.CharField(max_length=16)
-    """create, update, pause, resume or delete."""
+    """create, update, pause, resume, delete, or follow: Beat's row was changed elsewhere."""
     error = models.TextField()
     intended = models.JSONField(null=True, blank=True)
-    """The mirror row as it should have been written (Django's serialised form); null: it should be gone."""
+    """The mirror row as it should have been written (Django's serialised form); null: it should be gone, or (`follow`)
+    say what Beat's row says."""
     failed_at = models.DateTimeField(db_default=Now())
     repaired_at = models.DateTimeField(null=True, blank=True)
 

@@ -80,7 +80,7 @@ class ScheduleChange(models.Model):
     schedule_id = models.UUIDField()
     changed_at = models.DateTimeField(db_default=Now())
     action = models.CharField(max_length=16)
-    """create, update, pause, resume or delete."""
+    """create, import, update, pause, resume or delete; what was changed in Beat's own row is an update."""
     actor = models.CharField(max_length=255, blank=True)
     """As `scheduler.actor` names whoever acts; empty: nobody said."""
     fields = models.JSONField(default=dict)
