@@ -17,12 +17,18 @@ from backend.pipelines import organizations, services
 from backend.pipelines.scope import OneOrganizationFilter, OrganizationFilter, OrganizationScope, SuperusersOnly
 from pg_queue.admin import DeadLetterAdmin, LeaderAdmin, MessageAdmin, ResultAdmin, WorkerAdmin
 from pg_queue.models import DeadLetter, Leader, Message, Result, Worker
-from scheduler.admin import BeatCatchAdmin, MirrorFailureAdmin, RunAdmin, ScheduleAdmin
-from scheduler.api import BeatCatch, MirrorFailure, PgPeriodicSchedule, ScheduleRun
-
-admin.site.unregister(
-    [PgPeriodicSchedule, ScheduleRun, MirrorFailure, BeatCatch, Message, Result, DeadLetter, Worker, Leader]
+from scheduler.admin import (
+    BeatCatchAdmin,
+    BeatProcessAdmin,
+    BeatSendAdmin,
+    MirrorFailureAdmin,
+    RunAdmin,
+    ScheduleAdmin,
 )
+from scheduler.api import BeatCatch, BeatProcess, BeatSend, MirrorFailure, PgPeriodicSchedule, ScheduleRun
+
+admin.site.unregister([PgPeriodicSchedule, ScheduleRun, MirrorFailure, BeatCatch, BeatProcess, BeatSend])
+admin.site.unregister([Message, Result, DeadLetter, Worker, Leader])
 
 
 @admin.register(PgPeriodicSchedule)
@@ -76,17 +82,35 @@ class OrganizationMirrorFailureAdmin(MirrorFailureAdmin):
         return rows.filter(Exists(mine) | (~Exists(schedules) & intended))
 
 
+def _of_visible_schedules(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Rows whose schedule the user may see; all of them for a superuser."""
+    if request.user.is_superuser:  # type: ignore[union-attr]
+        return rows
+    schedules = PgPeriodicSchedule.objects.filter(pk=OuterRef("schedule_id"))
+    return rows.filter(Exists(organizations.visible_rows(request.user, schedules)))
+
+
 @admin.register(BeatCatch)
 class OrganizationBeatCatchAdmin(BeatCatchAdmin):
     """The scheduler's pages of what the tripwire caught, each seen by whoever may see its schedule."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Those of visible schedules; of a schedule that was deleted, superusers see them."""
-        rows = super().get_queryset(request)
-        if request.user.is_superuser:  # type: ignore[union-attr]
-            return rows
-        schedules = PgPeriodicSchedule.objects.filter(pk=OuterRef("schedule_id"))
-        return rows.filter(Exists(organizations.visible_rows(request.user, schedules)))
+        return _of_visible_schedules(request, super().get_queryset(request))
+
+
+@admin.register(BeatSend)
+class OrganizationBeatSendAdmin(BeatSendAdmin):
+    """The scheduler's pages of Beat's sends, each seen by whoever may see its schedule; the others by superusers."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Those of visible schedules."""
+        return _of_visible_schedules(request, super().get_queryset(request))
+
+
+@admin.register(BeatProcess)
+class SuperusersBeatProcessAdmin(SuperusersOnly, BeatProcessAdmin):
+    """The scheduler's pages of Beat's processes."""
 
 
 class OfOrganization(OrganizationScope):

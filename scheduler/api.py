@@ -1,10 +1,29 @@
 """The scheduler's public surface. Import from here; everything else may change."""
 
 from scheduler.actor import acting_as
-from scheduler.domain import CatchUp, CronDialect, Firer, Overlap, RunOrigin, RunState, ScheduleKind, ScheduleState
+from scheduler.domain import (
+    BeatMode,
+    CatchUp,
+    CronDialect,
+    Firer,
+    Overlap,
+    RunOrigin,
+    RunState,
+    ScheduleKind,
+    ScheduleState,
+    SendState,
+)
 from scheduler.errors import BeatUnavailable, InvalidInput, ScheduleNotFound, SchedulerError
 from scheduler.explanation import Explanation, explain
-from scheduler.models import BeatCatch, MirrorFailure, PgPeriodicSchedule, ScheduleChange, ScheduleRun
+from scheduler.models import (
+    BeatCatch,
+    BeatProcess,
+    BeatSend,
+    MirrorFailure,
+    PgPeriodicSchedule,
+    ScheduleChange,
+    ScheduleRun,
+)
 from scheduler.preview import ClockChange, Preview, PreviewRow, preview, preview_of
 from scheduler.recurrence import Cadence, next_occurrences, normalise
 from scheduler.runs import RunView, runs_with_live_state
@@ -14,17 +33,22 @@ from scheduler.schedules import (
     get_schedule,
     hold_schedule,
     last_changes,
+    live_beats,
     mirror_failures,
     next_run_at,
     pause_schedule,
     resume_schedule,
     run_schedule,
+    unknown_sends,
     upcoming,
     update_schedule,
 )
 
 __all__ = [
     "BeatCatch",
+    "BeatMode",
+    "BeatProcess",
+    "BeatSend",
     "BeatUnavailable",
     "Cadence",
     "CatchUp",
@@ -47,6 +71,7 @@ __all__ = [
     "ScheduleRun",
     "ScheduleState",
     "SchedulerError",
+    "SendState",
     "acting_as",
     "create_schedule",
     "delete_schedule",
@@ -54,6 +79,7 @@ __all__ = [
     "get_schedule",
     "hold_schedule",
     "last_changes",
+    "live_beats",
     "mirror_failures",
     "next_occurrences",
     "next_run_at",
@@ -64,6 +90,7 @@ __all__ = [
     "resume_schedule",
     "run_schedule",
     "runs_with_live_state",
+    "unknown_sends",
     "upcoming",
     "update_schedule",
 ]

@@ -1,6 +1,6 @@
-"""App configuration: the checks, the reaper's duties here, and the guard of Beat's rows after every migration."""
+"""App configuration: the checks, the reaper's duties here, and what watches Celery Beat and guards its rows."""
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
 
 
@@ -12,14 +12,18 @@ class SchedulerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks, the duties, and the receivers that guard and follow Beat's table."""
+        """Register the system checks, the duties, and the receivers that guard, follow and observe Celery Beat."""
         from pg_queue.api import add_duties
         from scheduler import checks as _checks  # noqa: F401  registers them
         from scheduler import receivers
         from scheduler.beat.trigger import install_after_migrate
-        from scheduler.ledger import ledger_duties
+        from scheduler.ledger import beat_duties, ledger_duties
         from scheduler.policies import policy_duties
 
-        add_duties(self.label, lambda: [*ledger_duties(), *policy_duties()])
+        add_duties(self.label, lambda: [*ledger_duties(), *beat_duties(), *policy_duties()])
         post_migrate.connect(install_after_migrate, sender=self, dispatch_uid="scheduler.guard_beat")
         receivers.connect()
+        if apps.is_installed("django_celery_beat"):  # and with it Celery, which it has imported
+            from scheduler.beat import observer
+
+            observer.connect()

@@ -90,7 +90,7 @@ class SendState(StrEnum):
     REFUSED = "refused"
     """Another firer had the occurrence: it was not published."""
     FAILED = "failed"
-    """The broker refused it: it was not published, and Beat tries again."""
+    """The broker refused it: it was not published. In gate mode Beat tries again; stock Beat goes on to the next."""
 
 
 class CatchKind(StrEnum):

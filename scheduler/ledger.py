@@ -26,6 +26,7 @@ _SQL = statements("ledger")
 
 PREFIX = "scheduler_schedulerun_y"
 MONTHS_AHEAD = 3
+_BEAT = statements("beat_sends")
 
 
 def ledger_duties() -> list[Duty]:
@@ -40,6 +41,15 @@ def ledger_duties() -> list[Duty]:
         Duty(name="forget_changes", every_seconds=3600, run=forget_changes, batch=batch),
         Duty(name="forget_mirror_failures", every_seconds=3600, run=forget_mirror_failures, batch=batch),
         Duty(name="forget_catches", every_seconds=3600, run=forget_catches, batch=batch),
+    ]
+
+
+def beat_duties() -> list[Duty]:
+    """The duties for what is known of Celery Beat."""
+    batch = scheduler_settings().writeback_batch
+    return [
+        Duty(name="forget_beat_sends", every_seconds=3600, run=forget_beat_sends, batch=batch),
+        Duty(name="forget_beat_processes", every_seconds=3600, run=forget_beat_processes, batch=batch),
     ]
 
 
@@ -81,22 +91,32 @@ def drop_months() -> int:
 
 def forget_unplaced() -> int:
     """Delete one batch of old runs that lie in no month's partition; a stretch is as old as its end."""
-    return _forget("forget_default", scheduler_settings().ledger_retention_days)
+    return _forget(_SQL["forget_default"], scheduler_settings().ledger_retention_days)
 
 
 def forget_changes() -> int:
     """Delete one batch of old notes of who changed a schedule, which are kept as long as its runs."""
-    return _forget("forget_changes", scheduler_settings().ledger_retention_days)
+    return _forget(_SQL["forget_changes"], scheduler_settings().ledger_retention_days)
 
 
 def forget_mirror_failures() -> int:
     """Delete one batch of old mirror failures."""
-    return _forget("forget_mirror_failures", scheduler_settings().mirror_failure_retention_days)
+    return _forget(_SQL["forget_mirror_failures"], scheduler_settings().mirror_failure_retention_days)
+
+
+def forget_beat_sends() -> int:
+    """Delete one batch of old sends of Celery Beat."""
+    return _forget(_BEAT["forget_sends"], scheduler_settings().ledger_retention_days)
+
+
+def forget_beat_processes() -> int:
+    """Delete one batch of Beat processes that have been gone for as long; their sends are forgotten by then, too."""
+    return _forget(_BEAT["forget_processes"], scheduler_settings().ledger_retention_days)
 
 
 def forget_catches() -> int:
     """Delete one batch of old notes of what the guard of Beat's rows undid, which are kept as long as the runs."""
-    return _forget("forget_catches", scheduler_settings().ledger_retention_days)
+    return _forget(_SQL["forget_catches"], scheduler_settings().ledger_retention_days)
 
 
 def partition_name(first: date) -> str:
@@ -220,5 +240,5 @@ def _alter(steps: list[str], parts: Mapping[str, sql.Composable]) -> int:
 def _forget(statement: str, days: int) -> int:
     conf = scheduler_settings()
     with connections[conf.database].cursor() as cursor:
-        cursor.execute(_SQL[statement], {"days": days, "limit": conf.writeback_batch})
+        cursor.execute(statement, {"days": days, "limit": conf.writeback_batch})
         return int(cursor.rowcount)

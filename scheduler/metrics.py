@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 from django.db import DatabaseError, InterfaceError, connections
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from pg_queue.api import METRICS, Leadership
 from scheduler.beat.mirror import FAILURES as MIRROR_FAILURES
+from scheduler.domain import SendState
+from scheduler.querysets import BEAT_ALIVE
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
 from scheduler.tick import Pass
@@ -65,12 +67,16 @@ def note_shadow(made: Pass) -> None:
 class ScheduleCollector(Collector):
     """What the database says of the schedules, read when asked; left out when it does not answer."""
 
-    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        """Lag of the oldest due schedule, schedules in quarantine, open mirror failures, catches of the tripwire."""
+    def collect(self) -> Iterator[Metric]:
+        """Lag of the oldest due schedule, schedules in quarantine, mirror failures not repaired; and Celery Beat's."""
         try:
             with connections[scheduler_settings().database].cursor() as cursor:
                 cursor.execute(statements("ledger")["figures"])
                 lag, quarantined, mirror_failures, catches = cursor.fetchone()
+                cursor.execute(statements("beat_sends")["figures"], {"alive_seconds": BEAT_ALIVE.total_seconds()})
+                beats, unknown = cursor.fetchone()
+                cursor.execute(statements("beat_sends")["tallies"])
+                tallies = cursor.fetchall()
         except (DatabaseError, InterfaceError):
             logger.warning("metrics.figures_failed", exc_info=True)
             return
@@ -80,10 +86,24 @@ class ScheduleCollector(Collector):
         yield CounterMetricFamily(
             "downbeat_tripwire_catches", "Writes that would have given a schedule of PG's back to Beat.", value=catches
         )
+        yield GaugeMetricFamily("downbeat_beat_processes", "Celery Beat processes that live.", value=beats)
+        yield GaugeMetricFamily("downbeat_beat_unknown_sends", "Claims of Beats that are gone.", value=unknown)
+        yield from _sends(tallies)
 
-    def describe(self) -> list[GaugeMetricFamily]:
+    def describe(self) -> list[Metric]:
         """Nothing: registering must not query the database."""
         return []
+
+
+def _sends(tallies: list[tuple[str, int, int, int, int]]) -> Iterator[Metric]:
+    """By process, so that each is a counter of its own: it ends with its process."""
+    sends = CounterMetricFamily("downbeat_beat_sends", "Sends of Celery Beat.", labels=["process", "state"])
+    lost = CounterMetricFamily("downbeat_beat_lost_sends", "Sends of Celery Beat not recorded.", labels=["process"])
+    for process, sent, refused, failed, unrecorded in tallies:
+        for state, count in ((SendState.SENT, sent), (SendState.REFUSED, refused), (SendState.FAILED, failed)):
+            sends.add_metric([process, state.value], count)
+        lost.add_metric([process], unrecorded)
+    yield from (sends, lost)
 
 
 METRICS.register(ScheduleCollector())

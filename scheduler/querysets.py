@@ -1,21 +1,24 @@
-"""The words in which schedules, runs, mirror failures and drift are asked for."""
+"""The words in which schedules, runs, drift, and what is known of Celery Beat are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import OuterRef, Q
 from django.db.models.functions import Now
 
-from scheduler.domain import FIRED_STATES, Firer, RunOrigin, ScheduleState
+from scheduler.domain import FIRED_STATES, Firer, RunOrigin, ScheduleState, SendState
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from scheduler import models as tables  # noqa: F401  named in the strings below
+
+BEAT_ALIVE = timedelta(seconds=10)
+"""A Beat process whose last heartbeat is older than this is not counted as living; it makes one every 2 s."""
 
 _QUARANTINED = Q(quarantined_at__isnull=False)
 _PAUSED = Q(enabled=False, quarantined_at__isnull=True)
@@ -113,3 +116,26 @@ class MirrorDriftQuerySet(models.QuerySet["tables.MirrorDrift"]):
     def of_schedule(self, schedule_id: UUID) -> Self:
         """One schedule's."""
         return self.filter(schedule_id=schedule_id)
+
+
+class BeatProcessQuerySet(models.QuerySet["tables.BeatProcess"]):
+    """Processes of Celery Beat."""
+
+    def live(self) -> Self:
+        """Those that have given a sign of life within 10 s and have not stopped, the latest first."""
+        return self.filter(stopped_at__isnull=True, heartbeat_at__gt=Now() - BEAT_ALIVE).order_by("-started_at")
+
+
+class BeatSendQuerySet(models.QuerySet["tables.BeatSend"]):
+    """Sends of Celery Beat."""
+
+    def of_schedule(self, schedule_id: UUID | str) -> Self:
+        """One schedule's, also after it was deleted."""
+        return self.filter(schedule_id=schedule_id)
+
+    def unknown(self) -> Self:
+        """Those of processes that are gone of which nobody knows whether they were published, the latest first."""
+        from scheduler.models import BeatProcess
+
+        alive = BeatProcess.objects.using(self.db).live().filter(pk=OuterRef("process_id")).order_by()
+        return self.filter(~models.Exists(alive), state=SendState.CLAIMED.value).order_by("-id")

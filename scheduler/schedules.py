@@ -26,9 +26,9 @@ from scheduler import beat, changes, clock, grid, ownership, transitions, valida
 from scheduler.beat import links, mirror, rows
 from scheduler.domain import REPORT_TO, Firer, RunOrigin, RunState
 from scheduler.errors import InvalidInput, ScheduleNotFound
-from scheduler.models import MirrorFailure, PgPeriodicSchedule, ScheduleChange, ScheduleRun
+from scheduler.models import BeatProcess, BeatSend, MirrorFailure, PgPeriodicSchedule, ScheduleChange, ScheduleRun
 from scheduler.models.ledger import keep
-from scheduler.querysets import MirrorFailureQuerySet
+from scheduler.querysets import BeatProcessQuerySet, BeatSendQuerySet, MirrorFailureQuerySet
 from scheduler.settings import scheduler_settings
 
 _UNIQUE_BY_ID = {"scheduler_pgperiodicschedule", "django_celery_beat_periodictask"}
@@ -258,6 +258,22 @@ def last_changes(schedule_id: uuid.UUID | str, count: int) -> list[ScheduleChang
 def mirror_failures() -> MirrorFailureQuerySet:
     """The mirror writes that failed and that no later write has made good, the latest first."""
     return MirrorFailure.objects.using(_alias()).unrepaired()
+
+
+def live_beats() -> BeatProcessQuerySet:
+    """The processes of Celery Beat that observe themselves and live: a sign of life within 10 s, and not stopped.
+
+    More than one fire everything twice, unless they gate. One without our app in its INSTALLED_APPS is not seen.
+    """
+    return BeatProcess.objects.using(_alias()).live()
+
+
+def unknown_sends() -> BeatSendQuerySet:
+    """The claims of Beat processes that are gone of which nobody knows whether they were published, the latest first.
+
+    Their occurrences stay taken. Look at what the task has done; if it has not run, `run_schedule` runs it once.
+    """
+    return BeatSend.objects.using(_alias()).unknown()
 
 
 def _change(schedule_id: uuid.UUID | str, path: str, change: Change, given: Collection[str] = ()) -> PgPeriodicSchedule:

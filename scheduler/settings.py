@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
-from scheduler.domain import Firer
+from scheduler.domain import BeatMode, Firer
 from scheduler.errors import InvalidInput
 
 
@@ -22,6 +22,8 @@ class SchedulerSettings:
     """Alias of the Django database that holds schedules and ledger: the queue's own."""
     default_firer: str = "pg"
     """Who fires a new schedule that does not say: `pg` or `beat`."""
+    beat_mode: str = "observe"
+    """What `celery beat -S scheduler.beat.gate:DownbeatScheduler` does besides sending: `observe` or `gate`."""
     grace_seconds: int = 3600
     """How late an occurrence may still be fired; beyond it the ledger says `expired`."""
     on_time_seconds: int = 60
@@ -43,6 +45,8 @@ class SchedulerSettings:
         _check_numbers(self)
         if self.default_firer not in set(Firer):
             raise _wrong("default_firer", "'pg' or 'beat'", self.default_firer)
+        if self.beat_mode not in set(BeatMode):
+            raise _wrong("beat_mode", "'observe' or 'gate'", self.beat_mode)
         if self.ledger_retention_days * 86400 <= self.grace_seconds:
             raise _wrong(
                 "ledger_retention_days",

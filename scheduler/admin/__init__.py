@@ -3,8 +3,9 @@
 A project that wants more (an organization picker, rows restricted by user) unregisters these and registers subclasses.
 """
 
+from scheduler.admin.beat import BeatProcessAdmin, BeatSendAdmin
 from scheduler.admin.mirror import BeatCatchAdmin, MirrorFailureAdmin
 from scheduler.admin.runs import RunAdmin
 from scheduler.admin.schedules import ScheduleAdmin
 
-__all__ = ["BeatCatchAdmin", "MirrorFailureAdmin", "RunAdmin", "ScheduleAdmin"]
+__all__ = ["BeatCatchAdmin", "BeatProcessAdmin", "BeatSendAdmin", "MirrorFailureAdmin", "RunAdmin", "ScheduleAdmin"]

@@ -1,4 +1,4 @@
-"""Everything that knows django-celery-beat (dcb): its rows, their mirror, the trigger that guards them.
+"""Everything that knows Celery Beat and django-celery-beat (dcb): its rows, their mirror, and what it sends.
 
 dcb is optional. Its modules are imported inside functions, after `is_installed` or `require` has said yes; without it
 schedules are fired by PG only.
@@ -12,9 +12,14 @@ schedules are fired by PG only.
 - `evaluation`: when Beat itself would send, by Celery's own evaluator;
 - `entries`: what `beat_schedule` of the Celery app says, written as Beat would;
 - `extras`: what Beat's row holds and a schedule here cannot;
-- `certificate`, `differences`: whether we occur then, too, and the rules by which we do not.
+- `certificate`, `differences`: whether we occur then, too, and the rules by which we do not;
+- `sends`, `occurrences`: a send, and which occurrence it was;
+- `journal`, `sessions`: sends and claims written down, on sessions that wait for nothing for long;
+- `observer`, `recorder`: what any Beat process sends, seen in it and recorded from a thread of its own;
+- `gate`, `stops`: the scheduler class that claims before it sends.
 
-What a user needs to know of it is in `docs/howto/schedules.md`.
+What a user needs to know of it is in `docs/howto/schedules.md` and `docs/howto/migrate-from-beat.md`; why it is so, in
+`docs/explanation/beat.md`.
 """
 
 from __future__ import annotations

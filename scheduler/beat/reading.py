@@ -99,6 +99,12 @@ def beat_schedule(task: PeriodicTask) -> BeatSchedule:
     return BeatSchedule(times=_times(task), timezone=zone)
 
 
+def follow_cadence(row: PgPeriodicSchedule, task: PeriodicTask) -> None:
+    """The same, for what says when it occurs alone."""
+    for column, said in _read_cadence_unless_same(row, task).items():
+        setattr(row, column, said)
+
+
 def rebuild(task: PeriodicTask) -> PgPeriodicSchedule:
     """A schedule made from Beat's row alone, not stored: its organization is unknown, which is said by ''.
 

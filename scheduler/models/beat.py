@@ -9,7 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from scheduler.domain import BeatMode, CatchKind, SendState
-from scheduler.querysets import MirrorFailureQuerySet
+from scheduler.querysets import BeatProcessQuerySet, BeatSendQuerySet, MirrorFailureQuerySet
 
 
 class MirrorFailure(models.Model):
@@ -97,8 +97,13 @@ class BeatProcess(models.Model):
     stopped_at = models.DateTimeField(null=True, blank=True)
     """When it ended in good order; null: it lives, or was killed."""
     sends = models.BigIntegerField(default=0, db_default=0)
+    """Published ones that are recorded."""
+    refused_sends = models.BigIntegerField(default=0, db_default=0)
+    failed_sends = models.BigIntegerField(default=0, db_default=0)
     lost_sends = models.BigIntegerField(default=0, db_default=0)
     """Sends that it could not record, because the database did not answer for long."""
+
+    objects = BeatProcessQuerySet.as_manager()
 
     class Meta:
         verbose_name = "Beat process"
@@ -121,7 +126,10 @@ class BeatSend(models.Model):
     """
 
     id = models.BigAutoField(primary_key=True)
-    process = models.ForeignKey(BeatProcess, on_delete=models.CASCADE, related_name="+", db_index=False)
+    process = models.ForeignKey(
+        BeatProcess, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+    """No foreign key in the database: a send does not pay for it, nor wait for its process to be registered."""
     beat_name = models.CharField(max_length=200)
     schedule_id = models.UUIDField(null=True, blank=True)
     """The mirror's id; null: Beat sent something that has no mirror."""
@@ -135,6 +143,8 @@ class BeatSend(models.Model):
     is_first = models.BooleanField()
     """Whether the occurrence was free: no send and no fire of PG's had it."""
     state = models.CharField(max_length=8, choices=[(s.value, s.value) for s in SendState])
+
+    objects = BeatSendQuerySet.as_manager()
 
     class Meta:
         verbose_name = "Beat send"

@@ -63,6 +63,30 @@ def test_metrics_are_of_the_database_at_the_scrape(client, make_schedule):
     assert float(values["downbeat_mirror_failures_open"]) == 0
 
 
+def test_what_beats_processes_have_sent_is_told_by_process_and_those_that_are_gone_do_not_live(client, make_schedule):
+    process = {"process_id": 7, "scheduler": "module:Class", "mode": "gate"}
+    live = api.BeatProcess.objects.create(
+        host="here", sends=5, refused_sends=4, failed_sends=3, lost_sends=2, **process
+    )
+    gone = api.BeatProcess.objects.create(host="there", stopped_at=live.started_at, **process)
+    api.BeatProcess.objects.create(host="long-ago", heartbeat_at="2020-01-01T00:00Z", **process)
+    for maker in (live, gone, gone):
+        api.BeatSend.objects.create(
+            process=maker, beat_name="x", message_id="1", sent_at="2020-01-01T00:00Z", is_first=True, state="claimed"
+        )
+    lines = client.get("/metrics").content.decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if line.startswith("downbeat_beat_"))
+    assert float(values["downbeat_beat_processes"]) == 1
+    assert float(values["downbeat_beat_unknown_sends"]) == 2
+    sends = {
+        state: float(values[f'downbeat_beat_sends_total{{process="here:7",state="{state}"}}'])
+        for state in ("sent", "refused", "failed")
+    }
+    assert sends == {"sent": 5, "refused": 4, "failed": 3}
+    assert float(values['downbeat_beat_lost_sends_total{process="here:7"}']) == 2
+    assert not any("long-ago" in name for name in values)
+
+
 def test_mirror_writes_that_fail_in_this_process_are_counted_at_the_scrape(client, make_schedule, monkeypatch):
     def failures() -> dict[str, float]:
         found = re.findall(

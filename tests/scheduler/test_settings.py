@@ -26,6 +26,7 @@ NAN, INFINITY = float("nan"), float("inf")
         ({"LEDGER_RETENTION_DAYS": 40_000}, r"'LEDGER_RETENTION_DAYS'.*at most 36500"),
         ({"LEDGER_RETENTION_DAYS": 1, "GRACE_SECONDS": 86400}, "longer than the catch-up window"),
         ({"DATABASE": 1}, r"'DATABASE'\]: expected a string"),
+        ({"BEAT_MODE": "off"}, r"'BEAT_MODE'\]: expected 'observe' or 'gate'"),
         ({"DEFAULT_FIRER": "cron"}, r"'DEFAULT_FIRER'\]: expected 'pg' or 'beat'"),
     ],
 )

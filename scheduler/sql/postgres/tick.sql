@@ -156,7 +156,7 @@ advanced AS (
         END,
         last_run_at = CASE WHEN is_fired AND NOT {is_shadow} THEN latest ELSE schedule.last_run_at END,
         last_run_id = CASE WHEN is_fired AND NOT {is_shadow} THEN decided.id ELSE schedule.last_run_id END,
-        run_count = CASE WHEN is_fired THEN schedule.run_count + 1 ELSE schedule.run_count END,
+        run_count = CASE WHEN is_fired AND NOT {is_shadow} THEN schedule.run_count + 1 ELSE schedule.run_count END,
         hold = CASE WHEN is_held THEN 'overlap'
                     WHEN is_beats OR error IS NULL AND next > decided.beat_from THEN 'handover' END,
         quarantined_at = CASE WHEN error IS NOT NULL THEN statement_timestamp() END,

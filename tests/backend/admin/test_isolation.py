@@ -30,6 +30,7 @@ FOR_SUPERUSERS = {
     "pg_queue.worker": lambda: Worker.objects.create(
         id="host:1:2", host="host", process_id=1, queues=["default"], concurrency=1, started_at=timezone.now()
     ),
+    "scheduler.beatprocess": lambda: beat_process(),
     "pg_queue.leader": lambda: Leader.objects.create(name="scheduler", term=1),
     "django_celery_beat.periodictask": lambda: PeriodicTask.objects.get(name=str(schedule("acme").pk)),
 }
@@ -69,6 +70,23 @@ def beat_catch(slug: str) -> api.BeatCatch:
     return api.BeatCatch.objects.get(schedule_id=row.pk)
 
 
+def beat_process() -> api.BeatProcess:
+    return api.BeatProcess.objects.create(host="host", process_id=1, scheduler="module:Class", mode="gate")
+
+
+def beat_send(slug: str) -> api.BeatSend:
+    row = schedule(slug)
+    return api.BeatSend.objects.create(
+        process=beat_process(),
+        schedule_id=row.pk,
+        beat_name=row.beat_name,
+        message_id="1",
+        sent_at=timezone.now(),
+        is_first=True,
+        state="claimed",
+    )
+
+
 def message(slug: str) -> Message:
     return Message.objects.get(pk=queue.enqueue("echo", [slug], organization_id=slug, queue=f"q-{slug}"))
 
@@ -78,6 +96,7 @@ MAKE: dict[str, Callable[[str], Any]] = {
     "scheduler.schedulerun": lambda slug: api.run_schedule(schedule(slug).pk),
     "scheduler.mirrorfailure": mirror_failure,
     "scheduler.beatcatch": beat_catch,
+    "scheduler.beatsend": beat_send,
     "pg_queue.message": message,
     "pg_queue.result": lambda slug: Result.objects.create(
         message_id=uuid.uuid4(), state="succeeded", run_after=timezone.now(), **settled(slug)
@@ -175,6 +194,19 @@ def test_what_was_caught_of_a_deleted_schedule_is_for_superusers(ann, browser):
     api.delete_schedule(deleted.schedule_id)
     assert listed(ann, kept) == {kept.pk}
     assert listed(browser, kept) == {kept.pk, deleted.pk}
+
+
+def test_a_send_that_is_no_schedules_is_for_superusers_and_a_claim_of_a_beat_that_is_gone_is_unknown(ann, browser):
+    sent, unmirrored = beat_send("acme"), beat_send("acme")
+    api.BeatSend.objects.filter(pk=unmirrored.pk).update(schedule_id=None)
+    assert listed(ann, sent) == {sent.pk}
+    assert listed(browser, sent) == {sent.pk, unmirrored.pk}
+    assert listed(browser, sent, "?unknown=yes") == set()
+    api.BeatProcess.objects.filter(pk=sent.process_id).update(stopped_at=timezone.now())
+    api.BeatProcess.objects.filter(pk=unmirrored.process_id).delete()
+    assert listed(browser, sent, "?unknown=yes") == {sent.pk, unmirrored.pk}
+    assert listed(browser, sent, f"?q={sent.beat_name}") == {sent.pk}
+    assert browser.get(url_of(unmirrored)).status_code == 200
 
 
 def test_a_member_sees_no_other_organizations_members(ann, make_user, default):

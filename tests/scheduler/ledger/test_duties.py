@@ -16,7 +16,7 @@ from pg_queue import api as queue
 from pg_queue.domain import Death, Failure, Settlement, Success
 from scheduler import ledger
 from scheduler.domain import RUN_ENDS, Firer, RunState
-from scheduler.models import MirrorFailure, ScheduleRun
+from scheduler.models import BeatProcess, BeatSend, MirrorFailure, ScheduleRun
 
 pytestmark = pytest.mark.django_db
 
@@ -232,6 +232,18 @@ def test_old_runs_outside_the_months_and_old_mirror_failures_are_forgotten() -> 
     assert old.id != recent.id
     assert ledger.forget_mirror_failures() == 1
     assert MirrorFailure.objects.count() == 1
+
+
+def test_old_sends_of_beat_and_processes_that_are_long_gone_are_forgotten() -> None:
+    for days in (91, 89):
+        past = timezone.now() - timedelta(days=days)
+        process = BeatProcess.objects.create(host="h", process_id=1, scheduler="s", mode="gate", heartbeat_at=past)
+        BeatSend.objects.create(
+            process=process, beat_name="x", message_id="1", sent_at=past, recorded_at=past, is_first=False, state="sent"
+        )
+    assert (ledger.forget_beat_sends(), ledger.forget_beat_processes()) == (1, 1)
+    assert BeatSend.objects.get().process == BeatProcess.objects.get()
+    assert {"forget_beat_sends", "forget_beat_processes"} <= {duty.name for duty in queue.all_duties()}
 
 
 def place_of(run: ScheduleRun) -> str:
