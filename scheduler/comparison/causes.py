@@ -17,7 +17,7 @@ from scheduler.beat.evaluation import BeatSchedule
 from scheduler.comparison.verdicts import Cause, Circumstance
 from scheduler.domain import ScheduleKind
 from scheduler.errors import InvalidInput
-from scheduler.recurrence import Cadence
+from scheduler.recurrence import Cadence, period
 from scheduler.recurrence.kinds import Crontab, kind_of
 
 LATE = timedelta(seconds=5)
@@ -89,7 +89,7 @@ def why_not_expected(at: datetime, sent_at: datetime, known: Circumstances) -> C
         return Circumstance.HOUR_WINDOW
     if any(first <= at <= last for first, last in known.unfired):
         return Circumstance.NO_SHADOW
-    return None
+    return Circumstance.BEAT_STARTED if _has_just_started(at, sent_at, known) else None
 
 
 def why_again(at: datetime, sends: Sequence[tuple[datetime, UUID]], known: Circumstances) -> Cause | None:
@@ -114,6 +114,14 @@ def _why_two_processes(sent_at: datetime, before: UUID, process_id: UUID, known:
     if second is not None and sent_at - second.started_at <= STARTING:
         return Circumstance.BEAT_RESTARTED
     return None
+
+
+def _has_just_started(at: datetime, sent_at: datetime, known: Circumstances) -> bool:
+    """Whether an interval was sent for the first time by a Beat that had started within one period before."""
+    if known.cadence.kind is not ScheduleKind.INTERVAL:
+        return False
+    soon = period(known.cadence.expression) + RELOAD
+    return any(timedelta(0) <= sent_at - life.started_at <= soon for life in known.alive(at))
 
 
 def _rule(difference: Difference, known: Circumstances) -> Cause | None:

@@ -30,6 +30,8 @@ class Sides:
     """PG has fired it."""
     sent_ats: tuple[datetime, ...]
     process_ids: tuple[UUID, ...]
+    is_overtaken: bool = False
+    """Beat sent it one period after its last send, and no shadow has it."""
 
 
 def judge_all(occurrences: Iterable[Sides], known: Circumstances) -> Iterator[Finding]:
@@ -40,7 +42,11 @@ def judge_all(occurrences: Iterable[Sides], known: Circumstances) -> Iterator[Fi
     """
     drift = _drift_of(known)
     waiting: Sides | None = None
+    last_sent_at: datetime | None = None
     for one in occurrences:
+        if _is_overtaken(one, last_sent_at, known):
+            one = replace(one, is_overtaken=True)
+        last_sent_at = one.sent_ats[-1] if one.sent_ats else last_sent_at
         if waiting is not None and _is_pair(waiting, one, drift):
             yield _judge_drift(waiting, one)
             waiting = None
@@ -62,12 +68,25 @@ def judge(one: Sides, known: Circumstances) -> Finding:
         sends = list(zip(one.sent_ats, one.process_ids, strict=True))
         return _finding(one, Verdict.DUPLICATE, causes.why_again(one.scheduled_for, sends, known))
     [sent_at] = one.sent_ats
+    if one.is_overtaken:
+        return _finding(one, Verdict.SEMANTICS, Circumstance.OVERTAKEN)
     if not one.is_expected:
         cause = causes.why_not_expected(one.scheduled_for, sent_at, known)
         return _finding(one, Verdict.SEMANTICS if cause else Verdict.BEAT_ONLY, cause)
     if sent_at - one.scheduled_for > causes.LATE:
         return _finding(one, Verdict.SEMANTICS, Circumstance.LATE)
     return _finding(one, Verdict.MATCH, None)
+
+
+def _is_overtaken(one: Sides, last_sent_at: datetime | None, known: Circumstances) -> bool:
+    if known.cadence.kind is not ScheduleKind.INTERVAL or one.is_expected or len(one.sent_ats) != 1:
+        return False
+    is_told = any(first <= one.scheduled_for <= last for first, last in known.unfired)
+    return (
+        not is_told
+        and last_sent_at is not None
+        and one.scheduled_for - last_sent_at == period(known.cadence.expression)
+    )
 
 
 def _is_pair(first: Sides, second: Sides, drift: timedelta) -> bool:

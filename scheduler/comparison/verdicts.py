@@ -35,6 +35,8 @@ class Circumstance(StrEnum):
     RE_ENABLE_BURST = "re_enable_burst"
     HOUR_WINDOW = "hour_window"
     BEAT_DOWN = "beat_down"
+    OVERTAKEN = "overtaken"
+    BEAT_STARTED = "beat_started"
     BEAT_RESTARTED = "beat_restarted"
     TWO_BEATS = "two_beats"
     LOST_SEND = "lost_send"
@@ -60,6 +62,11 @@ _SENTENCES = {
         "and makes up for them at another after an outage."
     ),
     Circumstance.BEAT_DOWN: "No Celery Beat was running when it was due.",
+    Circumstance.OVERTAKEN: (
+        "The record of the send came before the tick, which was busy: an interval is then counted on from the send, "
+        "and the tick has passed the occurrence over."
+    ),
+    Circumstance.BEAT_STARTED: "Celery Beat had just started: its intervals then begin with what it has loaded.",
     Circumstance.BEAT_RESTARTED: (
         "A Celery Beat that is killed before it has written back its last runs sends them again when it starts."
     ),

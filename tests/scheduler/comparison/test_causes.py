@@ -156,6 +156,32 @@ def test_an_intervals_occurrences_are_paired_across_their_drift() -> None:
     assert [one.verdict for one in found] == [Verdict.MATCH, Verdict.DRIFT, Verdict.SEMANTICS, Verdict.MATCH]
 
 
+@pytest.mark.parametrize(("started_before", "cause"), [(8, "beat_started"), (30, None)])
+def test_the_first_send_of_an_interval_after_beats_start_is_told_by_it(started_before: int, cause: str | None) -> None:
+    lives = [life(start=NOON - started_before * SECOND)]
+    known = around(cadence=Cadence(ScheduleKind.INTERVAL, "PT10S", "UTC"), beat=None, lives=lives)
+    assert judge(sides(NOON, NOON, expected=False), known).cause == cause
+
+
+def test_an_interval_that_its_own_record_has_overtaken_is_told_by_it() -> None:
+    known = around(cadence=Cadence(ScheduleKind.INTERVAL, "PT10S", "UTC"), beat=None)
+    late = timedelta(milliseconds=5)
+    second, third = NOON + late + 10 * SECOND, NOON + 2 * late + 20 * SECOND
+    found = judge_all(
+        [
+            sides(NOON, NOON + late),
+            sides(second, second + late, expected=False),
+            sides(third + SECOND, third + SECOND + late, expected=False),
+        ],
+        known,
+    )
+    assert [told(one) for one in found] == [
+        (Verdict.MATCH, None),
+        (Verdict.SEMANTICS, Circumstance.OVERTAKEN),
+        (Verdict.BEAT_ONLY, None),
+    ]
+
+
 def test_a_crontabs_occurrences_are_never_paired_with_others() -> None:
     near = NOON + timedelta(milliseconds=20)
     found = list(judge_all([sides(NOON), sides(near, near, expected=False)], around()))
