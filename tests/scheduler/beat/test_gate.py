@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -313,6 +316,12 @@ def test_in_observe_mode_it_asks_nothing(beat: Any, settings: Any, published: li
     observer.stop()
     assert states() == ["sent"]
     assert api.BeatProcess.objects.get().mode == "observe"
+
+
+def test_the_entry_point_by_which_celery_finds_the_class_names_it() -> None:
+    project = tomllib.loads((Path(__file__).resolve().parents[3] / "pyproject.toml").read_text())["project"]
+    module, _, name = project["entry-points"]["celery.beat_schedulers"]["downbeat"].partition(":")
+    assert getattr(import_module(module), name) is DownbeatScheduler
 
 
 def test_claims_of_a_beat_that_is_gone_are_unknown(beat: Any) -> None:
