@@ -49,6 +49,10 @@ class OrganizationScheduleAdmin(OrganizationScope, ScheduleAdmin):
             return forms.ChoiceField(choices=choices, label="Organization")
         return super().formfield_for_dbfield(db_field, request, **kwargs)
 
+    def organizations_of(self, request: HttpRequest) -> list[str] | None:
+        """Those that the user may see."""
+        return organizations.visible_slugs(request.user)
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """As the scheduler's; refuses what would part the schedule from its pipeline. Raises `InvalidInput`."""
         if change:

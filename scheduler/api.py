@@ -15,6 +15,8 @@ from scheduler.domain import (
 )
 from scheduler.errors import BeatUnavailable, InvalidInput, ScheduleNotFound, SchedulerError
 from scheduler.explanation import Explanation, explain
+from scheduler.forecast import Forecast, Herd, find_herd, forecast
+from scheduler.forecast import Scope as ForecastScope
 from scheduler.models import (
     BeatCatch,
     BeatProcess,
@@ -56,6 +58,9 @@ __all__ = [
     "CronDialect",
     "Explanation",
     "Firer",
+    "Forecast",
+    "ForecastScope",
+    "Herd",
     "InvalidInput",
     "MirrorFailure",
     "Overlap",
@@ -76,6 +81,8 @@ __all__ = [
     "create_schedule",
     "delete_schedule",
     "explain",
+    "find_herd",
+    "forecast",
     "get_schedule",
     "hold_schedule",
     "last_changes",

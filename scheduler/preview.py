@@ -85,6 +85,11 @@ class Preview:
     note: str
     """Why Beat's side is not shown, or means something else; empty: it is shown."""
 
+    @property
+    def occurrences(self) -> list[datetime]:
+        """Ours among the next ones."""
+        return [row.pg for row in self.rows if row.pg is not None]
+
 
 def preview(cadence: Cadence, *, after: datetime, count: int) -> Preview:
     """The next `count` occurrences (1 to 1000) after `after`, and those around the next two clock changes.

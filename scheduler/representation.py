@@ -8,6 +8,7 @@ from typing import Any
 
 from scheduler import api
 from scheduler.explanation import Explanation
+from scheduler.forecast import Forecast, Herd
 from scheduler.models import BeatCatch, PgPeriodicSchedule, ScheduleChange
 from scheduler.preview import Preview, PreviewRow
 from scheduler.runs import RunView
@@ -58,8 +59,11 @@ def catch_fields(catch: BeatCatch) -> dict[str, Any]:
     return {_RUN_RENAMED.get(name, name): _plain(getattr(catch, name)) for name in names}
 
 
-def preview_fields(shown: Preview) -> dict[str, Any]:
-    """What lies ahead of a schedule under both firers' rules; values as in `schedule_fields`."""
+def preview_fields(shown: Preview, count: int, herd: Herd | None) -> dict[str, Any]:
+    """What lies ahead of a schedule under both firers' rules; values as in `schedule_fields`.
+
+    Of its next occurrences `count`; `herd` is the crowded minute that it joins.
+    """
     changes = [
         {
             "at": _plain(change.at),
@@ -70,8 +74,46 @@ def preview_fields(shown: Preview) -> dict[str, Any]:
         }
         for change in shown.changes
     ]
-    results = [_side_by_side(row) for row in shown.rows]
-    return {"timezone": shown.timezone, "note": shown.note, "results": results, "clock_changes": changes}
+    return {
+        "timezone": shown.timezone,
+        "note": shown.note,
+        "results": [_side_by_side(row) for row in shown.rows[:count]],
+        "clock_changes": changes,
+        "herd": herd and _herd_fields(herd),
+    }
+
+
+def forecast_fields(made: Forecast) -> dict[str, Any]:
+    """What is ahead by minute; values as in `schedule_fields`."""
+    busiest = [
+        {
+            "at": _plain(minute.at),
+            "fires": minute.fires,
+            "starts": minute.starts,
+            "largest": [
+                {"expression": one.cadence.expression, "timezone": one.cadence.timezone, "schedules": one.schedules}
+                for one in minute.largest
+            ],
+        }
+        for minute in made.busiest
+    ]
+    return {
+        "since": _plain(made.since),
+        "first_minute": _plain(made.first_minute),
+        "until": _plain(made.until),
+        "schedules": made.schedules,
+        "left_out": made.left_out,
+        "cadences": made.cadences,
+        "seconds": round(made.seconds, 3),
+        "busiest": busiest,
+        "fires": list(made.fires),
+        "starts": list(made.starts),
+    }
+
+
+def _herd_fields(herd: Herd) -> dict[str, Any]:
+    at, warning = _plain(herd.at), herd.sentence
+    return {"at": at, "others": herd.others, "jitter_seconds": herd.jitter_seconds, "warning": warning}
 
 
 def _side_by_side(row: PreviewRow) -> dict[str, Any]:

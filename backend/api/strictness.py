@@ -38,6 +38,14 @@ def instant(name: str, text: str | None) -> datetime | None:
     return read
 
 
+def whole(request: Request, name: str, default: int, least: int, most: int) -> int:
+    """A query parameter's whole number. Raises `ValidationError` under its name."""
+    text = request.query_params.get(name, str(default))
+    if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) <= most:
+        raise serializers.ValidationError({name: [message(f"a whole number from {least} to {most}", text)]})
+    return int(text)
+
+
 def refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:
     """A misspelt parameter would be answered as if it were not there. Raises `ValidationError` with each one's name."""
     known = {*known, "format"}

@@ -6,7 +6,7 @@ from rest_framework.routers import DefaultRouter
 
 from backend.api.views.comparison import ComparisonViewSet
 from backend.api.views.pipelines import PipelineViewSet
-from backend.api.views.preview import PreviewViewSet
+from backend.api.views.preview import ForecastViewSet, PreviewViewSet
 from backend.api.views.queue import MessageViewSet, TaskViewSet
 from backend.api.views.runs import RunViewSet
 from backend.api.views.schedules import ScheduleViewSet
@@ -18,6 +18,7 @@ router.register("schedules", ScheduleViewSet, basename="schedule")
 router.register("runs", RunViewSet, basename="run")
 router.register("comparison", ComparisonViewSet, basename="comparison")
 router.register("preview", PreviewViewSet, basename="preview")
+router.register("forecast", ForecastViewSet, basename="forecast")
 router.register("tasks", TaskViewSet, basename="task")
 router.register("messages", MessageViewSet, basename="message")
 

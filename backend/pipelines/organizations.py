@@ -18,3 +18,8 @@ def visible_to(user: Any) -> QuerySet[Organization]:
 def visible_rows(user: Any, rows: QuerySet[Any], field: str = "organization_id") -> QuerySet[Any]:
     """Of `rows` those that `user` may see: `field` holds the slug of their organization."""
     return rows if user.is_superuser else rows.filter(**{f"{field}__in": visible_to(user).values("slug")})
+
+
+def visible_slugs(user: Any) -> list[str] | None:
+    """The slugs of the organizations that `user` may see; None: of all."""
+    return None if user.is_superuser else list(visible_to(user).values_list("slug", flat=True))

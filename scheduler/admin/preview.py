@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from uuid import UUID
 
 from django.utils.timezone import now
 
@@ -11,6 +12,7 @@ from scheduler import api
 from scheduler.admin.presentation import wall
 from scheduler.domain import CronDialect, ScheduleKind
 from scheduler.errors import InvalidInput
+from scheduler.forecast.herd import OCCURRENCES
 from scheduler.models import PgPeriodicSchedule
 
 FIELDS = {"kind": "kind", "expression": "cron_string", "timezone": "timezone", "dialect": "dialect"}
@@ -33,23 +35,43 @@ def of_row(row: PgPeriodicSchedule | None, count: int) -> dict[str, object]:
         return _context([], str(error))
 
 
-def of_form(values: Mapping[str, str], count: int) -> dict[str, object]:
+def of_form(values: Mapping[str, str], count: int, organizations: Collection[str] | None) -> dict[str, object]:
     """The same of a form that is shown once more, with what was typed into it."""
-    found = of_input(values, count)
-    return _context(found.get("results", []), found.get("error", ""), found.get("clock"))
+    found = of_input(values, count, organizations)
+    context = _context(found.get("results", []), found.get("error", ""), found.get("clock"))
+    return {**context, "herd": found.get("herd", "")}
 
 
-def of_input(values: Mapping[str, str], count: int) -> dict[str, object]:
-    """`results` and `clock`, or `error` with the form's `field` for it. By this process's clock: it is a preview."""
+def of_input(values: Mapping[str, str], count: int, organizations: Collection[str] | None) -> dict[str, object]:
+    """`results`, `clock` and `herd`, or `error` with the form's `field` for it.
+
+    By this process's clock: it is a preview. `herd` is a warning, empty where it joins none among the schedules of
+    these organizations (None: of all), the one of the id `schedule` left out.
+    """
     given = {argument: values.get(field, "") for argument, field in FIELDS.items()}
     given |= {"timezone": given["timezone"] or "UTC", "dialect": given["dialect"] or "unix"}
     at = now()
     try:
-        found = api.next_occurrences(**given, after=at, count=count)
+        found = api.next_occurrences(**given, after=at, count=max(count, OCCURRENCES))
         around = api.preview(_cadence(given), after=at, count=1)
     except InvalidInput as error:
         return {"error": str(error), "field": FIELDS.get(error.field, error.field)}
-    return {"results": [_shown(one, given["timezone"]) for one in found], "clock": _clock(around)}
+    scope = api.ForecastScope(organizations=organizations, excluded=_identity(values.get("schedule", "")))
+    herd = api.find_herd(found, jitter_seconds=_whole(values.get("jitter_seconds", "")), scope=scope)
+    shown = [_shown(one, given["timezone"]) for one in found[:count]]
+    return {"results": shown, "clock": _clock(around), "herd": "" if herd is None else herd.sentence}
+
+
+def _identity(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _whole(text: str) -> int:
+    """What the form will refuse is none."""
+    return int(text[:9]) if text.isascii() and text.isdigit() else 0
 
 
 def _cadence(given: Mapping[str, str]) -> api.Cadence:

@@ -25,6 +25,7 @@ from scheduler.admin.filters import QueueFilter, StateFilter
 from scheduler.admin.forms import ScheduleForm, readable
 from scheduler.admin.presentation import badge, instant, moment, note, shown_change
 from scheduler.admin.runs import latest_runs, shown_run
+from scheduler.admin.timeline import TimelinePage
 from scheduler.domain import CatchUp, Firer, Overlap, ScheduleKind
 from scheduler.errors import ScheduleNotFound, SchedulerError
 from scheduler.models import PgPeriodicSchedule
@@ -37,7 +38,7 @@ ORPHANED = (
 
 
 @admin.register(PgPeriodicSchedule)
-class ScheduleAdmin(ComparisonPage, ScheduleActions, OfferedLookups, admin.ModelAdmin):  # type: ignore[type-arg]
+class ScheduleAdmin(ComparisonPage, TimelinePage, ScheduleActions, OfferedLookups, admin.ModelAdmin):  # type: ignore[type-arg]
     """Schedules: create, edit, pause, resume, run now, delete; all through the choke points."""
 
     form = ScheduleForm
@@ -181,7 +182,9 @@ class ScheduleAdmin(ComparisonPage, ScheduleActions, OfferedLookups, admin.Model
         row = kwargs.get("obj")
         context["preview_url"] = reverse(f"{self.admin_site.name}:scheduler_preview")
         is_typed = request.method == "POST" and request.POST.get("cron_string", "").strip()
-        context |= preview.of_form(request.POST, SHOWN) if is_typed else preview.of_row(row, SHOWN)
+        typed = request.POST.dict() | {"schedule": "" if row is None else str(row.pk)}
+        organizations = self.organizations_of(request)
+        context |= preview.of_form(typed, SHOWN, organizations) if is_typed else preview.of_row(row, SHOWN)
         if row is not None:
             context |= self.actions_on(row, row)
             context |= self._runs_of(row) if request.user.has_perm("scheduler.view_schedulerun") else {}
@@ -209,9 +212,10 @@ class ScheduleAdmin(ComparisonPage, ScheduleActions, OfferedLookups, admin.Model
         return super().refusal_of(error, row)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """As the mixin's, and says so where the mirror stayed behind."""
+        """As the mixin's, and says so where the mirror stayed behind, or where it begins together with many others."""
         super().save_model(request, obj, form, change)
         self.warn_of_mirror(request, obj)
+        self.warn_of_herd(request, obj.pk, form.changed_data if change else form.cleaned_data)
 
     def write(self, obj: Any, form: Any, change: bool) -> None:
         """Through the choke points."""
@@ -245,7 +249,7 @@ class ScheduleAdmin(ComparisonPage, ScheduleActions, OfferedLookups, admin.Model
         """The next runs of what is being typed."""
         if not (self.has_view_permission(request) or self.has_add_permission(request)):
             raise PermissionDenied
-        return JsonResponse(preview.of_input(request.GET, SHOWN))
+        return JsonResponse(preview.of_input(request.GET.dict(), SHOWN, self.organizations_of(request)))
 
     @admin.action(description="Delete selected %(verbose_name_plural)s", permissions=["delete"])
     def delete_selected(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:

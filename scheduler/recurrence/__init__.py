@@ -23,6 +23,7 @@ from scheduler.recurrence.cadence import (
     evaluate,
     next_occurrences,
     normalise,
+    occurrences_between,
     validate,
 )
 from scheduler.recurrence.description import describe
@@ -37,6 +38,7 @@ __all__ = [
     "interval_seconds",
     "next_occurrences",
     "normalise",
+    "occurrences_between",
     "period",
     "validate",
 ]

@@ -179,6 +179,15 @@ class ClockChangeSerializer(serializers.Serializer):
     left_out = serializers.IntegerField(help_text="How many more there are around it.")
 
 
+class HerdSerializer(serializers.Serializer):
+    """A crowded minute that it joins within its next ten occurrences."""
+
+    at = serializers.DateTimeField()
+    others = serializers.IntegerField(help_text="Schedules that begin in that minute, of those that you may see.")
+    jitter_seconds = serializers.IntegerField(allow_null=True, help_text="A jitter that would part it from them.")
+    warning = serializers.CharField()
+
+
 class PreviewSerializer(serializers.Serializer):
     """What lies ahead, here and under Celery Beat's rules."""
 
@@ -186,3 +195,36 @@ class PreviewSerializer(serializers.Serializer):
     note = serializers.CharField(help_text="Why Celery Beat's side is not shown, or means something else.")
     results = SideBySideSerializer(many=True, help_text="The next occurrences.")
     clock_changes = ClockChangeSerializer(many=True, help_text="The next two of a crontab's zone within three years.")
+    herd = HerdSerializer(allow_null=True, help_text="Null: no minute is crowded.")
+
+
+class ContributionSerializer(serializers.Serializer):
+    """Schedules of one crontab that are fired in a minute."""
+
+    expression = serializers.CharField()
+    timezone = serializers.CharField()
+    schedules = serializers.IntegerField()
+
+
+class MinuteSerializer(serializers.Serializer):
+    """A busy minute."""
+
+    at = serializers.DateTimeField()
+    fires = serializers.IntegerField()
+    starts = serializers.IntegerField(help_text="Runs that begin in it: a jitter moves them.")
+    largest = ContributionSerializer(many=True, help_text="At most three crontabs.")
+
+
+class ForecastSerializer(serializers.Serializer):
+    """How many schedules are fired, and begin, in each minute ahead."""
+
+    since = serializers.DateTimeField()
+    first_minute = serializers.DateTimeField(help_text="The minute of the first number.")
+    until = serializers.DateTimeField()
+    schedules = serializers.IntegerField(help_text="Enabled ones that are due by then, and counted.")
+    left_out = serializers.IntegerField(help_text="Too many different ones, or rows that mean nothing.")
+    cadences = serializers.IntegerField()
+    seconds = serializers.FloatField()
+    busiest = MinuteSerializer(many=True)
+    fires = serializers.ListField(child=serializers.IntegerField(), help_text="By minute.")
+    starts = serializers.ListField(child=serializers.IntegerField(), help_text="By minute.")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 from rest_framework.decorators import action
-from rest_framework.exceptions import ValidationError
 from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from backend.api.filters import RunFilter
-from backend.api.refusals import message
 from backend.api.serializers.runs import ExplanationSerializer, RunSerializer
 from backend.api.serializers.schedules import PauseSerializer, UpcomingSerializer
-from backend.api.strictness import instant
+from backend.api.strictness import instant, whole
 from backend.api.views.runs import RUN_KEYSET
+from backend.pipelines.organizations import visible_slugs
 from scheduler import api
 from scheduler.api import PgPeriodicSchedule, ScheduleRun
+from scheduler.forecast.herd import OCCURRENCES as HERD_OCCURRENCES
 from scheduler.representation import preview_fields
 
 DEFAULT_COUNT, LARGEST_COUNT = 10, 1000
@@ -67,7 +68,9 @@ class ScheduleActions:
     @action(detail=True, pagination_class=None, filterset_class=None)
     def preview(self, request: Request, **_: Any) -> Response:
         """What lies ahead here and under Celery Beat's rules, also around the next two clock changes."""
-        return Response(preview_fields(api.preview_of(self.schedule_of(self.row()), count=wanted_count(request))))
+        schedule, count = self.schedule_of(self.row()), wanted_count(request)
+        shown = api.preview_of(schedule, count=max(count, HERD_OCCURRENCES))
+        return Response(with_herd(request, shown, count, schedule.jitter_seconds, schedule.pk))
 
     @action(detail=True, pagination_class=None, filterset_class=None)
     def explain(self, request: Request, **_: Any) -> Response:
@@ -93,9 +96,14 @@ class ScheduleActions:
         return Response(self.get_serializer(self.changed(row, schedule)).data)  # type: ignore[attr-defined]
 
 
+def with_herd(
+    request: Request, shown: api.Preview, count: int, jitter_seconds: int, schedule_id: UUID | None = None
+) -> dict[str, Any]:
+    """A preview, with the herd that it joins among the schedules that the caller may see, itself left out."""
+    scope = api.ForecastScope(organizations=visible_slugs(request.user), excluded=schedule_id)
+    return preview_fields(shown, count, api.find_herd(shown.occurrences, jitter_seconds=jitter_seconds, scope=scope))
+
+
 def wanted_count(request: Request) -> int:
     """How many occurrences the query asks for. Raises `ValidationError`."""
-    text = request.query_params.get("count", str(DEFAULT_COUNT))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= LARGEST_COUNT:
-        raise ValidationError({"count": [message(f"a whole number from 1 to {LARGEST_COUNT}", text)]})
-    return int(text)
+    return whole(request, "count", DEFAULT_COUNT, 1, LARGEST_COUNT)

@@ -16,12 +16,15 @@ from scheduler import api
 from scheduler.actor import acting_as
 from scheduler.domain import Firer, ScheduleState
 from scheduler.explanation import explain
+from scheduler.forecast.herd import OCCURRENCES as HERD_OCCURRENCES
+from scheduler.management.ahead import forecast_text, preview_text
 from scheduler.recurrence.cadence import MOST_OCCURRENCES
 from scheduler.recurrence.zones import time_line
 from scheduler.representation import (
     card,
     change_fields,
     explanation_fields,
+    forecast_fields,
     preview_fields,
     run_fields,
     schedule_fields,
@@ -38,7 +41,6 @@ _EPILOG = (
     "4 not migrated; 5 no such schedule."
 )
 _LISTED = ("id", "name", "organization", "state", "firer", "expression", "timezone", "last_run_at", "next_run_at")
-_SIDES = ("pg", "beat", "rule")
 _CHANGES = ("changed_at", "action", "actor", "fields")
 _RUNS = ("scheduled_for", "state", "origin", "occurrences", "fired_at", "started_at", "finished_at")
 
@@ -46,7 +48,7 @@ _RUNS = ("scheduled_for", "state", "origin", "occurrences", "fired_at", "started
 class Command(ServiceCommand):
     """Look at schedules and change them through the same choke points as REST and the admin."""
 
-    help = "List, show, pause, resume, run and delete schedules. Each action has its own --help."
+    help = "List, show, preview, pause, resume, run and delete schedules. Each action has its own --help."
     app_labels = ("pg_queue", "scheduler")
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -114,8 +116,17 @@ class Command(ServiceCommand):
     def do_preview(self, options: Mapping[str, Any]) -> None:
         """What lies ahead under our rules and Celery Beat's, also around the next clock changes."""
         count = self._whole("--count", options["count"], 1, MOST_OCCURRENCES)
-        shown = preview_fields(api.preview_of(api.get_schedule(options["id"]), count=count))
-        self._print([shown], lambda kept: as_text(kept[0]))
+        row = api.get_schedule(options["id"])
+        shown = api.preview_of(row, count=max(count, HERD_OCCURRENCES))
+        scope = api.ForecastScope(excluded=row.pk)
+        herd = api.find_herd(shown.occurrences, jitter_seconds=row.jitter_seconds, scope=scope)
+        self._print([preview_fields(shown, count, herd)], lambda kept: preview_text(kept[0]))
+
+    def do_forecast(self, options: Mapping[str, Any]) -> None:
+        """How many are fired in each minute ahead, and in which the most."""
+        scope = api.ForecastScope(organizations=options["organization"])
+        made = api.forecast(hours=options["hours"], top=options["top"], scope=scope)
+        self._print([forecast_fields(made)], lambda kept: forecast_text(kept[0]))
 
     def do_explain(self, options: Mapping[str, Any]) -> None:
         """What became of one occurrence, and why."""
@@ -186,18 +197,10 @@ def _add_next(parser: ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=10, metavar="N", help="1 to 1000 (default: %(default)s)")
 
 
-def as_text(shown: Mapping[str, Any]) -> str:
-    """A preview as tables, one for what comes next and one for each clock change, and why the sides differ."""
-    lines = [table(_SIDES, shown["results"])] if shown["results"] else ["Nothing is ahead of it."]
-    for change in shown["clock_changes"]:
-        told = f"{change['at']} the clock of {shown['timezone']} changes from {change['offset_before']} to "
-        lines += ["", f"{told}{change['offset_after']}", table(_SIDES, change["results"])]
-        if change["left_out"]:
-            lines.append(f"and {change['left_out']} more around it")
-    rows = [row for part in [shown, *shown["clock_changes"]] for row in part["results"]]
-    reasons = {row["rule"] or "unexplained": row["reason"] for row in rows if row["differs"]}
-    lines += ["", *(f"{rule}: {reason}" for rule, reason in reasons.items())] if reasons else []
-    return "\n".join([*lines, *filter(None, [shown["note"]])])
+def _add_forecast(parser: ArgumentParser) -> None:
+    parser.add_argument("--hours", type=int, default=24, metavar="N", help="1 to 168 (default: %(default)s)")
+    parser.add_argument("--top", type=int, default=10, metavar="N", help="the N busiest minutes (default: %(default)s)")
+    parser.add_argument("--organization", action="append", metavar="ID", help="of this one; may be given repeatedly")
 
 
 def _add_explain(parser: ArgumentParser) -> None:
@@ -221,6 +224,7 @@ _ACTIONS: Mapping[str, tuple[str, Callable[[ArgumentParser], None]]] = {
     "show": ("Show everything about one schedule, with its last runs.", _add_show),
     "next": ("Show the next occurrences of a schedule, in UTC and in its own time zone.", _add_next),
     "preview": ("Show what lies ahead here and under Celery Beat's rules, across clock changes.", _add_next),
+    "forecast": ("Show in which minutes ahead the most schedules are fired.", _add_forecast),
     "explain": ("Tell what became of the latest occurrence at or before an instant, and why.", _add_explain),
     "pause": ("Fire nothing from now on, until it is resumed.", _add_pause),
     "resume": ("Fire again, from the next match after now: nothing missed is made up for.", _add_id),

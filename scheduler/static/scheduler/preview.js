@@ -1,8 +1,8 @@
-// Shows the next ten runs of the schedule that is being typed, and those around the next clock changes. The server
-// evaluates; this only asks and shows.
+// Shows the next ten runs of the schedule that is being typed, those around the next clock changes, and a warning where
+// it would begin together with many others. The server evaluates; this only asks and shows.
 "use strict";
 (() => {
-  const FIELDS = { kind: "kind", cron_string: "cron_string", timezone: "timezone", dialect: "dialect", expression: "cron_string" };
+  const FIELDS = { kind: "kind", cron_string: "cron_string", timezone: "timezone", dialect: "dialect", expression: "cron_string", jitter_seconds: "jitter_seconds" };
 
   const start = () => {
     const panel = document.getElementById("upcoming");
@@ -15,23 +15,24 @@
     if (!inputs.has("cron_string")) return;
     let timer = 0;
     let latest = 0;
-    const later = () => { clearTimeout(timer); timer = setTimeout(ask, 250); };
-    const ask = async () => {
+    const later = () => { clearTimeout(timer); timer = setTimeout(ask, 250, true); };
+    const ask = async (isTyped) => {
       if (!inputs.get("cron_string").value.trim()) return;
       const turn = ++latest;
-      const query = new URLSearchParams({ kind: "crontab" });
+      const query = new URLSearchParams({ kind: "crontab", schedule: panel.dataset.schedule });
       inputs.forEach((input, parameter) => query.set(parameter, input.value));
       try {
         const response = await fetch(panel.dataset.url + "?" + query, { headers: { Accept: "application/json" } });
         const answer = await response.json();
-        if (turn === latest) {
-          show(panel, answer);
-          showClock(document.getElementById("clock-changes"), answer.clock);
-        }
+        if (turn !== latest) return;
+        showHerd(panel.querySelector(".db-herd"), answer.herd);
+        if (!isTyped) return;
+        show(panel, answer);
+        showClock(document.getElementById("clock-changes"), answer.clock);
       } catch { /* The form still works, and says what is wrong when it is saved. */ }
     };
     inputs.forEach((input) => input.addEventListener("input", later));
-    if (!panel.dataset.stored) ask();
+    ask(!panel.dataset.stored);
   };
 
   const made = (name, text, kind = "") => {
@@ -46,6 +47,11 @@
     row.append(...texts.map((text) => made(cell, text)));
     if (cell === "th") for (const head of row.cells) head.scope = "col";
     return row;
+  };
+
+  const showHerd = (note, warning) => {
+    note.textContent = warning || "";
+    note.hidden = !warning;
   };
 
   const showClock = (section, clock) => {
@@ -70,7 +76,7 @@
 
   const show = (panel, answer) => {
     const table = panel.querySelector("table");
-    const note = panel.querySelector("p");
+    const note = panel.querySelector(".db-told");
     const rows = (answer.results || []).map((run) => line("td", [run.local, run.utc]));
     table.tBodies[0].replaceChildren(...rows);
     table.hidden = rows.length === 0;

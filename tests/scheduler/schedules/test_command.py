@@ -193,3 +193,25 @@ def test_the_preview_of_what_nothing_lies_ahead_of_says_so() -> None:
     PgPeriodicSchedule.objects.filter(pk=made.pk).update(next_run_at=None)
     assert "Nothing is ahead of it." in run("preview", made.pk)
     assert exit_code("preview", made.pk, "--count", 1001)[0] == 2
+
+
+def test_the_forecast_names_the_busiest_minutes() -> None:
+    for _ in range(3):
+        make(expression="30 4 * * *")
+    make(organization_id="acme")
+    [found] = run_json("forecast", "--hours", 25, "--top", 1)
+    assert (len(found["fires"]), found["schedules"]) == (25 * 60, 4)
+    [busiest] = found["busiest"]
+    assert (busiest["at"][11:], busiest["fires"]) == ("04:30:00Z", 4)
+    text = run("forecast", "--hours", 25)
+    assert text.startswith("4 schedules are fired")
+    assert "3 × 30 4 * * * UTC" in text
+    assert run_json("forecast", "--organization", "acme")[0]["schedules"] == 1
+    assert exit_code("forecast", "--hours", 200)[0] == 2
+
+
+def test_the_preview_warns_of_a_crowded_minute(settings: Any) -> None:
+    settings.SCHEDULER = {"HERD_WARNING": 2}
+    made, *_ = [make(expression="30 4 * * *") for _ in range(4)]
+    assert "3 other schedules begin in the same minute as this one" in run("preview", made.pk)
+    assert run_json("preview", made.pk, "--count", 1)[0]["herd"]["jitter_seconds"] == 120
