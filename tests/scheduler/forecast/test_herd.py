@@ -124,6 +124,7 @@ def test_bounds_of_others_are_kept() -> None:
     found = herd()
     assert found is not None
     assert found.at == first
+    assert find_herd(ahead("30 4 * * *")[1:]) is None
     PgPeriodicSchedule.objects.update(run_limit=None, ends_at=first)
     assert herd() is None
     PgPeriodicSchedule.objects.update(ends_at=None, starts_at=first + timedelta(days=30))
