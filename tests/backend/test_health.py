@@ -101,7 +101,7 @@ def test_mirror_writes_that_fail_in_this_process_are_counted_at_the_scrape(clien
         raise DatabaseError("the mirror is broken")
 
     before = failures()
-    assert before.keys() == {"create", "update", "pause", "resume", "delete"}
+    assert before.keys() == {"create", "update", "pause", "resume", "delete", "follow"}
     schedule = make_schedule(firer="beat")
     assert failures() == before
     monkeypatch.setattr(mirror, "_write", refuse)
