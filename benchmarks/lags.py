@@ -13,6 +13,7 @@ from tests.processes import ProcessDatabase
 
 DUE_PER_SECOND = 5
 """Schedules of one second, 200 ms apart: one due at a time, and the leader asleep before each."""
+FIRED = "SELECT 1 FROM scheduler_schedulerun WHERE schedule_id = %s AND fired_at IS NOT NULL"
 WARM_UP = 10
 """The first samples are left out: they pay for what each process does once."""
 
@@ -89,9 +90,13 @@ def change_lags_ms(database: ProcessDatabase, session: psycopg.Connection, count
                 )
                 session.execute("NOTIFY downbeat_schedules")
             changed_at = time.perf_counter()
-            seen = list(listener.notifies(timeout=10, stop_after=1))
-            lags.append((time.perf_counter() - changed_at) * 1000)
-            assert seen, "the change was not fired within 10 s"
+            for _ in listener.notifies(timeout=10):
+                seen_at = time.perf_counter()
+                if session.execute(FIRED, [schedule_id]).fetchone():  # else another one came due by itself
+                    break
+            else:
+                raise TimeoutError("the change was not fired within 10 s")
+            lags.append((seen_at - changed_at) * 1000)
             time.sleep(0.1)
     return lags
 
