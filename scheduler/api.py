@@ -1,6 +1,11 @@
 """The scheduler's public surface. Import from here; everything else may change."""
 
 from scheduler.actor import acting_as
+from scheduler.cutover import Answer as HandoverAnswer
+from scheduler.cutover import AnswerStatus as HandoverStatus
+from scheduler.cutover import CutoverStatus, bucket_of, chosen, promote, ramp, roll_back
+from scheduler.cutover import plan as plan_promotion
+from scheduler.cutover import status as cutover_status
 from scheduler.domain import (
     BeatMode,
     CatchUp,
@@ -13,7 +18,7 @@ from scheduler.domain import (
     ScheduleState,
     SendState,
 )
-from scheduler.errors import BeatUnavailable, InvalidInput, ScheduleNotFound, SchedulerError
+from scheduler.errors import BeatUnavailable, HandoverRefused, InvalidInput, ScheduleNotFound, SchedulerError
 from scheduler.explanation import Explanation, explain
 from scheduler.forecast import Forecast, Herd, find_herd, forecast
 from scheduler.forecast import Scope as ForecastScope
@@ -21,6 +26,7 @@ from scheduler.models import (
     BeatCatch,
     BeatProcess,
     BeatSend,
+    Handover,
     MirrorFailure,
     PgPeriodicSchedule,
     ScheduleChange,
@@ -56,10 +62,15 @@ __all__ = [
     "CatchUp",
     "ClockChange",
     "CronDialect",
+    "CutoverStatus",
     "Explanation",
     "Firer",
     "Forecast",
     "ForecastScope",
+    "Handover",
+    "HandoverAnswer",
+    "HandoverRefused",
+    "HandoverStatus",
     "Herd",
     "InvalidInput",
     "MirrorFailure",
@@ -78,7 +89,10 @@ __all__ = [
     "SchedulerError",
     "SendState",
     "acting_as",
+    "bucket_of",
+    "chosen",
     "create_schedule",
+    "cutover_status",
     "delete_schedule",
     "explain",
     "find_herd",
@@ -92,9 +106,13 @@ __all__ = [
     "next_run_at",
     "normalise",
     "pause_schedule",
+    "plan_promotion",
     "preview",
     "preview_of",
+    "promote",
+    "ramp",
     "resume_schedule",
+    "roll_back",
     "run_schedule",
     "runs_with_live_state",
     "unknown_sends",

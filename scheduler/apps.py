@@ -17,10 +17,11 @@ class SchedulerConfig(AppConfig):
         from scheduler import checks as _checks  # noqa: F401  registers them
         from scheduler import receivers
         from scheduler.beat.trigger import install_after_migrate
+        from scheduler.cutover.duties import cutover_duties
         from scheduler.ledger import beat_duties, ledger_duties
         from scheduler.policies import policy_duties
 
-        add_duties(self.label, lambda: [*ledger_duties(), *beat_duties(), *policy_duties()])
+        add_duties(self.label, lambda: [*ledger_duties(), *beat_duties(), *policy_duties(), *cutover_duties()])
         post_migrate.connect(install_after_migrate, sender=self, dispatch_uid="scheduler.guard_beat")
         receivers.connect()
         if apps.is_installed("django_celery_beat"):  # and with it Celery, which it has imported

@@ -115,6 +115,28 @@ class BeatSource(StrEnum):
     """The same, of a row that Beat writes again at each start, from `beat_schedule` of the Celery app."""
 
 
+class HandoverMethod(StrEnum):
+    """How a hand-over finds out what Celery Beat has sent."""
+
+    CANARY = "canary"
+    """Stock Beat: it goes on by what it has loaded until it sends an entry that was planted with the change."""
+    CLAIM = "claim"
+    """Every Beat claims before it sends: from the change on it is refused."""
+    STOPPED = "stopped"
+    """Somebody said that no Beat runs."""
+    RETURN = "return"
+    """To Beat: from an instant on that it has loaded the change by."""
+
+
+class HandoverState(StrEnum):
+    """How far a hand-over has come."""
+
+    WAITING = "waiting"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    """It was taken back before it was done, or its schedule was deleted meanwhile."""
+
+
 class Drift(StrEnum):
     """How a schedule's row here and its row in Celery Beat have come to differ."""
 

@@ -35,3 +35,7 @@ class ScheduleNotFound(SchedulerError, LookupError):
 
 class BeatUnavailable(SchedulerError):
     """A schedule was to be fired by Celery Beat, and django-celery-beat is not installed in this project."""
+
+
+class HandoverRefused(SchedulerError):
+    """A schedule cannot be handed over, or back, as things are. The message says why, and what to do."""

@@ -113,8 +113,10 @@ def upcoming(row: PgPeriodicSchedule, count: int, now: datetime) -> list[datetim
 def unfired(row: PgPeriodicSchedule, now: datetime) -> Stretch | None:
     """The occurrences from `next_run_at` to `now`, both included; None: nothing is overdue.
 
-    A row that cannot be evaluated has a stretch of unknown length.
+    Of a row that goes back to Celery Beat, up to the instant from which on they are Beat's. A row that cannot be
+    evaluated has a stretch of unknown length.
     """
+    now = now if row.beat_from is None else min(now, row.beat_from)
     if row.next_run_at is None or row.next_run_at > now:
         return None
     try:
@@ -134,6 +136,21 @@ def beat_anchor(row: PgPeriodicSchedule, now: datetime) -> datetime:
     if row.kind == ScheduleKind.INTERVAL and row.next_run_at is not None:
         return row.next_run_at - period(row.cron_string)
     return _base(row, now)
+
+
+def beat_anchor_after(row: PgPeriodicSchedule, after: datetime) -> datetime:
+    """The `last_run_at` with which Celery Beat sends its first occurrence after `after`; an interval keeps its grid."""
+    if row.kind != ScheduleKind.INTERVAL or row.next_run_at is None:
+        return after
+    step = period(row.cron_string)
+    steps = max(0, (after - row.next_run_at) // step + 1)
+    return row.next_run_at + (steps - 1) * step
+
+
+def is_spent_by(row: PgPeriodicSchedule, at: datetime) -> bool:
+    """Whether nothing is left of the row after `at`: it has ended, or occurs once, and then."""
+    is_once = row.run_limit == 1 or row.kind == ScheduleKind.CLOCKED
+    return row.next_run_at is None or (is_once and row.next_run_at <= at)
 
 
 def _stretch(row: PgPeriodicSchedule, first: datetime, now: datetime) -> Stretch:

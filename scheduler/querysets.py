@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import OuterRef, Q
 from django.db.models.functions import Now
 
-from scheduler.domain import FIRED_STATES, Firer, RunOrigin, ScheduleState, SendState
+from scheduler.domain import FIRED_STATES, Firer, HandoverState, RunOrigin, ScheduleState, SendState
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -115,6 +115,26 @@ class MirrorDriftQuerySet(models.QuerySet["tables.MirrorDrift"]):
 
     def of_schedule(self, schedule_id: UUID) -> Self:
         """One schedule's."""
+        return self.filter(schedule_id=schedule_id)
+
+
+class HandoverQuerySet(models.QuerySet["tables.Handover"]):
+    """Changes of who fires a schedule."""
+
+    def waiting(self) -> Self:
+        """Those that are under way, the oldest first."""
+        return self.filter(state=HandoverState.WAITING.value).order_by("id")
+
+    def latest_first(self) -> Self:
+        """The latest first."""
+        return self.order_by("-requested_at", "-id")
+
+    def for_organizations(self, organization_ids: Iterable[str]) -> Self:
+        """Those of these organizations only; of none when the iterable is empty."""
+        return self.filter(organization_id__in=list(organization_ids))
+
+    def of_schedule(self, schedule_id: UUID | str) -> Self:
+        """One schedule's, also after it was deleted."""
         return self.filter(schedule_id=schedule_id)
 
 

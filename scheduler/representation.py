@@ -9,7 +9,7 @@ from typing import Any
 from scheduler import api
 from scheduler.explanation import Explanation
 from scheduler.forecast import Forecast, Herd
-from scheduler.models import BeatCatch, PgPeriodicSchedule, ScheduleChange
+from scheduler.models import BeatCatch, Handover, PgPeriodicSchedule, ScheduleChange
 from scheduler.preview import Preview, PreviewRow
 from scheduler.runs import RunView
 
@@ -57,6 +57,44 @@ def catch_fields(catch: BeatCatch) -> dict[str, Any]:
     """A note of what the guard of Beat's rows undid: what, who, when."""
     names = [field.attname for field in catch._meta.concrete_fields if field.attname != "id"]
     return {_RUN_RENAMED.get(name, name): _plain(getattr(catch, name)) for name in names}
+
+
+def answer_fields(answer: api.HandoverAnswer) -> dict[str, Any]:
+    """What became of a schedule that was to change its firer; `handover` as `handover_fields` has it, or null."""
+    return {
+        "schedule": str(answer.schedule_id),
+        "name": answer.name,
+        "status": answer.status.value,
+        "reason": answer.reason,
+        "evidence": answer.evidence and answer.evidence.as_json(),
+        "handover": answer.handover and handover_fields(answer.handover),
+    }
+
+
+def handover_fields(handover: Handover) -> dict[str, Any]:
+    """A change of a schedule's firer under its public names."""
+    names = (
+        *("id", "schedule_id", "organization_id", "method", "state", "is_forced", "actor", "reason", "evidence"),
+        *("requested_at", "beat_from", "ended_at", "outcome"),
+    )
+    fields = {_RUN_RENAMED.get(name, name): _plain(getattr(handover, name)) for name in names}
+    return {**fields, "name": handover.beat_name, "to": handover.to_firer}
+
+
+def status_fields(found: api.CutoverStatus) -> dict[str, Any]:
+    """Where the cutover stands; hand-overs as `handover_fields` has them, those that wait with a `hint` or null."""
+    live = [{"host": one.host, "process_id": one.process_id, "mode": one.mode} for one in found.live_beats]
+    return {
+        "fired_by_beat": found.beats,
+        "fired_by_pg": found.pgs,
+        "on_the_way_to_pg": found.to_pg,
+        "on_the_way_to_beat": found.to_beat,
+        "live_beats": live,
+        "method": found.method and found.method.value,
+        "obstacle": found.obstacle,
+        "waiting": [{**handover_fields(one), "hint": found.hints.get(one.pk)} for one in found.waiting],
+        "latest": [handover_fields(one) for one in found.latest],
+    }
 
 
 def preview_fields(shown: Preview, count: int, herd: Herd | None) -> dict[str, Any]:

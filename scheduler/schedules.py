@@ -292,10 +292,20 @@ def _change(schedule_id: uuid.UUID | str, path: str, change: Change, given: Coll
             mirror.write(_subject(row, path), row, _present(left_out, note), held.mirror_error)
         else:
             row.save(using=_alias(), force_update=True)
-            rows.keep_disabled(row)
+            _keep_beats_row(row, before, now, given)
             _record(left_out, note)
         changes.wake_leader(identity)
     return row
+
+
+def _keep_beats_row(row: PgPeriodicSchedule, before: PgPeriodicSchedule, now: datetime, given: Collection[str]) -> None:
+    """Beat's row of a schedule that PG fires: disabled; of one that goes back to Beat, as Beat is to have it."""
+    if row.beat_from is None:
+        rows.keep_disabled(row)
+        return
+    restarts = row.enabled and not (before.enabled and transitions.is_same_cadence(row, before))
+    anchor = grid.beat_anchor_after(row, max(row.beat_from, now)) if restarts else None
+    rows.write(row, anchor=anchor, given=given)
 
 
 def _insert(row: PgPeriodicSchedule, now: datetime) -> None:

@@ -30,6 +30,10 @@ class SchedulerSettings:
     """How late an occurrence may be fired where missed ones are not made up for: time for a leader to be replaced."""
     clean_occurrences: int = 20
     """How many occurrences in a row must compare clean before a schedule counts as ready to be handed over."""
+    probation_hours: int = 24
+    """How long after its hand-over a schedule that misbehaves goes back to Celery Beat by itself."""
+    probation_failures: int = 3
+    """How many runs of it must have failed, and none succeeded, for that."""
     herd_warning: int = 100
     """A schedule that joins a minute in which more others begin than that is warned of before it is saved."""
     tick_batch: int = 5000

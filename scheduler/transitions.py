@@ -111,6 +111,11 @@ def end(row: PgPeriodicSchedule, now: datetime) -> ScheduleRun | None:
     return _left_out(row, now, _DELETED)
 
 
+def leave_quarantine(row: PgPeriodicSchedule, now: datetime) -> ScheduleRun | None:
+    """What a row in quarantine has left unfired by `now`, when another firer takes it over; None: it is in none."""
+    return None if row.quarantined_at is None else _left_out(row, now, _QUARANTINED)
+
+
 def is_same_cadence(row: PgPeriodicSchedule, other: PgPeriodicSchedule) -> bool:
     """Whether both have the same expression, kind, timezone, dialect and start."""
     return all(getattr(row, name) == getattr(other, name) for name in _CADENCE)

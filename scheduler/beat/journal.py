@@ -19,6 +19,7 @@ from uuid import UUID
 from psycopg.rows import class_row, dict_row
 
 from scheduler.beat import reading
+from scheduler.beat.names import is_canary
 from scheduler.beat.occurrences import EarlierSend, following, occurrence_of
 from scheduler.beat.sends import Claim, Process, Send, Tally
 from scheduler.beat.sessions import Session
@@ -61,7 +62,16 @@ class _Line:
         """Whether it may take its occurrence: what was not published has none, and Beat may not claim what is PG's."""
         if self.row is None or self.send.state == SendState.FAILED:
             return False
-        return self.send.state != SendState.CLAIMED or self.row.firer == Firer.BEAT
+        return self.send.state != SendState.CLAIMED or self._is_beats
+
+    @property
+    def _is_beats(self) -> bool:
+        """Whether the occurrence is Beat's to fire; of a schedule that is handed back, one after the instant set."""
+        assert self.row is not None
+        if self.row.firer == Firer.BEAT:
+            return True
+        starts_after, occurrence = self.row.beat_from, self.scheduled_for
+        return starts_after is not None and occurrence is not None and occurrence > starts_after
 
 
 class Journal:
@@ -86,8 +96,9 @@ class Journal:
         with session.transaction():
             known = self._recorded(session, sends) if is_repeated else {}
             lines = self._lines(session, [send for send in sends if send.message_id not in known], _LEAVE)
-            left = [line.send for line in lines if _is_left(line, waiting_since)]
-            lines = [line for line in lines if not _is_left(line, waiting_since)]
+            left = _left(lines, waiting_since)
+            waiting = set(left)
+            lines = [line for line in lines if line.send not in waiting]
             self._name(session, lines)
             self._advance(session, lines, self._note(session, lines))
         self._own |= {line.row.pk: line.send.sent_at for line in lines if line.row is not None}
@@ -252,8 +263,14 @@ def _rows(session: Session, statement: str, names: list[str]) -> dict[str, PgPer
         }
 
 
-def _is_left(line: _Line, waiting_since: datetime) -> bool:
-    return line.row is not None and not line.is_held and line.send.sent_at >= waiting_since
+def _left(lines: Sequence[_Line], waiting_since: datetime) -> list[Send]:
+    """The sends that wait for their mirrors, and every canary after one: it vouches for what was sent before it."""
+    left: list[Send] = []
+    for line in lines:
+        is_waiting = line.row is not None and not line.is_held and line.send.sent_at >= waiting_since
+        if is_waiting or (left and is_canary(line.send.beat_name)):
+            left.append(line.send)
+    return left
 
 
 def _claim(noted: _Noted) -> Claim:

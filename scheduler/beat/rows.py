@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
-from scheduler import beat, recurrence
+from scheduler import beat, grid, recurrence
 from scheduler.beat import reading
 from scheduler.beat.expressions import (
     BeatCadence,
@@ -129,6 +129,17 @@ def _means_something(row: PgPeriodicSchedule) -> bool:
     return True
 
 
+def enable(name: str, anchor: datetime, *, is_enabled: bool) -> bool:
+    """Enable Beat's row, or not, as it stands, to go on from `anchor`; False: there is none."""
+    task = lock(name)
+    if task is None:
+        return False
+    task.enabled, task.last_run_at, task.no_changes = is_enabled, anchor, True
+    task.save(using=_alias(), update_fields=["enabled", "last_run_at", "date_changed"])
+    announce()
+    return True
+
+
 def remove(name: str) -> bool:
     """Delete Beat's row and have Beat see it; False: there was none, or dcb is not installed."""
     task = lock(name) if beat.is_installed() else None
@@ -152,11 +163,12 @@ def headers_of(task: PeriodicTask) -> dict[str, Any]:
     return {name: value for name, value in _headers(task).items() if name != _PAUSED_MARK}
 
 
-def names() -> list[str]:
-    """The names of all of Beat's rows."""
+def names(*, prefix: str = "") -> list[str]:
+    """The names of all of Beat's rows that begin so."""
     from django_celery_beat.models import PeriodicTask
 
-    return list(PeriodicTask.objects.using(_alias()).order_by("name").values_list("name", flat=True))
+    found = PeriodicTask.objects.using(_alias()).filter(name__startswith=prefix)
+    return list(found.order_by("name").values_list("name", flat=True))
 
 
 def exists(name: str) -> bool:
@@ -241,7 +253,8 @@ def _columns(row: PgPeriodicSchedule, given: Collection[str] | None, outdated: s
 
 
 def _switch(row: PgPeriodicSchedule, task: PeriodicTask) -> dict[str, Any]:
-    is_beats = row.firer == Firer.BEAT
+    is_returning = row.beat_from is not None and not grid.is_spent_by(row, row.beat_from)
+    is_beats = row.firer == Firer.BEAT or is_returning
     return {"enabled": row.enabled and is_beats, "headers": _mark(task, is_paused=is_beats and not row.enabled)}
 
 
@@ -250,7 +263,7 @@ def _cadence(row: PgPeriodicSchedule, expressed: BeatCadence) -> dict[str, Any]:
     columns: dict[str, Any] = {**dict.fromkeys(_KINDS), "one_off": is_once}
     kind, model_name = _TABLES[type(expressed)]
     zone = {"timezone": row.timezone} if isinstance(expressed, BeatCrontab) else {}
-    return columns | {kind: _shared_row(model_name, asdict(expressed) | zone)}
+    return columns | {kind: shared_row(model_name, asdict(expressed) | zone)}
 
 
 def _headers(task: PeriodicTask) -> dict[str, Any]:
@@ -266,7 +279,7 @@ def _mark(task: PeriodicTask, *, is_paused: bool) -> str:
     return json.dumps({**headers, _PAUSED_MARK: True} if is_paused else headers)
 
 
-def _shared_row(model_name: str, columns: dict[str, Any]) -> Any:
+def shared_row(model_name: str, columns: dict[str, Any]) -> Any:
     """dcb's row of this cadence, the oldest where there are several; made where there is none.
 
     Such rows are shared by many tasks: they are never edited, and never deleted here (a task of another transaction may

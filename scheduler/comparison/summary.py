@@ -24,6 +24,8 @@ class ScheduleSummary:
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     first_divergence: Finding | None = None
     """The first that is not a match."""
+    last_unclean: Finding | None = None
+    """The last that speaks against handing over."""
     clean_streak: int = 0
     """Clean occurrences since the last that was not."""
     needed: int = 0
@@ -38,6 +40,8 @@ class ScheduleSummary:
         """Count one more, the next in time."""
         self.verdicts[finding.verdict] += 1
         self.clean_streak = self.clean_streak + 1 if finding.is_clean else 0
+        if not finding.is_clean:
+            self.last_unclean = finding
         if self.first_divergence is None and finding.verdict is not Verdict.MATCH:
             self.first_divergence = finding
 

@@ -1,6 +1,7 @@
 """The scheduler's tables."""
 
 from scheduler.models.beat import BeatCatch, BeatProcess, BeatSend, MirrorFailure
+from scheduler.models.cutover import Handover
 from scheduler.models.ledger import ScheduleChange, ScheduleRun
 from scheduler.models.links import BeatLink, MirrorDrift
 from scheduler.models.schedules import PgPeriodicSchedule
@@ -10,6 +11,7 @@ __all__ = [
     "BeatLink",
     "BeatProcess",
     "BeatSend",
+    "Handover",
     "MirrorDrift",
     "MirrorFailure",
     "PgPeriodicSchedule",

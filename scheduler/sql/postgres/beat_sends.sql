@@ -1,7 +1,7 @@
 -- name: hold_mirrors
 -- The mirrors of Beat's entries, held until the transaction ends, in one order.
 SELECT pipeline_id, beat_name, organization_id, kind, cron_string, timezone, dialect, firer, enabled, next_run_at,
-       updated_at
+       beat_from, updated_at
 FROM scheduler_pgperiodicschedule
 WHERE beat_name = ANY (%(names)s::text[])
 ORDER BY pipeline_id
@@ -10,7 +10,7 @@ FOR NO KEY UPDATE {wait}
 -- name: read_mirrors
 -- The same, held by nobody here.
 SELECT pipeline_id, beat_name, organization_id, kind, cron_string, timezone, dialect, firer, enabled, next_run_at,
-       updated_at
+       beat_from, updated_at
 FROM scheduler_pgperiodicschedule
 WHERE beat_name = ANY (%(names)s::text[])
 

@@ -1,0 +1,104 @@
+"""Where the cutover stands."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from django.db.models import Count
+
+from scheduler import beat, clock
+from scheduler.cutover import beats
+from scheduler.domain import Firer, HandoverMethod, Hold
+from scheduler.errors import HandoverRefused
+from scheduler.models import BeatProcess, Handover, PgPeriodicSchedule
+from scheduler.querysets import HandoverQuerySet
+from scheduler.settings import scheduler_settings
+
+LATEST = 10
+_SLOW_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutoverStatus:
+    """Of the schedules of some organizations."""
+
+    beats: int
+    """Schedules that Beat fires."""
+    pgs: int
+    """That PG fires, those that are on the way from Beat or back included."""
+    to_pg: int
+    """On the way to PG: what Beat has sent of them is not known yet."""
+    to_beat: int
+    """On the way back."""
+    live_beats: tuple[BeatProcess, ...]
+    method: HandoverMethod | None
+    """How a schedule would be handed over now; None: it would be refused."""
+    obstacle: str
+    """Why it would be refused; empty: it would not."""
+    waiting: tuple[Handover, ...]
+    """The oldest first, with a hint where one waits for long."""
+    hints: dict[int, str]
+    """By hand-over: what to do about it."""
+    latest: tuple[Handover, ...]
+    """The last that ended."""
+
+
+def status(organizations: Collection[str] | None = None) -> CutoverStatus:
+    """Where the cutover of these organizations (None: of all) stands. Reads only."""
+    rows = PgPeriodicSchedule.objects.using(_alias()).all()
+    handovers = Handover.objects.using(_alias()).all()
+    if organizations is not None:
+        rows, handovers = rows.for_organizations(organizations), handovers.for_organizations(organizations)
+    by_firer = Counter(dict(rows.order_by().values_list("firer").annotate(Count("pk"))))
+    method, obstacle = _method()
+    live = tuple(BeatProcess.objects.using(_alias()).live())
+    waiting = tuple(handovers.waiting()[:1000])
+    return CutoverStatus(
+        beats=by_firer[Firer.BEAT.value],
+        pgs=by_firer[Firer.PG.value],
+        to_pg=rows.filter(firer=Firer.PG.value, hold=Hold.HANDOVER.value, beat_from__isnull=True).count(),
+        to_beat=rows.filter(beat_from__isnull=False).count(),
+        live_beats=live,
+        method=method,
+        obstacle=obstacle,
+        waiting=waiting,
+        hints=_hints(waiting, live),
+        latest=_latest(handovers),
+    )
+
+
+def _latest(handovers: HandoverQuerySet) -> tuple[Handover, ...]:
+    return tuple(handovers.filter(ended_at__isnull=False).latest_first()[:LATEST])
+
+
+def _method() -> tuple[HandoverMethod | None, str]:
+    if not beat.is_installed():
+        return None, "django-celery-beat is not installed: there is nothing to hand over"
+    try:
+        return beats.look_around().method, ""
+    except HandoverRefused as error:
+        return None, str(error)
+
+
+def _hints(waiting: Collection[Handover], live: Collection[BeatProcess]) -> dict[int, str]:
+    now = clock.now(_alias())
+    return {one.pk: _hint(one, live) for one in waiting if (now - one.requested_at).total_seconds() > _SLOW_SECONDS}
+
+
+def _hint(handover: Handover, live: Collection[BeatProcess]) -> str:
+    if handover.to_firer == Firer.BEAT:
+        return "PG has not decided yet what occurred before the instant: is a scheduler running?"
+    if not live:
+        return (
+            "no Celery Beat lives that could say what it has sent: start it, `cutover rollback` to go back, or "
+            "`cutover promote --beat-stopped` to go on without"
+        )
+    if handover.method == HandoverMethod.CLAIM:
+        return "Celery Beat is about to send it, or its broker does not answer"
+    return "Celery Beat has not loaded the change yet: is it busy, stopped, or is another one running?"
+
+
+def _alias() -> str:
+    return scheduler_settings().database
