@@ -21,13 +21,14 @@ from scheduler.admin import (
     BeatCatchAdmin,
     BeatProcessAdmin,
     BeatSendAdmin,
+    MirrorDriftAdmin,
     MirrorFailureAdmin,
     RunAdmin,
     ScheduleAdmin,
 )
-from scheduler.api import BeatCatch, BeatProcess, BeatSend, MirrorFailure, PgPeriodicSchedule, ScheduleRun
+from scheduler.api import BeatCatch, BeatProcess, BeatSend, MirrorDrift, MirrorFailure, PgPeriodicSchedule, ScheduleRun
 
-admin.site.unregister([PgPeriodicSchedule, ScheduleRun, MirrorFailure, BeatCatch, BeatProcess, BeatSend])
+admin.site.unregister([PgPeriodicSchedule, ScheduleRun, MirrorFailure, MirrorDrift, BeatCatch, BeatProcess, BeatSend])
 admin.site.unregister([Message, Result, DeadLetter, Worker, Leader])
 
 
@@ -84,6 +85,11 @@ class OrganizationMirrorFailureAdmin(MirrorFailureAdmin):
         slugs = list(organizations.visible_to(request.user).values_list("slug", flat=True))
         intended = Q(intended__fields__organization_id__in=slugs)
         return rows.filter(Exists(mine) | (~Exists(schedules) & intended))
+
+
+@admin.register(MirrorDrift)
+class OrganizationMirrorDriftAdmin(OrganizationScope, MirrorDriftAdmin):
+    """The scheduler's pages of differences from Beat's rows; those of an unknown organization are for superusers."""
 
 
 def _of_visible_schedules(request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:

@@ -27,12 +27,14 @@ from scheduler.models import (
     BeatProcess,
     BeatSend,
     Handover,
+    MirrorDrift,
     MirrorFailure,
     PgPeriodicSchedule,
     ScheduleChange,
     ScheduleRun,
 )
 from scheduler.preview import ClockChange, Preview, PreviewRow, preview, preview_of
+from scheduler.reconciliation import open_drift
 from scheduler.recurrence import Cadence, next_occurrences, normalise
 from scheduler.runs import RunView, runs_with_live_state
 from scheduler.schedules import (
@@ -73,6 +75,7 @@ __all__ = [
     "HandoverStatus",
     "Herd",
     "InvalidInput",
+    "MirrorDrift",
     "MirrorFailure",
     "Overlap",
     "PgPeriodicSchedule",
@@ -105,6 +108,7 @@ __all__ = [
     "next_occurrences",
     "next_run_at",
     "normalise",
+    "open_drift",
     "pause_schedule",
     "plan_promotion",
     "preview",

@@ -16,6 +16,7 @@ from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
 from pg_queue.api import Duty, Message, take_outcomes
+from scheduler import beat
 from scheduler.domain import REPORT_TO, RUN_ENDS, RunOrigin, RunState
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
@@ -47,10 +48,14 @@ def ledger_duties() -> list[Duty]:
 def beat_duties() -> list[Duty]:
     """The duties for what is known of Celery Beat."""
     batch = scheduler_settings().writeback_batch
-    return [
+    duties = [
         Duty(name="forget_beat_sends", every_seconds=3600, run=forget_beat_sends, batch=batch),
         Duty(name="forget_beat_processes", every_seconds=3600, run=forget_beat_processes, batch=batch),
+        Duty(name="forget_drift", every_seconds=3600, run=forget_drift, batch=batch),
     ]
+    if beat.is_installed():  # else its table may not be there
+        duties.append(Duty(name="forget_links", every_seconds=3600, run=forget_links, batch=batch))
+    return duties
 
 
 def write_back() -> int:
@@ -112,6 +117,16 @@ def forget_beat_sends() -> int:
 def forget_beat_processes() -> int:
     """Delete one batch of Beat processes that have been gone for as long; their sends are forgotten by then, too."""
     return _forget(_BEAT["forget_processes"], scheduler_settings().ledger_retention_days)
+
+
+def forget_drift() -> int:
+    """Delete one batch of old differences from Beat's rows that are repaired, which are kept as long as the runs."""
+    return _forget(statements("beat_links")["forget_drift"], scheduler_settings().ledger_retention_days)
+
+
+def forget_links() -> int:
+    """Delete one batch of links whose schedule and row in Beat are gone, and the notes of that, too."""
+    return _forget(statements("beat_links")["forget_links"], scheduler_settings().ledger_retention_days)
 
 
 def forget_catches() -> int:

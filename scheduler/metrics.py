@@ -14,11 +14,12 @@ from pg_queue.api import METRICS, Leadership
 from scheduler.beat.mirror import FAILURES as MIRROR_FAILURES
 from scheduler.domain import SendState
 from scheduler.querysets import BEAT_ALIVE
+from scheduler.reconciliation import DRIFT as MIRROR_DRIFT
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
 from scheduler.tick import Pass
 
-__all__ = ["MIRROR_FAILURES", "ScheduleCollector", "note_lead", "note_pass"]
+__all__ = ["MIRROR_DRIFT", "MIRROR_FAILURES", "ScheduleCollector", "note_lead", "note_pass"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +69,11 @@ class ScheduleCollector(Collector):
     """What the database says of the schedules, read when asked; left out when it does not answer."""
 
     def collect(self) -> Iterator[Metric]:
-        """Lag of the oldest due schedule, schedules in quarantine, mirror failures not repaired; and Celery Beat's."""
+        """Lag of the oldest due schedule, schedules in quarantine, mirror failures and drift; and Celery Beat's."""
         try:
             with connections[scheduler_settings().database].cursor() as cursor:
                 cursor.execute(statements("ledger")["figures"])
-                lag, quarantined, mirror_failures, catches = cursor.fetchone()
+                lag, quarantined, mirror_failures, catches, drift = cursor.fetchone()
                 cursor.execute(statements("beat_sends")["figures"], {"alive_seconds": BEAT_ALIVE.total_seconds()})
                 beats, unknown = cursor.fetchone()
                 cursor.execute(statements("beat_sends")["tallies"])
@@ -83,6 +84,7 @@ class ScheduleCollector(Collector):
         yield GaugeMetricFamily("downbeat_due_lag_seconds", "Age of the oldest due schedule.", value=lag)
         yield GaugeMetricFamily("downbeat_schedules_quarantined", "Schedules that are set aside.", value=quarantined)
         yield GaugeMetricFamily("downbeat_mirror_failures_open", "Mirror writes to repair.", value=mirror_failures)
+        yield GaugeMetricFamily("downbeat_mirror_drift_open", "Differences from Beat's rows to repair.", value=drift)
         yield CounterMetricFamily(
             "downbeat_tripwire_catches", "Writes that would have given a schedule of PG's back to Beat.", value=catches
         )

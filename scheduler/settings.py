@@ -42,6 +42,8 @@ class SchedulerSettings:
     """How long runs are kept. Longer than any catch-up window."""
     mirror_failure_retention_days: int = 30
     """How long failed mirror writes stay listed."""
+    reconcile_seconds: float = 60.0
+    """How often schedules are compared with their rows in Celery Beat."""
     writeback_seconds: float = 1.0
     """How often outcomes are carried from the queue into the ledger."""
     writeback_batch: int = 1000

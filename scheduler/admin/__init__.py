@@ -4,8 +4,16 @@ A project that wants more (an organization picker, rows restricted by user) unre
 """
 
 from scheduler.admin.beat import BeatProcessAdmin, BeatSendAdmin
-from scheduler.admin.mirror import BeatCatchAdmin, MirrorFailureAdmin
+from scheduler.admin.mirror import BeatCatchAdmin, MirrorDriftAdmin, MirrorFailureAdmin
 from scheduler.admin.runs import RunAdmin
 from scheduler.admin.schedules import ScheduleAdmin
 
-__all__ = ["BeatCatchAdmin", "BeatProcessAdmin", "BeatSendAdmin", "MirrorFailureAdmin", "RunAdmin", "ScheduleAdmin"]
+__all__ = [
+    "BeatCatchAdmin",
+    "BeatProcessAdmin",
+    "BeatSendAdmin",
+    "MirrorDriftAdmin",
+    "MirrorFailureAdmin",
+    "RunAdmin",
+    "ScheduleAdmin",
+]

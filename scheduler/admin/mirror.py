@@ -1,4 +1,4 @@
-"""Failed writes of mirror rows, and what the guard of Beat's rows undid, to be read."""
+"""Failed writes of mirror rows, differences from Beat's rows, and what the guard of those undid, to be read."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from django.http import HttpRequest
 
 from pg_queue.api import BoundedPaginator
 from scheduler.admin.changelist import UncountedChangeList
-from scheduler.admin.presentation import instant, pretty
+from scheduler.admin.presentation import NOTHING, instant, pretty
 from scheduler.admin.readonly import ReadOnlyAdmin
 from scheduler.domain import CatchKind
-from scheduler.models import BeatCatch, MirrorFailure
+from scheduler.models import BeatCatch, MirrorDrift, MirrorFailure
 
 
 class OpenFilter(admin.SimpleListFilter):
-    """By whether the mirror row has been written since."""
+    """By whether the row has been written since."""
 
     title = "repaired"
     parameter_name = "repaired"
@@ -27,7 +27,7 @@ class OpenFilter(admin.SimpleListFilter):
         return [("no", "Not yet"), ("yes", "Yes")]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
-        """Failures that are repaired, or not."""
+        """Those that are repaired, or not."""
         return queryset if self.value() is None else queryset.filter(repaired_at__isnull=self.value() == "no")
 
 
@@ -63,6 +63,50 @@ class MirrorFailureAdmin(ReadOnlyAdmin):
     def repaired(self, row: MirrorFailure) -> str:
         """When the mirror row was written after all."""
         return instant(row.repaired_at)
+
+
+@admin.register(MirrorDrift)
+class MirrorDriftAdmin(ReadOnlyAdmin):
+    """Differences between schedules and Beat's rows, as the reconciliation found them."""
+
+    list_display = ("beat_name", "what", "columns", "found", "repaired", "first_line")
+    list_filter = (OpenFilter, "what")
+    search_fields = ("=beat_name", "=schedule_id")
+    search_help_text = "Name of Beat's task, or the schedule's id"
+    ordering = ("-found_at", "-id")
+    list_per_page = 50
+    show_full_result_count = False
+    paginator = BoundedPaginator
+    fields = ("beat_name", "schedule_id", "organization_id", "what", "said", "found", "repaired", "error")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The one that offers to show all only where something is filtered out."""
+        return UncountedChangeList
+
+    @admin.display(description="columns")
+    def columns(self, row: MirrorDrift) -> str:
+        """What differs, by name."""
+        return ", ".join(row.details) or NOTHING
+
+    @admin.display(description="columns (said, should say)")
+    def said(self, row: MirrorDrift) -> str:
+        """By column, what the row said that is put right, and what it should say."""
+        return pretty(row.details)
+
+    @admin.display(description="found", ordering="found_at")
+    def found(self, row: MirrorDrift) -> str:
+        """When."""
+        return instant(row.found_at)
+
+    @admin.display(description="repaired")
+    def repaired(self, row: MirrorDrift) -> str:
+        """When it was put right, or was found to be gone."""
+        return instant(row.repaired_at)
+
+    @admin.display(description="error")
+    def first_line(self, row: MirrorDrift) -> str:
+        """The beginning of why it could not be repaired."""
+        return (row.error.splitlines() or [""])[0][:120]
 
 
 _CAUGHT = {

@@ -5,6 +5,7 @@ schedules are fired by PG only.
 
 - `expressions`: which of our expressions Celery's crontab can hold, and how it is spelt there;
 - `names`, `links`: which row is whose, and how both were last found to agree;
+- `pairs`: both read together, and what of them differs;
 - `rows`: Beat's `PeriodicTask` of a schedule, written;
 - `reading`: what that row says of the schedule;
 - `mirror`: the best-effort write of our row while Beat is the firer;

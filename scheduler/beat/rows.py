@@ -112,7 +112,7 @@ def keep_disabled(row: PgPeriodicSchedule) -> None:
     Does nothing where dcb is not installed, nor for a row that means nothing, which a person may still want to pause:
     the trigger keeps Beat's row disabled as it is.
     """
-    if not beat.is_installed() or not _means_something(row):
+    if not beat.is_installed() or not means_something(row):
         return
     expressed = express(row)
     if expressed is None:
@@ -121,7 +121,8 @@ def keep_disabled(row: PgPeriodicSchedule) -> None:
         _save(row, None, expressed, None)
 
 
-def _means_something(row: PgPeriodicSchedule) -> bool:
+def means_something(row: PgPeriodicSchedule) -> bool:
+    """Whether the row can be evaluated."""
     try:
         recurrence.validate(kind=row.kind, expression=row.cron_string, timezone=row.timezone, dialect=row.dialect)
     except InvalidInput:

@@ -1,6 +1,7 @@
 -- name: figures
--- For /metrics: age of the oldest due schedule in seconds, schedules in quarantine, mirror failures not repaired, and how
--- often the guard of Beat's rows has undone something (by the sequence: notes are forgotten, a counter never falls).
+-- For /metrics: age of the oldest due schedule in seconds, schedules in quarantine, mirror failures not repaired, how
+-- often the guard of Beat's rows has undone something (by the sequence: notes are forgotten, a counter never falls), and
+-- differences between schedules and Beat's rows.
 SELECT greatest(0, coalesce(extract(epoch FROM clock_timestamp() - (
            SELECT next_run_at FROM scheduler_pgperiodicschedule
            WHERE enabled AND firer = 'pg' AND quarantined_at IS NULL AND hold IS NULL AND isfinite(next_run_at)
@@ -8,7 +9,8 @@ SELECT greatest(0, coalesce(extract(epoch FROM clock_timestamp() - (
        )), 0))::float8,
        (SELECT count(*) FROM scheduler_pgperiodicschedule WHERE quarantined_at IS NOT NULL),
        (SELECT count(*) FROM scheduler_mirrorfailure WHERE repaired_at IS NULL),
-       coalesce(pg_sequence_last_value(pg_get_serial_sequence('scheduler_beatcatch', 'id')::regclass), 0)
+       coalesce(pg_sequence_last_value(pg_get_serial_sequence('scheduler_beatcatch', 'id')::regclass), 0),
+       (SELECT count(*) FROM scheduler_mirrordrift WHERE repaired_at IS NULL)
 
 -- name: write_back
 -- Carry outcomes into the ledger. The bounds let the planner leave out the other months, and ids = ANY(…) makes it an

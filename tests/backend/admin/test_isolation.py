@@ -64,6 +64,12 @@ def mirror_failure(slug: str, *, is_row_there: bool = True) -> api.MirrorFailure
     )
 
 
+def mirror_drift(slug: str) -> api.MirrorDrift:
+    return api.MirrorDrift.objects.create(
+        schedule_id=uuid.uuid4(), beat_name="b", organization_id=slug, what="stale", details={"queue": ["a", "b"]}
+    )
+
+
 def beat_catch(slug: str) -> api.BeatCatch:
     row = schedule(slug)
     PeriodicTask.objects.filter(name=row.beat_name).update(enabled=True)
@@ -95,6 +101,7 @@ MAKE: dict[str, Callable[[str], Any]] = {
     "scheduler.pgperiodicschedule": schedule,
     "scheduler.schedulerun": lambda slug: api.run_schedule(schedule(slug).pk),
     "scheduler.mirrorfailure": mirror_failure,
+    "scheduler.mirrordrift": mirror_drift,
     "scheduler.beatcatch": beat_catch,
     "scheduler.beatsend": beat_send,
     "pg_queue.message": message,
@@ -187,6 +194,12 @@ def test_a_failure_without_a_mirror_row_is_of_the_organization_that_was_to_be_wr
     unknown = api.MirrorFailure.objects.create(schedule_id=uuid.uuid4(), beat_name="b", path="delete", error="boom")
     assert listed(ann, ours) == {ours.pk}
     assert listed(browser, ours) == {theirs.pk, ours.pk, unknown.pk}
+
+
+def test_a_difference_whose_organization_is_not_known_is_for_superusers(ann, browser):
+    ours, unknown = mirror_drift("acme"), mirror_drift("")
+    assert listed(ann, ours) == {ours.pk}
+    assert listed(browser, ours) == {ours.pk, unknown.pk}
 
 
 def test_what_was_caught_of_a_deleted_schedule_is_for_superusers(ann, browser):

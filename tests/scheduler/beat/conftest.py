@@ -8,6 +8,7 @@ from types import FrameType
 
 import pytest
 
+from scheduler.beat import pairs
 from tests.processes import ProcessDatabase
 from tests.scheduler.rows import Rows
 from tests.scheduler.schedules.conftest import hands  # noqa: F401  the same clock for these tests
@@ -36,3 +37,9 @@ def handled() -> Iterator[list[int]]:
     yield numbers
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of Beat's that is missed counts as gone the second time, however soon."""
+    monkeypatch.setattr(pairs, "ORPHAN_GRACE_SECONDS", 0)
