@@ -133,7 +133,8 @@ def _find(row: PgPeriodicSchedule, handover: Handover) -> _Position:
     last = last_send(row.pk)
     task = rows.lock(row.beat_name) if beat.is_installed() else None
     first = _first_after(row, last, _floor(row, handover, task))
-    unknown = _take(row, handover, _counted(row, handover, task, first) or _lost(row, handover, first))
+    counted, lost = _counted(row, handover, task, first), _lost(row, handover, first)
+    unknown = _take(row, counted, _NOBODY) or _take(row, lost, handover.process_id or _NOBODY)
     if unknown:
         last = Sent(scheduled_for=unknown[-1], sent_at=unknown[-1])
         first = _first_after(row, last, unknown[-1])
@@ -217,14 +218,14 @@ def _occurrences(row: PgPeriodicSchedule, first: datetime | None, until: datetim
     return found
 
 
-def _take(row: PgPeriodicSchedule, handover: Handover, occurrences: list[datetime]) -> list[datetime]:
+def _take(row: PgPeriodicSchedule, occurrences: list[datetime], process_id: UUID) -> list[datetime]:
     if not occurrences:
         return []
     parameters: dict[str, Any] = {
         "schedule_id": row.pk,
         "organization_id": row.organization_id,
         "beat_name": row.beat_name,
-        "process": handover.process_id or _NOBODY,
+        "process": process_id,
         "occurrences": occurrences,
     }
     return [found[0] for found in _all("take_unknown", parameters)]

@@ -152,6 +152,7 @@ def _go_on(seen: PgPeriodicSchedule, order: _Order) -> Answer | None:
     if row is None or waiting is None or waiting.to_firer != Firer.PG:
         return None
     waiting.method = HandoverMethod.STOPPED.value
+    waiting.save(using=_alias())
     return _arrive_or_wait(row, waiting)
 
 
