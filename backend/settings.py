@@ -171,6 +171,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {
+        "FirerEnum": ["beat", "pg"],
+        "HandoverStateEnum": ["waiting", "done", "cancelled"],
+    },
 }
 
 PIPELINES_INPUT_DIR = os.environ.get("DOWNBEAT_INPUT_DIR", str(BASE_DIR / "backend" / "pipelines" / "data"))

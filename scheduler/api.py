@@ -3,7 +3,7 @@
 from scheduler.actor import acting_as
 from scheduler.cutover import Answer as HandoverAnswer
 from scheduler.cutover import AnswerStatus as HandoverStatus
-from scheduler.cutover import CutoverStatus, bucket_of, chosen, promote, ramp, roll_back
+from scheduler.cutover import CutoverStatus, UnderWay, bucket_of, chosen, promote, ramp, roll_back, under_way
 from scheduler.cutover import plan as plan_promotion
 from scheduler.cutover import status as cutover_status
 from scheduler.domain import (
@@ -91,6 +91,7 @@ __all__ = [
     "ScheduleState",
     "SchedulerError",
     "SendState",
+    "UnderWay",
     "acting_as",
     "bucket_of",
     "chosen",
@@ -119,6 +120,7 @@ __all__ = [
     "roll_back",
     "run_schedule",
     "runs_with_live_state",
+    "under_way",
     "unknown_sends",
     "upcoming",
     "update_schedule",

@@ -25,11 +25,38 @@ _RUN_RENAMED = {"schedule_id": "schedule", "organization_id": "organization"}
 def schedule_fields(row: PgPeriodicSchedule) -> dict[str, Any]:
     """Every field of a schedule under its public name, and its `state`; values are JSON, instants ISO 8601 in UTC.
 
-    `next_run_at` is the one that people are to see, see `scheduler.api.next_run_at`.
+    `next_run_at` is the one that people are to see, see `scheduler.api.next_run_at`. `handover` is what
+    `under_way_fields` says, or null.
     """
+    return schedules_fields([row])[0]
+
+
+def schedules_fields(rows: Sequence[PgPeriodicSchedule]) -> list[dict[str, Any]]:
+    """What `schedule_fields` says of each."""
+    under_way = api.under_way(rows)
+    return [_schedule_fields(row, under_way.get(row.pk)) for row in rows]
+
+
+def _schedule_fields(row: PgPeriodicSchedule, under_way: api.UnderWay | None) -> dict[str, Any]:
     columns = [field.attname for field in row._meta.concrete_fields]
-    fields = {_RENAMED.get(column, column): _plain(getattr(row, column)) for column in columns}
-    return {**fields, "next_run_at": _plain(api.next_run_at(row)), "state": row.state.value}
+    return {
+        **{_RENAMED.get(column, column): _plain(getattr(row, column)) for column in columns},
+        "next_run_at": _plain(api.next_run_at(row)),
+        "state": row.state.value,
+        "handover": under_way and under_way_fields(under_way),
+    }
+
+
+def under_way_fields(under_way: api.UnderWay) -> dict[str, Any]:
+    """How far the hand-over is that a schedule is in the middle of; `hint` is null where there is nothing to do."""
+    handover = under_way.handover
+    return {
+        "to": handover.to_firer,
+        "state": handover.state,
+        "since": _plain(handover.requested_at),
+        "beat_from": _plain(handover.beat_from),
+        "hint": under_way.hint or None,
+    }
 
 
 def run_fields(view: RunView) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 
 from backend.api.refusals import message
 from backend.pipelines.domain import ExecutionState
-from scheduler.domain import Firer, RunOrigin, RunState, ScheduleKind, ScheduleState
+from scheduler.domain import Firer, HandoverState, RunOrigin, RunState, ScheduleKind, ScheduleState
 
 EVERYWHERE = {"cursor", "page_size", "format", "organization"}
 LISTS = {"list", "runs", "executions"}
@@ -124,6 +124,14 @@ class RunFilter(django_filters.FilterSet):
         if wanted & {RunState.FIRED, RunState.RUNNING}:
             wanted |= {RunState.FIRED, RunState.RUNNING}
         return runs.filter(state__in=wanted) if wanted else runs
+
+
+class HandoverFilter(django_filters.FilterSet):
+    """Filters of hand-overs."""
+
+    schedule = django_filters.UUIDFilter(field_name="schedule_id")
+    state = django_filters.ChoiceFilter(choices=[(s.value, s.value) for s in HandoverState])
+    to = django_filters.ChoiceFilter(field_name="to_firer", choices=[(f.value, f.value) for f in Firer])
 
 
 class PipelineFilter(django_filters.FilterSet):

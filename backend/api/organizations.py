@@ -16,7 +16,7 @@ from rest_framework.request import Request
 
 from backend.api.refusals import message
 from backend.pipelines.models import DEFAULT_ORGANIZATION
-from backend.pipelines.organizations import visible_rows, visible_to
+from backend.pipelines.organizations import visible_rows, visible_slugs, visible_to
 
 
 def named_in_query(request: Request) -> str | None:
@@ -43,6 +43,14 @@ def meant_by(request: Request) -> str:
         raise ValidationError({"organization": [message(f"the same as in the query ({query})", body)]})
     named = body if body is not None else query
     return _permitted(request, DEFAULT_ORGANIZATION if named in (None, "") else str(named))
+
+
+def asked_for(request: Request, slug: str | None) -> list[str] | None:
+    """The organizations that a request without a default acts on: `slug`'s, else all that the caller may see.
+
+    None: all there are. Raises `PermissionDenied`, as `meant_by` does.
+    """
+    return visible_slugs(request.user) if slug is None else [_permitted(request, slug)]
 
 
 def _permitted(request: Request, slug: str) -> str:

@@ -17,6 +17,9 @@ VERBS = {
     "run": "change",
     "activate": "change",
     "deactivate": "change",
+    "promote": "change",
+    "rollback": "change",
+    "ramp": "change",
 }
 """Verb of the permission per action; every other action asks for `view`."""
 

@@ -14,10 +14,17 @@ from rest_framework.views import exception_handler
 
 from backend.pipelines import services
 from pg_queue import api as queue
-from scheduler.errors import InvalidInput, ScheduleNotFound, SchedulerError
+from scheduler.errors import HandoverRefused, InvalidInput, ScheduleNotFound, SchedulerError
 
 RENAMED = {"organization_id": "organization", "schedule_id": "id", "pipeline_name": "name", "cron_string": "expression"}
 """A choke point's argument and its name in REST."""
+
+
+class Conflict(exceptions.APIException):
+    """As things are, it cannot be done: its text says why, and what to do."""
+
+    status_code = 409
+    default_code = "conflict"
 
 
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -33,6 +40,8 @@ def translate(error: Exception, context: dict[str, Any]) -> Exception:
         return exceptions.ValidationError({RENAMED.get(error.field, error.field): [message(error.expected, error.got)]})
     if isinstance(error, ScheduleNotFound):
         return exceptions.NotFound()
+    if isinstance(error, HandoverRefused):
+        return Conflict(str(error))
     if isinstance(error, SchedulerError):
         return exceptions.ValidationError({"non_field_errors": [str(error)]})
     if isinstance(error, RequestDataTooBig | TooManyFieldsSent | TooManyFilesSent):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, overload
+from uuid import UUID
 
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -44,6 +45,17 @@ def whole(request: Request, name: str, default: int, least: int, most: int) -> i
     if not text.isascii() or not text.isdigit() or not least <= int(text[:12]) <= most:
         raise serializers.ValidationError({name: [message(f"a whole number from {least} to {most}", text)]})
     return int(text)
+
+
+def identities(request: Request, name: str) -> list[UUID]:
+    """A repeatable query parameter's UUIDs; none where it is not given. Raises `ValidationError` under its name."""
+    found = []
+    for text in request.query_params.getlist(name):
+        try:
+            found.append(UUID(text))
+        except ValueError:
+            raise serializers.ValidationError({name: [message("a UUID", text)]}) from None
+    return found
 
 
 def refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:
@@ -126,6 +138,7 @@ def _integer(field: serializers.IntegerField) -> str:
 _WORDS: dict[type[serializers.Field], str] = {
     serializers.DateTimeField: "an ISO 8601 instant with an offset, such as 2030-01-31T06:00:00Z",
     serializers.BooleanField: "true or false",
+    serializers.FloatField: "a number",
     serializers.ListSerializer: "a list of objects",
     serializers.ListField: "a list",
     serializers.DictField: "an object",

@@ -5,6 +5,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitVie
 from rest_framework.routers import DefaultRouter
 
 from backend.api.views.comparison import ComparisonViewSet
+from backend.api.views.cutover import CutoverViewSet, HandoverViewSet
 from backend.api.views.pipelines import PipelineViewSet
 from backend.api.views.preview import ForecastViewSet, PreviewViewSet
 from backend.api.views.queue import MessageViewSet, TaskViewSet
@@ -17,6 +18,8 @@ router.register("pipelines", PipelineViewSet, basename="pipeline")
 router.register("schedules", ScheduleViewSet, basename="schedule")
 router.register("runs", RunViewSet, basename="run")
 router.register("comparison", ComparisonViewSet, basename="comparison")
+router.register("cutover/handovers", HandoverViewSet, basename="handover")
+router.register("cutover", CutoverViewSet, basename="cutover")
 router.register("preview", PreviewViewSet, basename="preview")
 router.register("forecast", ForecastViewSet, basename="forecast")
 router.register("tasks", TaskViewSet, basename="task")

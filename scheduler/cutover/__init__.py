@@ -32,7 +32,7 @@ whose hand-over to PG still waits goes back at once, as if nothing had been: PG 
 | the other direction is asked for | a waiting hand-over to PG is taken back; one to Beat is waited for |
 
 Rooms: `evidence` (may it be handed over?), `choice` (which schedules?), `beats`, `promotion`, `arrival`, `returning`,
-`ramp`, `watch` (what was handed over and does badly goes back by itself), `duties`, `status`.
+`ramp`, `watch` (what was handed over and does badly goes back by itself), `duties`, `progress`, `status`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from scheduler.cutover.answers import Answer, AnswerStatus
 from scheduler.cutover.arrival import complete_arrivals
 from scheduler.cutover.choice import Choice, bucket_of, chosen
 from scheduler.cutover.evidence import Evidence
+from scheduler.cutover.progress import UnderWay, under_way
 from scheduler.cutover.promotion import plan, promote
 from scheduler.cutover.ramp import ramp
 from scheduler.cutover.returning import complete_returns, roll_back
@@ -52,6 +53,7 @@ __all__ = [
     "Choice",
     "CutoverStatus",
     "Evidence",
+    "UnderWay",
     "bucket_of",
     "chosen",
     "complete_arrivals",
@@ -61,4 +63,5 @@ __all__ = [
     "ramp",
     "roll_back",
     "status",
+    "under_way",
 ]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from django.db.models import Count
 
-from scheduler import beat, clock
+from scheduler import beat
 from scheduler.cutover import beats
+from scheduler.cutover.progress import hints
 from scheduler.domain import Firer, HandoverMethod, Hold
 from scheduler.errors import HandoverRefused
 from scheduler.models import BeatProcess, Handover, PgPeriodicSchedule
@@ -17,7 +18,6 @@ from scheduler.querysets import HandoverQuerySet
 from scheduler.settings import scheduler_settings
 
 LATEST = 10
-_SLOW_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def status(organizations: Collection[str] | None = None) -> CutoverStatus:
         method=method,
         obstacle=obstacle,
         waiting=waiting,
-        hints=_hints(waiting, live),
+        hints=hints(waiting, live),
         latest=_latest(handovers),
     )
 
@@ -80,24 +80,6 @@ def _method() -> tuple[HandoverMethod | None, str]:
         return beats.look_around().method, ""
     except HandoverRefused as error:
         return None, str(error)
-
-
-def _hints(waiting: Collection[Handover], live: Collection[BeatProcess]) -> dict[int, str]:
-    now = clock.now(_alias())
-    return {one.pk: _hint(one, live) for one in waiting if (now - one.requested_at).total_seconds() > _SLOW_SECONDS}
-
-
-def _hint(handover: Handover, live: Collection[BeatProcess]) -> str:
-    if handover.to_firer == Firer.BEAT:
-        return "PG has not decided yet what occurred before the instant: is a scheduler running?"
-    if not live:
-        return (
-            "no Celery Beat lives that could say what it has sent: start it, `cutover rollback` to go back, or "
-            "`cutover promote --beat-stopped` to go on without"
-        )
-    if handover.method == HandoverMethod.CLAIM:
-        return "Celery Beat is about to send it, or its broker does not answer"
-    return "Celery Beat has not loaded the change yet: is it busy, stopped, or is another one running?"
 
 
 def _alias() -> str:

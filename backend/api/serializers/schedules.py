@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from backend.api.organizations import meant_by
 from backend.api.refusals import message
+from backend.api.serializers.cutover import UnderWaySerializer
 from backend.api.strictness import InstantField, StrictSerializer
 from backend.pipelines import services
 from scheduler import api
 from scheduler.api import PgPeriodicSchedule
 from scheduler.domain import CatchUp, CronDialect, Firer, Overlap, ScheduleKind, ScheduleState
+from scheduler.representation import under_way_fields
 
 ARGUMENT = {"pipeline_name": "name", "cron_string": "expression"}
 """A column of the schedule and the choke points' name for it, where they differ."""
@@ -43,6 +47,30 @@ class KwargsField(AsStored, serializers.DictField):
     """Arguments by name."""
 
 
+class SchedulesSerializer(serializers.ListSerializer):
+    """Schedules, their hand-overs read together."""
+
+    def to_representation(self, data: Any) -> Any:
+        """As DRF's."""
+        rows = list(data)
+        self.child.under_way = api.under_way(rows)
+        return super().to_representation(rows)
+
+
+@extend_schema_field(UnderWaySerializer(allow_null=True))
+class UnderWayField(serializers.Field):
+    """The hand-over that it is in the middle of, or null."""
+
+    def get_attribute(self, instance: PgPeriodicSchedule) -> Any:
+        """Found for the whole list, or for the one schedule; DRF represents None as null."""
+        found = self.parent.under_way
+        return (api.under_way([instance]) if found is None else found).get(instance.pk)
+
+    def to_representation(self, value: api.UnderWay) -> Any:
+        """Its fields."""
+        return under_way_fields(value)
+
+
 class ScheduleSerializer(StrictSerializer):
     """A schedule. What the engine owns is read-only; what is left out of a change stays as it is."""
 
@@ -71,6 +99,7 @@ class ScheduleSerializer(StrictSerializer):
     firer = serializers.ChoiceField(
         choices=[f.value for f in Firer], required=False, help_text="Chosen on creation, then fixed."
     )
+    handover = UnderWayField(read_only=True, help_text="The hand-over that it is in the middle of; null: none.")
     queue = serializers.CharField(max_length=128, required=False)
     priority = serializers.IntegerField(min_value=1, max_value=10, required=False, help_text="10 goes first.")
     max_attempts = serializers.IntegerField(
@@ -105,7 +134,9 @@ class ScheduleSerializer(StrictSerializer):
     )
     failures_in_a_row = serializers.IntegerField(read_only=True, help_text="Counted where pause_after_failures is set.")
     hold = serializers.CharField(
-        read_only=True, allow_null=True, help_text="overlap: it waits for the end of the run before."
+        read_only=True,
+        allow_null=True,
+        help_text="overlap: it waits for the end of the run before; handover: for Celery Beat, which may have sent it.",
     )
     pause_note = serializers.CharField(max_length=500, required=False, allow_blank=True)
     paused_until = InstantField(
@@ -118,6 +149,12 @@ class ScheduleSerializer(StrictSerializer):
     quarantine_error = serializers.CharField(read_only=True)
     created_at = serializers.DateTimeField(read_only=True)
     updated_at = serializers.DateTimeField(read_only=True)
+
+    under_way: dict[UUID, api.UnderWay] | None = None
+    """By schedule, where it was read for a whole list."""
+
+    class Meta:
+        list_serializer_class = SchedulesSerializer
 
     def validate_organization(self, slug: str) -> str:
         """The organization of an existing schedule is fixed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +16,7 @@ from rest_framework.response import Response
 from backend.api.documentation import BAD_REQUEST, ORGANIZATION
 from backend.api.organizations import OrganizationScope
 from backend.api.refusals import message
-from backend.api.strictness import instant
+from backend.api.strictness import identities, instant
 from scheduler.api import PgPeriodicSchedule
 from scheduler.comparison import compare
 from scheduler.comparison.report import as_json
@@ -50,18 +49,11 @@ class ComparisonViewSet(OrganizationScope, viewsets.GenericViewSet):
 
     def _chosen(self, request: Request) -> Any:
         rows = self.get_queryset()
-        wanted = request.query_params.getlist("schedule")
-        return rows.filter(pk__in=[_identity(text) for text in wanted]) if wanted else rows
+        wanted = identities(request, "schedule")
+        return rows.filter(pk__in=wanted) if wanted else rows
 
 
 def _refuse_long(since: datetime, until: datetime | None) -> None:
     if (until or timezone.now()) - since > LONGEST:
         text = message(f"an instant at most {LONGEST.days} days before until", since.isoformat())
         raise ValidationError({"since": [text]})
-
-
-def _identity(text: str) -> uuid.UUID:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        raise ValidationError({"schedule": [message("a UUID", text)]}) from None

@@ -28,6 +28,7 @@ from scheduler.representation import (
     preview_fields,
     run_fields,
     schedule_fields,
+    schedules_fields,
     table,
 )
 from scheduler.settings import scheduler_settings
@@ -80,7 +81,7 @@ class Command(ServiceCommand):
             found = found.in_state(options["state"])
         if options["firer"]:
             found = found.fired_by(Firer(options["firer"]))
-        rows = [schedule_fields(row) for row in found.order_by("organization_id", "pipeline_name", "pk")[: limit + 1]]
+        rows = schedules_fields(list(found.order_by("organization_id", "pipeline_name", "pk")[: limit + 1]))
         self._print(rows[:limit], lambda kept: table(_LISTED, kept))
         if len(rows) > limit:
             self.stderr.write(f"There are more than {limit}: narrow the list, or raise --limit.")

@@ -51,6 +51,7 @@ def test_a_schedule_shows_every_field(rest):
         "pause_after_failures": None,
         "failures_in_a_row": 0,
         "hold": None,
+        "handover": None,
         "paused_until": None,
         "pause_note": "",
         "paused_at": None,
