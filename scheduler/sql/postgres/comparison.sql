@@ -39,17 +39,20 @@ WHERE (origin = 'shadow' OR state = 'paused') AND state NOT IN ('fired', 'runnin
   AND (%(schedules)s::uuid[] IS NULL OR schedule_id = ANY (%(schedules)s::uuid[]))
 
 -- name: lives
--- When each process of Celery Beat lived; one that was killed, until 2 s after it was last heard of.
+-- When each process of Celery Beat lived; one that was killed, until 2 s after it was last heard of. Also those from
+-- after the window, which may have sent what was due in it.
 SELECT id, started_at, coalesce(stopped_at, heartbeat_at + interval '2 seconds')
 FROM scheduler_beatprocess
 WHERE coalesce(stopped_at, heartbeat_at + interval '2 seconds') >= %(since)s - interval '1 hour'
-  AND started_at < %(until)s
+  AND started_at < %(until)s + interval '1 hour'
 ORDER BY started_at
 
 -- name: changes
--- When the schedules were changed, and how.
-SELECT schedule_id, changed_at, action
+-- When the schedules were changed, and how: what was enabled in Beat's own row, or by an edit, was resumed all the same.
+-- A change from after the window may be why Beat sent only then what was due in it.
+SELECT schedule_id, changed_at,
+       CASE WHEN fields #>> '{enabled,1}' = 'true' THEN 'resume' ELSE action END
 FROM scheduler_schedulechange
-WHERE changed_at >= %(since)s - interval '1 hour' AND changed_at < %(until)s
+WHERE changed_at >= %(since)s - interval '1 hour' AND changed_at < %(until)s + interval '1 hour'
   AND (%(schedules)s::uuid[] IS NULL OR schedule_id = ANY (%(schedules)s::uuid[]))
 ORDER BY changed_at

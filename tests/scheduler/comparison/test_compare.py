@@ -17,7 +17,7 @@ from tests.scheduler.schedules.making import make
 
 pytestmark = pytest.mark.django_db
 
-MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 
 
 @pytest.fixture
@@ -106,6 +106,25 @@ def test_enough_clean_occurrences_make_it_ready(
     assert compare(since=start).schedules[made.pk].is_ready
     send(process, made, start + timedelta(seconds=270))  # nothing expected it, and nothing explains it
     assert not compare(since=start).schedules[made.pk].is_ready
+
+
+def test_what_came_after_the_window_explains_what_was_sent_only_then(
+    made: PgPeriodicSchedule, process: BeatProcess, start: datetime
+) -> None:
+    enabled = {"action": "update", "fields": {"enabled": [False, True]}}  # as in Beat's own row
+    api.ScheduleChange.objects.create(schedule_id=made.pk, changed_at=start + 30 * SECOND, **enabled)
+    send(process, made, start, late=34)
+    restarted = make(firer="beat", expression="* * * * *", dialect="celery")
+    api.ScheduleChange.objects.filter(schedule_id=restarted.pk).delete()
+    BeatProcess.objects.filter(pk=process.pk).update(stopped_at=start + 20 * SECOND)
+    second = BeatProcess.objects.create(
+        host="here", process_id=2, scheduler="dcb", mode="observe", started_at=start + 30 * SECOND
+    )
+    shadow(restarted, start)
+    send(process, restarted, start)
+    send(second, restarted, start, late=34)
+    found = compare(since=start, until=start + 25 * SECOND)
+    assert found.causes == {"re_enable_burst": 1, "beat_restarted": 1}
 
 
 def test_only_the_schedules_asked_for_are_compared(
