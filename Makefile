@@ -36,7 +36,7 @@ $(STAMP):
 	@touch $(STAMP)
 	@echo "Installed"
 
-run: install ## everything on this machine: database, web, two schedulers, a worker; ctrl-C stops it
+run: install ## everything on this machine: database, web, two schedulers, a worker, Celery Beat; ctrl-C stops it
 	@$(VENV_PYTHON) -m backend.standalone
 
 test: install lint ## every check, then every test

@@ -180,7 +180,13 @@ SPECTACULAR_SETTINGS = {
 PIPELINES_INPUT_DIR = os.environ.get("DOWNBEAT_INPUT_DIR", str(BASE_DIR / "backend" / "pipelines" / "data"))
 PIPELINES_EXECUTION_RETENTION_DAYS = 90
 
-CELERY_BROKER_URL = os.environ.get("DOWNBEAT_CELERY_BROKER_URL", "memory://")
+CELERY_BROKER_URL = os.environ.get("DOWNBEAT_CELERY_BROKER_URL") or "memory://"
+if broker_folder := os.environ.get("DOWNBEAT_CELERY_BROKER_FOLDER"):
+    CELERY_BROKER_URL = "filesystem://localhost/"
+    CELERY_BROKER_TRANSPORT = "backend.broker:Transport"
+    CELERY_BROKER_TRANSPORT_OPTIONS = dict.fromkeys(
+        ("data_folder_in", "data_folder_out", "control_folder"), broker_folder
+    )
 CELERY_TASK_DEFAULT_QUEUE = "celery"
 CELERY_TIMEZONE = TIME_ZONE
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"

@@ -124,6 +124,7 @@ def _pages(url: str, token: str) -> list[Page]:
         Page("schedule-pause", f"{admin}{schedule}/pause/", 480),
         Page("runs", "/admin/scheduler/schedulerun/", 900),
         Page("run-failed", f"/admin/scheduler/schedulerun/{failed}/change/", 960),
+        Page("comparison", f"{admin}comparison/?hours=1", 2000),
         Page("pipelines", "/admin/pipelines/pipeline/", 480),
         Page("pipeline", f"/admin/pipelines/pipeline/{pipeline}/change/", 1700),
         Page("pipeline-dark", f"/admin/pipelines/pipeline/{pipeline}/change/", 1700, dark=True),

@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.db.models import Q
+from django.utils import timezone
 from rest_framework.authtoken.models import Token
 
 from backend.pipelines.models import DEFAULT_ORGANIZATION, DemoSeeding, Pipeline, PipelineStep
@@ -60,6 +61,42 @@ SCHEDULES: dict[str, dict[str, Any]] = {
         "pause_note": "Waits for the new figures",
     },
 }
+BEATS_FAULT = "beat-fault"
+BEAT_SCHEDULES: dict[str, dict[str, Any]] = {
+    "beat-interval": {
+        "name": "Beat sends it, every 10 seconds",
+        "kind": "interval",
+        "expression": "PT10S",
+        "task": "demo.count_words",
+        "args": ["Celery Beat sends this to a Celery worker"],
+        "firer": "beat",
+    },
+    "beat-crontab": {
+        "name": "Beat sends it, every minute",
+        "expression": "* * * * *",
+        "task": "demo.count_words",
+        "args": ["Celery Beat sends this to a Celery worker"],
+        "firer": "beat",
+    },
+    BEATS_FAULT: {
+        "name": "Beat's fault: sends at once what fell into a pause",
+        "expression": "* * * * *",
+        "task": "demo.count_words",
+        "args": ["this was due while the schedule was switched off"],
+        "firer": "beat",
+        "enabled": False,
+        "pause_note": "Switched on and off by a schedule, through django-celery-beat",
+    },
+    # Each time it is off, a full minute passes.
+    "beat-switch": {
+        "name": "Switches Beat's fault on and off, every 70 seconds",
+        "kind": "interval",
+        "expression": "PT70S",
+        "task": "demo.switch_in_beat",
+        "firer": "pg",
+    },
+}
+"""Made where there is a Celery Beat to send them. Compared with what the tick would have fired."""
 PIPELINE: dict[str, Any] = {
     "name": "Time zone changes: load, transform, aggregate",
     "expression": "* * * * *",
@@ -82,24 +119,25 @@ class DemoUser:
 
 
 @transaction.atomic
-def seed(password: str | None, *, keep_password: bool = False) -> DemoUser | None:
+def seed(password: str | None, *, keep_password: bool = False, with_beat: bool = False) -> DemoUser | None:
     """Make the demo where that was never done; its user, or None when somebody has deleted them.
 
     `password` becomes the user's, also of one who exists, unless `keep_password`; None: a new user gets none that
-    works. Touches no user whom it did not make. Opens and commits its own transaction; safe in parallel.
+    works. Touches no user whom it did not make. `with_beat`: the schedules that Celery Beat fires, too, once as well.
+    Opens and commits its own transaction; safe in parallel.
     """
     seeding, is_first = DemoSeeding.objects.select_for_update().get_or_create(pk=1)
     if is_first:
         seeding.user = _make_user(password)
-        seeding.save()
-        for key, values in SCHEDULES.items():
-            _schedule(key, values)
+        _schedules(SCHEDULES)
         _pipeline()
-        has_password = password is not None
-    elif seeding.user is None:
+    if with_beat and seeding.beat_made_at is None:
+        seeding.beat_made_at = timezone.now()
+        _schedules(BEAT_SCHEDULES)
+    seeding.save()
+    if seeding.user is None:
         return None
-    else:
-        has_password = password is not None and _let_in(seeding.user, password, keep_password=keep_password)
+    has_password = password is not None and (is_first or _let_in(seeding.user, password, keep_password=keep_password))
     token, _ = Token.objects.get_or_create(user=seeding.user)
     return DemoUser(username=seeding.user.get_username(), token=token.key, has_password=has_password)
 
@@ -132,9 +170,10 @@ def _let_in(user: AbstractBaseUser, password: str, *, keep_password: bool) -> bo
     return not keep_password
 
 
-def _schedule(key: str, values: dict[str, Any]) -> None:
-    if not api.PgPeriodicSchedule.objects.filter(pk=identity(key)).exists():
-        api.create_schedule(schedule_id=identity(key), **values)
+def _schedules(schedules: dict[str, dict[str, Any]]) -> None:
+    for key, values in schedules.items():
+        if not api.PgPeriodicSchedule.objects.filter(pk=identity(key)).exists():
+            api.create_schedule(schedule_id=identity(key), **values)
 
 
 def _pipeline() -> None:

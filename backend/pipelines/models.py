@@ -306,6 +306,8 @@ class DemoSeeding(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     """The user whom the demo made; None: deleted since."""
     made_at = models.DateTimeField(db_default=Now(), editable=False)
+    beat_made_at = models.DateTimeField(null=True, editable=False)
+    """When the schedules that Celery Beat fires were added; None: never."""
 
     class Meta:
         constraints = [

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from celery import shared_task
+from django.apps import apps
 from django.conf import settings
 from django.db import connection, transaction
 
-from backend.pipelines import csv_load, execution, retention
+from backend.pipelines import csv_load, demo, execution, retention
 from backend.pipelines.domain import RUN_TASK
 from pg_queue.api import current_message, task
+from scheduler.api import Firer, PgPeriodicSchedule
 
 SQL = Path(__file__).parent / "sql"
 
@@ -41,6 +43,25 @@ def fail(message: str = "this task fails on purpose") -> None:
 def count_words(text: str) -> int:
     """A Celery task like any other: count the words of a text."""
     return len(text.split())
+
+
+@task("demo.switch_in_beat")
+def switch_in_beat() -> dict[str, bool | None]:
+    """Switch the demo's own schedule in django-celery-beat's table on or off, as a project's code does.
+
+    Neither `last_run_at` nor `date_changed` moves: after it is switched on, Beat sends at once what fell due meanwhile.
+    Does nothing once the schedule is deleted, or not Beat's any more, nor for another organization than its own.
+    """
+    message = current_message()
+    owned = {"organization_id": message.organization_id} if message else {}
+    mirrors = PgPeriodicSchedule.objects.filter(pk=demo.identity(demo.BEATS_FAULT), firer=Firer.BEAT, **owned)
+    rows = apps.get_model("django_celery_beat", "PeriodicTask").objects
+    row = rows.filter(name=str(demo.identity(demo.BEATS_FAULT))).first() if mirrors.exists() else None
+    if row is None:
+        return {"enabled": None}
+    row.enabled = not row.enabled
+    row.save(update_fields=["enabled"])
+    return {"enabled": row.enabled}
 
 
 @task(RUN_TASK)

@@ -1,8 +1,8 @@
 """The stand-alone service: everything that `make run` starts, from one command, on a machine with nothing prepared.
 
-`python -m backend.standalone` supervises web, schedulers and worker, and an embedded PostgreSQL where `DATABASE_URL` is
-unset. It is for trying Downbeat and for its tests; in production each process has a supervisor of its own (systemd, a
-container) and the database is a PostgreSQL that somebody operates and backs up.
+`python -m backend.standalone` supervises web, schedulers and worker, and where `DATABASE_URL` is unset an embedded
+PostgreSQL and a Celery Beat to compare with. It is for trying Downbeat and for its tests; in production each process
+has a supervisor of its own (systemd, a container) and the database is a PostgreSQL that somebody operates and backs up.
 
 | module | duty |
 |---|---|

@@ -10,7 +10,7 @@ from backend.standalone.credentials import CREDENTIALS, Credentials
 from backend.standalone.leadership import Leadership
 from backend.standalone.ports import LOOPBACK
 from backend.standalone.preparation import Options
-from backend.standalone.services import Ports
+from backend.standalone.services import BEAT, Ports
 from backend.standalone.supervisor import Supervisor
 
 LONGEST_WAIT_SECONDS = 15.0
@@ -61,10 +61,17 @@ class Banner:
             "",
             f"  Admin      {url}/admin/",
             f"  API docs   {url}/api/docs/",
+            f"  Comparison {url}/admin/scheduler/pgperiodicschedule/comparison/  {self._beat()}",
             *self._login_lines(),
             f"  Health     {url}/readyz  {'  '.join(health)}",
             *(line for leader in self.leaders.values() for line in self._leader_lines(leader)),
         ]
+
+    def _beat(self) -> str:
+        pids = [child.pid for child in self.supervisor.children if child.spec.name == BEAT]
+        if not pids:
+            return "no Celery Beat: DOWNBEAT_DEMO_BEAT=1 starts one"
+        return f"Celery Beat (pid {pids[0]}) beside the tick"
 
     def _login_lines(self) -> list[str]:
         if not self.credentials.username:

@@ -23,10 +23,13 @@ from backend.standalone.credentials import (
 )
 from backend.standalone.errors import DatabaseUnusable, PortTaken, StandaloneError
 from backend.standalone.output import Terminal
+from backend.standalone.placement import make_private_folder
 from backend.standalone.ports import LOOPBACK, is_free
 from backend.standalone.remnants import MARK
 
 DATABASE_SCHEMES = {"postgres", "postgresql"}
+# Celery's messages, below the data directory. What an earlier start left there is still sent for: it is kept.
+BROKER = "celery"
 # `migrate` has just made the system checks.
 SEED_DEMO = (*MANAGE, "seed_demo", "--json", "--skip-checks")
 
@@ -41,6 +44,11 @@ class Options:
     """Absolute (`DATA_DIR`, default `.downbeat`)."""
     database_url: str | None
     """A database of the user's own (`DATABASE_URL`); None: the embedded one."""
+    has_beat: bool
+    """Whether a Celery Beat and a Celery worker run beside the rest (`DOWNBEAT_DEMO_BEAT`).
+
+    By default with the embedded database only: the user's own may have its Beat, and two send everything twice.
+    """
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Options:
@@ -48,10 +56,15 @@ class Options:
         port = environment.get("PORT") or "8000"
         if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
             raise StandaloneError(f"PORT: expected a number from 1 to 65535, got: {port!r}")
+        database_url = environment.get("DATABASE_URL") or None
+        demo_beat = environment.get("DOWNBEAT_DEMO_BEAT") or ("0" if database_url else "1")
+        if demo_beat not in {"0", "1"}:
+            raise StandaloneError(f"DOWNBEAT_DEMO_BEAT: expected 0 or 1, got: {demo_beat!r}")
         return cls(
             port=int(port),
             data_dir=Path(environment.get("DATA_DIR") or ".downbeat").absolute(),
-            database_url=environment.get("DATABASE_URL") or None,
+            database_url=database_url,
+            has_beat=demo_beat == "1",
         )
 
 
@@ -85,9 +98,13 @@ def require_database(url: str) -> None:
 
 
 def service_environment(options: Options, url: str, secret: str) -> dict[str, str]:
-    """The environment of every process that is started; `secret` marks them as one supervisor's."""
+    """The environment of every process that is started; `secret` marks them as one supervisor's.
+
+    With a Celery Beat, and no broker of the user's own, it names one in a folder of the data directory, which is made.
+    """
     return dict(
         os.environ,
+        **_broker(options),
         DATABASE_URL=url,
         DJANGO_SETTINGS_MODULE="backend.settings",
         DOWNBEAT_EMBEDDED="0" if options.database_url else "1",
@@ -95,6 +112,13 @@ def service_environment(options: Options, url: str, secret: str) -> dict[str, st
         PYTHONUNBUFFERED="1",
         **{MARK: secret},
     )
+
+
+def _broker(options: Options) -> dict[str, str]:
+    is_named = any(os.environ.get(f"DOWNBEAT_CELERY_BROKER_{what}") for what in ("URL", "FOLDER"))
+    if is_named or not options.has_beat:
+        return {}
+    return {"DOWNBEAT_CELERY_BROKER_FOLDER": str(make_private_folder(options.data_dir / BROKER))}
 
 
 def prepare_database(options: Options, environment: Mapping[str, str], terminal: Terminal) -> Credentials:
@@ -109,8 +133,9 @@ def prepare_database(options: Options, environment: Mapping[str, str], terminal:
     known, chosen = known_password(options.data_dir), environment.get("DOWNBEAT_ADMIN_PASSWORD")
     password = chosen or known or new_password()
     keep = ["--keep-password"] if known is not None and not chosen else []
+    beat = ["--with-beat"] if options.has_beat else []
     seeding = {**environment, "DOWNBEAT_ADMIN_PASSWORD": password}
-    user = parse_seeded_user(run_command("seed_demo", [*SEED_DEMO, *keep], seeding))
+    user = parse_seeded_user(run_command("seed_demo", [*SEED_DEMO, *keep, *beat], seeding))
     credentials = Credentials(
         url=f"http://{LOOPBACK}:{options.port}",
         username=user.username,

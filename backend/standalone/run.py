@@ -37,7 +37,7 @@ class StopRequested(BaseException):
 
 
 Prepare = Callable[[Options, Mapping[str, str], Terminal], Credentials]
-Services = Callable[[Ports], list[ChildSpec]]
+Services = Callable[[Options, Ports], list[ChildSpec]]
 
 
 def run(prepare: Prepare = prepare_database, services: Services = service_specs) -> int:
@@ -88,7 +88,7 @@ def _supervise(options: Options, tenure: Tenure, terminal: Terminal, prepare: Pr
         first, second, worker = free_ports(3, other_than=[options.port])
         ports = Ports(web=options.port, schedulers=(first, second), worker=worker)
         supervisor = Supervisor(terminal, postgres)
-        for spec in services(ports):
+        for spec in services(options, ports):
             supervisor.add(spec, environment)
         _run_services(supervisor, Banner(supervisor, options, ports, credentials, started_at=started_at), url)
     finally:

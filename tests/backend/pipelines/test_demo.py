@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.auth import get_user_model
+from django_celery_beat.models import PeriodicTask
 from rest_framework.authtoken.models import Token
 
-from backend.pipelines import demo
+from backend.pipelines import demo, tasks
 from backend.pipelines.models import Pipeline
 from scheduler import api
 
 pytestmark = pytest.mark.django_db
 PASSWORD, ANOTHER = "a-long-password", "another-password"
+FAULT = demo.identity(demo.BEATS_FAULT)
 
 
 def everything():
@@ -76,3 +78,38 @@ def test_the_demos_user_stays_deleted(django_user_model):
     django_user_model.objects.get(username="admin").delete()
     assert demo.seed(PASSWORD) is None
     assert not django_user_model.objects.exists()
+
+
+def beats_row():
+    return PeriodicTask.objects.get(name=str(FAULT))
+
+
+def test_what_beat_fires_is_made_once_where_there_is_a_beat_also_in_a_demo_of_before():
+    demo.seed(PASSWORD)
+    assert not api.PgPeriodicSchedule.objects.filter(firer="beat").exists()
+    demo.seed(PASSWORD, with_beat=True)
+    assert set(demo.BEAT_SCHEDULES) == {key for key in demo.BEAT_SCHEDULES if api.get_schedule(demo.identity(key))}
+    api.delete_schedule(FAULT)
+    before = everything()
+    demo.seed(PASSWORD, with_beat=True)
+    assert everything() == before
+
+
+def test_the_schedule_of_beats_fault_is_switched_on_as_of_before_its_pause():
+    demo.seed(PASSWORD, with_beat=True)
+    before = beats_row()
+    assert tasks.switch_in_beat() == {"enabled": True}
+    assert (beats_row().enabled, beats_row().last_run_at) == (True, before.last_run_at)
+    assert beats_row().date_changed == before.date_changed  # from which Beat counts where it has no last run
+    assert api.get_schedule(FAULT).enabled
+    assert tasks.switch_in_beat() == {"enabled": False}
+    assert not api.get_schedule(FAULT).enabled
+
+
+def test_a_schedule_that_is_gone_or_not_beats_any_more_is_not_switched():
+    demo.seed(PASSWORD, with_beat=True)
+    api.PgPeriodicSchedule.objects.filter(pk=FAULT).update(firer="pg")
+    assert tasks.switch_in_beat() == {"enabled": None}
+    assert not beats_row().enabled
+    beats_row().delete()
+    assert tasks.switch_in_beat() == {"enabled": None}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import uuid
 
 import pytest
+from django_celery_beat.models import PeriodicTask
 
-from backend.pipelines import tasks
+from backend.pipelines import demo, tasks
 from backend.pipelines.domain import PipelineGone
 from backend.pipelines.models import PipelineExecution
 from pg_queue import api as queue
@@ -87,3 +88,9 @@ def test_a_clean_up_by_hand_is_of_every_organization(make_pipeline, acme):
         tasks.run(str(make_pipeline({"task": "noop"}, organization_id=organization).pk))
     PipelineExecution.objects.update(started_at="2020-01-01T00:00Z")
     assert tasks.clean_up(keep_days=1)["deleted"] == 2
+
+
+def test_the_demos_switch_does_nothing_for_another_organization(ann):
+    demo.seed(None, with_beat=True)
+    assert run_by_schedule(ann, "demo.switch_in_beat") == {"enabled": None}
+    assert not PeriodicTask.objects.get(name=str(demo.identity(demo.BEATS_FAULT))).enabled

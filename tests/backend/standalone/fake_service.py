@@ -24,7 +24,7 @@ from backend.standalone.services import Ports
 STOP_SECONDS = float(os.environ.get("FAKE_STOP_SECONDS", "1"))
 
 
-def services(_: Ports) -> list[ChildSpec]:
+def services(_options: Options, _ports: Ports) -> list[ChildSpec]:
     """Two stand-ins."""
     argv = (sys.executable, "-m", "tests.backend.standalone.fake_service", "serve")
     return [ChildSpec(name=name, argv=argv, stop_seconds=STOP_SECONDS) for name in ("first", "second")]

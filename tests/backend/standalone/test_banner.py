@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from django.urls import reverse
 
 from backend.standalone.banner import Banner
 from backend.standalone.credentials import Credentials
@@ -18,6 +19,8 @@ from backend.standalone.preparation import Options
 from backend.standalone.services import Ports
 from backend.standalone.supervisor import Supervisor
 
+COMPARISON = reverse("admin:scheduler_comparison")
+
 
 def shown(username: str, password: str) -> str:
     """The banner for such credentials."""
@@ -25,7 +28,7 @@ def shown(username: str, password: str) -> str:
     with socket.create_server(("127.0.0.1", 0)) as web:
         port = web.getsockname()[1]
         url = f"http://127.0.0.1:{port}"
-        options = Options(port=port, data_dir=Path("/data"), database_url=None)
+        options = Options(port=port, data_dir=Path("/data"), database_url=None, has_beat=False)
         ports = Ports(web=port, schedulers=(1, 2), worker=3)
         started_at = time.monotonic() - 60
         credentials = Credentials(url=url, username=username, password=password, token="t")
@@ -35,6 +38,7 @@ def shown(username: str, password: str) -> str:
         banner.lead(Leadership(name="scheduler", term=3, pid=42, host=socket.gethostname()))
         banner.show_when_ready()
     assert f"Admin      {url}/admin/" in said.getvalue()
+    assert f"Comparison {url}{COMPARISON}  no Celery Beat: DOWNBEAT_DEMO_BEAT=1 starts one" in said.getvalue()
     return said.getvalue()
 
 

@@ -14,12 +14,14 @@ import pytest
 import yaml
 from psycopg import sql
 
+from backend.standalone.preparation import Options
 from backend.standalone.services import Ports, service_specs
 from tests.processes import ROOT, OwnPostgresFactory, child_environment
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 OURS = {name: service for name, service in COMPOSE["services"].items() if name != "postgres"}
-LOCAL = {spec.name: spec for spec in service_specs(Ports(web=8000, schedulers=(9101,), worker=9102))}
+ALONE = Options(port=8000, data_dir=ROOT, database_url=None, has_beat=False)
+LOCAL = {spec.name: spec for spec in service_specs(ALONE, Ports(web=8000, schedulers=(9101,), worker=9102))}
 PATHS = {"/healthz", "/readyz"}
 PRODUCTION = (ROOT / "docs/operations/production.md").read_text()
 AWKWARD_PASSWORD = "12/b#c?d@e:f%2g[h$i+j='k\" "

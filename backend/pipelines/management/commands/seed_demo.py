@@ -29,11 +29,16 @@ class Command(BaseCommand):
         parser.add_argument(
             "--keep-password", action="store_true", help="DOWNBEAT_ADMIN_PASSWORD is for a new user only"
         )
+        parser.add_argument(
+            "--with-beat", action="store_true", help="also the schedules that a running Celery Beat fires; once, too"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Make the demo if it was never made, and say who may log in."""
         user = demo.seed(
-            os.environ.get("DOWNBEAT_ADMIN_PASSWORD") or None, keep_password=bool(options["keep_password"])
+            os.environ.get("DOWNBEAT_ADMIN_PASSWORD") or None,
+            keep_password=bool(options["keep_password"]),
+            with_beat=bool(options["with_beat"]),
         )
         if options["json"]:
             self.stdout.write(json.dumps(asdict(user) if user else None))
