@@ -43,7 +43,7 @@ def hold(schedule_id: UUID, *, is_orphan_enough: bool = False) -> Held:
     """Hold the schedule's primary row. Joins the caller's transaction, which must be one.
 
     A schedule that the tick is just firing is waited for; the tick skips one that is held here. With
-    `is_orphan_enough` a mirror row is held whose Beat row is gone.
+    `is_orphan_enough` a mirror row is held whose Beat row is gone, and be it that all of django-celery-beat is.
 
     Raises:
         ScheduleNotFound: there is no such schedule, or Beat's row of one that Beat fires is gone.
@@ -56,6 +56,8 @@ def hold(schedule_id: UUID, *, is_orphan_enough: bool = False) -> Held:
             if held is not None:
                 return Held(row=held)
         else:
+            if row is not None and not is_orphan_enough:
+                beat.require()
             held = _hold_beats(schedule_id, row, error)
             if held is None and is_orphan_enough:
                 held = row
@@ -69,8 +71,6 @@ def _hold_beats(
     schedule_id: UUID, row: PgPeriodicSchedule | None, error: Exception | None
 ) -> PgPeriodicSchedule | None:
     """The schedule as it is once Beat's row is held; None: there is no such row. PG's own row where PG fires it now."""
-    if row is not None:
-        beat.require()
     task = rows.lock(row.beat_name if row else _beat_name(schedule_id)) if beat.is_installed() else None
     if error is not None:
         if task is None or not (task.enabled or rows.is_paused_by_us(task)):

@@ -32,7 +32,10 @@ whose hand-over to PG still waits goes back at once, as if nothing had been: PG 
 | the other direction is asked for | a waiting hand-over to PG is taken back; one to Beat is waited for |
 
 Rooms: `evidence` (may it be handed over?), `choice` (which schedules?), `beats`, `promotion`, `arrival`, `returning`,
+<<<<<<< HEAD
 `ramp`, `watch` (what was handed over and does badly goes back by itself), `duties`, `progress`, `status`.
+=======
+`ramp`, `finish`, `watch` (what was handed over and does badly goes back by itself), `duties`, `status`.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ from scheduler.cutover.answers import Answer, AnswerStatus
 from scheduler.cutover.arrival import complete_arrivals
 from scheduler.cutover.choice import Choice, bucket_of, chosen
 from scheduler.cutover.evidence import Evidence
+from scheduler.cutover.finish import Finish, finish
 from scheduler.cutover.progress import UnderWay, under_way
 from scheduler.cutover.promotion import plan, promote
 from scheduler.cutover.ramp import ramp
@@ -53,11 +57,13 @@ __all__ = [
     "Choice",
     "CutoverStatus",
     "Evidence",
+    "Finish",
     "UnderWay",
     "bucket_of",
     "chosen",
     "complete_arrivals",
     "complete_returns",
+    "finish",
     "plan",
     "promote",
     "ramp",

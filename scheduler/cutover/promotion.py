@@ -157,6 +157,7 @@ def _go_on(seen: PgPeriodicSchedule, order: _Order) -> Answer | None:
 
 
 _OWNED = "PG fires it already"
+_CELERYS = "Celery's own clean-up of its results: it stays with Celery Beat unless it is forced"
 
 
 def _foresee(row: PgPeriodicSchedule, known: Evidence | None, is_forced: bool) -> Answer:
@@ -169,6 +170,8 @@ def _foresee(row: PgPeriodicSchedule, known: Evidence | None, is_forced: bool) -
     if row.firer != Firer.BEAT:
         is_waiting = row.hold == Hold.HANDOVER
         return _answer(row, AnswerStatus.UNCHANGED, "it is being handed over" if is_waiting else _OWNED)
+    if row.task == extras.CLEAN_UP and not is_forced:
+        return _answer(row, AnswerStatus.UNCHANGED, _CELERYS)
     if reason := _why_impossible(row) or ("" if is_forced else _why_not(row, known)):
         return _answer(row, AnswerStatus.REFUSED, reason, evidence=known)
     return _answer(row, AnswerStatus.READY, evidence=known)
@@ -187,8 +190,6 @@ def _why_impossible(row: PgPeriodicSchedule) -> str:
 
 def _why_not(row: PgPeriodicSchedule, known: Evidence | None) -> str:
     """What a forced hand-over passes over."""
-    if row.task == extras.CLEAN_UP:
-        return f"task: {row.task!r} is Celery's own and stays with Celery Beat for as long as Celery keeps results"
     try:
         queue.get_task(row.task)
     except queue.UnknownTask:

@@ -14,7 +14,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from pg_queue.api import ExitCode, ServiceCommand
 from scheduler import api
-from scheduler.cutover import complete_arrivals, complete_returns
+from scheduler.cutover import complete_arrivals, complete_returns, finish
+from scheduler.cutover.finish import Finish
 from scheduler.management.commands.schedules import NOT_FOUND
 from scheduler.representation import answer_fields, card, status_fields, table
 
@@ -27,6 +28,7 @@ _ACTIONS = {
     "plan": "Tell what `promote` would do with each schedule, and why not. Changes nothing.",
     "promote": "Have PG fire schedules that Celery Beat fires.",
     "rollback": "Have Celery Beat fire schedules again that were handed over.",
+    "finish": "Check that nothing is left with Celery Beat, and tell how to remove it. Changes nothing.",
     "ramp": "Have PG fire so many per cent of the schedules, no more and no fewer.",
 }
 _COLUMNS = ("schedule", "name", "status", "reason")
@@ -47,7 +49,8 @@ class Command(ServiceCommand):
         for name, summary in _ACTIONS.items():
             action = actions.add_parser(name, help=summary, description=summary, epilog=_EPILOG)
             action.add_argument("--json", action="store_true", help="one JSON object on stdout")
-            action.add_argument("--organization", action="append", metavar="ID", help="may be given repeatedly")
+            if name != "finish":
+                action.add_argument("--organization", action="append", metavar="ID", help="may be given repeatedly")
             _ADD[name](action)
 
     def serve(self, **options: Any) -> None:
@@ -78,6 +81,26 @@ class Command(ServiceCommand):
         for one in waiting:
             if one["hint"]:
                 self.stdout.write(f"{one['name']}: {one['hint']}")
+
+    def do_finish(self, options: Mapping[str, Any]) -> None:
+        """What is left, or what is to be done."""
+        found = finish()
+        left = [{"kind": one.kind.value, "name": one.name, "hint": one.hint} for one in found.left]
+        if options["json"]:
+            self.stdout.write(json.dumps({"left": left, "notes": found.notes, "steps": found.steps}))
+        else:
+            self._print_finish(left, found)
+        if left:
+            raise CommandError(f"{len(left)} left with Celery Beat", returncode=ExitCode.DUTY_FAILED)
+
+    def _print_finish(self, left: Sequence[Mapping[str, Any]], found: Finish) -> None:
+        if left:
+            self.stdout.write(table(("kind", "name", "hint"), left))
+        else:
+            steps = [f"{number}. {step}" for number, step in enumerate(found.steps, start=1)]
+            self.stdout.write("\n".join(["Nothing is left with Celery Beat.", *steps]))
+        for note in found.notes:
+            self.stdout.write(f"Note: {note}.")
 
     def do_plan(self, options: Mapping[str, Any]) -> None:
         """What would become of each."""
@@ -212,6 +235,7 @@ def _add_ramp(action: ArgumentParser) -> None:
 
 
 _ADD = {
+    "finish": lambda action: None,
     "status": lambda action: None,
     "plan": _add_plan,
     "promote": _add_promote,

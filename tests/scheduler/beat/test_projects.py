@@ -27,7 +27,7 @@ try:
 except api.BeatUnavailable as error:
     print("refused:", error)
 api.delete_schedule(made.pk)
-print("imported:", any(name.startswith("django_celery_beat") for name in sys.modules))
+print("imported:", any(name.startswith("django_celery_beat") and module for name, module in sys.modules.items()))
 """
 GUARDED = "SELECT count(*) FROM pg_trigger WHERE tgname = 'scheduler_guard_beat'"
 FUNCTION = "SELECT count(*) FROM pg_proc WHERE proname = 'scheduler_guard_beat'"
