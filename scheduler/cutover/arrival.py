@@ -138,7 +138,7 @@ def _find(row: PgPeriodicSchedule, handover: Handover) -> _Position:
     if unknown:
         last = Sent(scheduled_for=unknown[-1], sent_at=unknown[-1])
         first = _first_after(row, last, unknown[-1])
-    sends = sends_since(row.pk, handover.requested_at)
+    sends = sends_since(row.pk, handover.requested_at, with_claims=True)
     has_run_out = row.run_limit is not None and row.run_count + sends >= row.run_limit
     return _Position(
         first=None if has_run_out else first,
@@ -237,9 +237,9 @@ def last_send(schedule_id: UUID) -> Sent | None:
     return Sent(scheduled_for=found[0][0], sent_at=found[0][1]) if found else None
 
 
-def sends_since(schedule_id: UUID, since: datetime) -> int:
+def sends_since(schedule_id: UUID, since: datetime, *, with_claims: bool) -> int:
     """How many occurrences Beat has sent first, of what was recorded since an instant."""
-    [(sends,)] = _all("sends_since", {"schedule_id": schedule_id, "since": since})
+    [(sends,)] = _all("sends_since", {"schedule_id": schedule_id, "since": since, "with_claims": with_claims})
     return int(sends)
 
 

@@ -179,10 +179,10 @@ def _arrive(row: PgPeriodicSchedule, handover: Handover, now: datetime) -> None:
 
 def _follow_sends(row: PgPeriodicSchedule, since: datetime) -> None:
     """What Beat has sent since the mirror stopped to follow it."""
-    sends, last = arrival.sends_since(row.pk, since), arrival.last_send(row.pk)
-    if not sends or last is None:
+    last = arrival.last_send(row.pk)
+    if last is None or (row.last_run_at is not None and last.scheduled_for <= row.last_run_at):
         return
-    row.run_count += sends
+    row.run_count += arrival.sends_since(row.pk, since, with_claims=False)
     row.last_run_at = max(filter(None, (row.last_run_at, last.scheduled_for)))
     if row.kind == ScheduleKind.INTERVAL:
         ahead = last.sent_at + period(row.cron_string)

@@ -70,10 +70,12 @@ FROM (
 ) AS send
 
 -- name: sends_since
--- How many occurrences Beat has sent first, recorded since an instant at which the mirror stopped to follow.
+-- How many occurrences Beat has sent first, recorded since an instant at which the mirror stopped to follow. A claim counts
+-- where nobody will settle it; else the mirror counts it then.
 SELECT count(*)
 FROM scheduler_beatsend
-WHERE schedule_id = %(schedule_id)s AND recorded_at >= %(since)s AND is_first AND state IN ('sent', 'claimed')
+WHERE schedule_id = %(schedule_id)s AND recorded_at >= %(since)s AND is_first
+  AND (state = 'sent' OR state = 'claimed' AND %(with_claims)s)
 
 -- name: in_force_since
 -- When somebody last changed when it occurs, or switched it on or off.

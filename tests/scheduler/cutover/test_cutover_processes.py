@@ -44,7 +44,7 @@ def fires(rows: Rows, schedule_id: str, firer: str) -> list[datetime]:
 def breaks(rows: Rows, schedule_id: str) -> list[str]:
     """Where an occurrence of an interval of one second does not follow the one before it."""
     mine = [send for send in recorded(rows) if str(send["schedule_id"]) == schedule_id]
-    sent = {send["scheduled_for"]: send["sent_at"] for send in mine}
+    sent = {send["scheduled_for"]: send["sent_at"] for send in mine if send["state"] == "sent"}
     times = sorted(fires(rows, schedule_id, "beat") + fires(rows, schedule_id, "pg"))
     return [
         f"{late} follows {early}"
