@@ -8,6 +8,7 @@ those is opened up: programs are copied to, and data kept in, a home of its own 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -15,7 +16,8 @@ import shutil
 import stat
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -165,7 +167,7 @@ def _make_home(path: Path) -> str | None:
     """Create the folder, with the mode it needs whatever the umask is; an existing one is left as it is."""
     try:
         if not path.exists():
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)  # another process may be first
             path.chmod(0o711 if is_root() else 0o700)
     except OSError as error:
         return str(error.strerror)
@@ -221,6 +223,14 @@ def new_ephemeral_home() -> Path:
     return home
 
 
+@contextmanager
+def sole_remover() -> Iterator[None]:
+    """Hold the right to remove orphaned homes, which one process of this machine has at a time; waits for it."""
+    with open(_ephemeral_homes() / "lock", "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def orphaned_homes() -> list[Path]:
     """The folders of ephemeral clusters whose owner is dead."""
     return [home for home in _ephemeral_homes().glob("pg-*") if _is_orphan(home)]
@@ -246,7 +256,7 @@ def make_passable(path: Path) -> None:
     """Create a folder below the home, and the one above it, that every account can pass and only its owner list."""
     for folder in (path.parent, path):
         if not folder.exists():
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)  # another process may be first
             folder.chmod(0o711)
 
 

@@ -43,6 +43,7 @@ from backend.standalone.placement import (
     programs_of,
     read_cluster,
     server_home,
+    sole_remover,
     write_cluster,
 )
 from backend.standalone.ports import becomes_free, free_port
@@ -95,8 +96,9 @@ class EmbeddedPostgres:
 
         First removes what dead owners left behind, servers included.
         """
-        for orphan in orphaned_homes():
-            cls._existing_ephemeral(orphan).discard()
+        with sole_remover():
+            for orphan in orphaned_homes():
+                cls._existing_ephemeral(orphan).discard()
         server = cls(new_ephemeral_home(), provider=provider, settings=DISPOSABLE | (settings or {}))
         server.is_ephemeral = True
         return server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import psutil
 import psycopg
 import pytest
 
-from backend.standalone import placement
+from backend.standalone import placement, postgres
 from backend.standalone.account import is_root
 from backend.standalone.errors import PostgresStartFailed, PostgresUnavailable
 from backend.standalone.identity import ProcessIdentity
@@ -297,6 +298,22 @@ def test_an_ephemeral_server_whose_owner_was_killed_is_removed_by_the_next_one(
     own_postgres()
     assert left_behind.process() is None
     assert not Path(home).exists()
+
+
+def test_of_several_starts_at_once_one_removes_what_dead_owners_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = placement.server_home() / "ephemeral" / "lock"
+    looked = []
+
+    def look() -> list[Path]:
+        with open(lock) as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        looked.append(True)
+        return []
+
+    monkeypatch.setattr(postgres, "orphaned_homes", look)
+    EmbeddedPostgres.ephemeral().discard()
+    assert looked == [True]
+    assert lock.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.skipif(not INSTALLED, reason="absent: a PostgreSQL in /usr/lib/postgresql")
