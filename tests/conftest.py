@@ -29,6 +29,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"absent: {', '.join(absent)}")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures that tests recorded: to look at, not to fail by, since machines differ."""
+    for report in terminalreporter.getreports("passed"):
+        for name, figure in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid.partition('::')[2]}: {figure} {name}")
+
+
 @pytest.fixture(autouse=True)
 def _patient_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow machine is no broken mirror."""

@@ -24,6 +24,8 @@ from backend.standalone.postgres import EmbeddedPostgres
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "downbeat_p"
+LOCKED_HERE = "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+"""Leaves out of `pg_locks` what other tests hold, which may run on the same server."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

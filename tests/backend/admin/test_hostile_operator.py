@@ -80,7 +80,7 @@ def test_a_list_answers_to_nonsense(browser, make_schedule, page, query):
 
 
 @pytest.mark.parametrize("page", [LIST, RUNS, MIRROR])
-@pytest.mark.parametrize("identity", ["x", "_00", "_5F", "9" * 400, "a/b", "%ff", str(uuid.uuid4())])
+@pytest.mark.parametrize("identity", ["x", "_00", "_5F", "9" * 400, "a/b", "%ff", str(uuid.UUID(int=7))])
 @pytest.mark.parametrize("tail", ["change", "delete", "history", "pause"])
 def test_a_page_of_nothing_answers(browser, page, identity, tail):
     assert browser.get(f"{page}{identity}/{tail}/").status_code in {302, 403, 404}

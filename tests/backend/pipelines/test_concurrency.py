@@ -13,11 +13,15 @@ from django.db import connection
 
 from backend.pipelines.models import Organization, Pipeline
 from scheduler import api
+from tests.processes import LOCKED_HERE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 HOLD_PIPELINE = "SELECT id FROM pipelines_pipeline WHERE id = %s FOR UPDATE"
-WAITING = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
+WAITING = f"""
+    SELECT count(DISTINCT pid) FROM pg_locks
+    WHERE NOT granted AND pid IN (SELECT pid FROM pg_locks WHERE {LOCKED_HERE})
+"""
 
 
 @pytest.fixture(params=["pg", "beat"])

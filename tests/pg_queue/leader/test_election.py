@@ -14,7 +14,7 @@ import pytest
 from pg_queue.errors import LeadershipLost
 from pg_queue.leader import Election, Leadership, election
 from pg_queue.leader.election import lock_key
-from tests.processes import ProcessDatabase
+from tests.processes import LOCKED_HERE, ProcessDatabase
 
 Candidate = Callable[..., Election]
 AS_SHIPPED, BATCH_AS_SHIPPED = election.SESSION_SETTINGS, election.BATCH_SECONDS
@@ -53,7 +53,8 @@ def leader_row(watcher: psycopg.Connection[Any]) -> dict[str, Any]:
 def holders(watcher: psycopg.Connection[Any]) -> list[int]:
     key = lock_key("test") & (2**64 - 1)
     rows = watcher.execute(
-        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s::oid AND objid = %s::oid",
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s::oid AND objid = %s::oid"
+        f" AND {LOCKED_HERE}",
         [key >> 32, key & (2**32 - 1)],
     ).fetchall()
     return [pid for (pid,) in rows]

@@ -342,7 +342,7 @@ class Tide(BaseSchedule):
         return False, 60
 
 
-@pytest.mark.parametrize("schedule", [Tide(), 0.5, timedelta(seconds=1.5), None], ids=repr)
+@pytest.mark.parametrize("schedule", [Tide(), 0.5, timedelta(seconds=1.5), None], ids=lambda it: type(it).__name__)
 def test_an_entry_that_dcb_cannot_hold_is_reported_and_leaves_no_row(schedule: Any, conf: dict[str, Any]) -> None:
     conf["odd"] = {"task": "tests.count", "schedule": schedule}
     [line] = run_json(code=6)

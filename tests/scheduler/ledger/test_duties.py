@@ -17,6 +17,7 @@ from pg_queue.domain import Death, Failure, Settlement, Success
 from scheduler import ledger
 from scheduler.domain import RUN_ENDS, Firer, RunState
 from scheduler.models import BeatProcess, BeatSend, MirrorFailure, ScheduleRun
+from tests.processes import LOCKED_HERE
 
 pytestmark = pytest.mark.django_db
 
@@ -271,10 +272,12 @@ def test_a_month_that_must_wait_for_the_ledger_holds_up_nothing_meanwhile(monkey
         session.close()
 
 
-_WAITING = "SELECT 1 FROM pg_locks WHERE relation = 'scheduler_schedulerun'::regclass AND NOT granted"
+_WAITING = (
+    f"SELECT 1 FROM pg_locks WHERE relation = 'scheduler_schedulerun'::regclass AND NOT granted AND {LOCKED_HERE}"
+)
 _HELD = (
     "SELECT 1 FROM pg_locks WHERE relation = 'scheduler_schedulerun_default'::regclass AND granted"
-    " AND mode = 'AccessExclusiveLock'"
+    f" AND mode = 'AccessExclusiveLock' AND {LOCKED_HERE}"
 )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import Manage, ProcessDatabase, RunningProcess
+from tests.processes import LOCKED_HERE, Manage, ProcessDatabase, RunningProcess
 from tests.scheduler.rows import Rows
 
 pytestmark = pytest.mark.processes
@@ -46,11 +46,7 @@ def start_standby(manage: Manage, rows: Rows) -> RunningProcess:
     return standby
 
 
-WAITS_FOR_THE_LEAD = """
-    SELECT count(*) FROM pg_locks
-    WHERE locktype = 'advisory' AND NOT granted
-      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
+WAITS_FOR_THE_LEAD = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND {LOCKED_HERE}"
 
 
 def start_pair(manage: Manage, rows: Rows) -> tuple[RunningProcess, RunningProcess]:
@@ -174,7 +170,9 @@ def tick_held_at_the_message(process_database: ProcessDatabase) -> Iterator[None
         gate.execute("SELECT pg_advisory_unlock(42); DROP TRIGGER gate ON pg_queue_message")
 
 
-IS_AT_GATE = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted"
+IS_AT_GATE = (
+    f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 42 AND NOT granted AND {LOCKED_HERE}"
+)
 
 
 def freeze_at_gate(leader: RunningProcess, rows: Rows) -> None:

@@ -16,11 +16,12 @@ from django.db.models import DateTimeField
 from pg_queue.leader import Leadership
 from scheduler.models import PgPeriodicSchedule
 from scheduler.tick import Tick
-from tests.processes import ProcessDatabase
+from tests.processes import LOCKED_HERE, ProcessDatabase
 from tests.scheduler.rows import Rows, lead
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+WAITS_AT_GATE = f"SELECT count(*) FROM pg_locks WHERE objid = 42 AND NOT granted AND {LOCKED_HERE}"
 
 
 class InterruptedTick(Tick):
@@ -212,11 +213,11 @@ def test_two_ticks_at_one_instant_on_two_sessions_fire_each_occurrence_once(
         second = Tick(_Unstamped(leadership, session))
         gate.execute("SELECT pg_advisory_lock(42)")
         held = pool.submit(first.run, at=NOON)
-        while not rows.count("SELECT count(*) FROM pg_locks WHERE objid = 42 AND NOT granted"):
+        while not rows.count(WAITS_AT_GATE):
             assert not held.done()
         rows.add_many(10, NOON)
         other = pool.submit(second.run, at=NOON)
-        while rows.count("SELECT count(*) FROM pg_locks WHERE objid = 42 AND NOT granted") < 2:
+        while rows.count(WAITS_AT_GATE) < 2:
             assert not other.done(), other.result()
         gate.execute("SELECT pg_advisory_unlock(42)")
         made = [held.result(90), other.result(90)]
