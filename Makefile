@@ -9,6 +9,9 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && exit; done)
 VENV_PYTHON := .venv/bin/python
+# Many tests wait for processes, so there is work for one worker more than there are cores (CI has two).
+# `make test WORKERS=0` runs one test after the other.
+WORKERS ?= 3
 EXTRAS := celery,solar,service,embedded,test,docs
 # The environment is made anew for another Python or folder, and completed when a requirement changes.
 MADE_FOR := $(shell { $(PYTHON) -c 'import sys; print(sys.executable, sys.version)'; pwd; } 2>/dev/null | cksum | tr ' ' -)
@@ -40,7 +43,7 @@ run: install ## everything on this machine: database, web, two schedulers, a wor
 	@$(VENV_PYTHON) -m backend.standalone
 
 test: install lint ## every check, then every test
-	@$(VENV_PYTHON) -m pytest
+	@$(VENV_PYTHON) -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: install ## style, types, layers, missing migrations
 	@$(VENV_PYTHON) -m ruff check

@@ -29,6 +29,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(f"absent: {', '.join(absent)}")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin the long tests first: one begun last would run on alone when the other workers have ended."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the figures that tests recorded: to look at, not to fail by, since machines differ."""
     for report in terminalreporter.getreports("passed"):

@@ -36,6 +36,7 @@ def installed() -> dict[int, Path]:
 
 @pytest.mark.services("postgresql")
 @pytest.mark.processes
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_store_election_ledger_and_tick_hold_on_the_oldest_installed_postgresql() -> None:
     majors = installed()

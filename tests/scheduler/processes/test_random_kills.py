@@ -20,7 +20,7 @@ from tests.scheduler.processes.test_failover import (
 )
 from tests.scheduler.rows import Rows
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(600)]
 
 SETTINGS = {"DJANGO_SETTINGS_MODULE": "tests.scheduler.processes.settings", "DOWNBEAT_LOG_LEVEL": "WARNING"}
 COMMANDS = {
