@@ -18,7 +18,7 @@ from tests.processes import Manage, ProcessDatabase, RunningProcess, copied_data
 from tests.scheduler.beat.test_beat_processes import stop, wait_until
 from tests.scheduler.rows import Rows
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs/howto/migrate-from-beat.md").read_text()
 SERVICES = "run_scheduler", "run_worker"

@@ -13,7 +13,7 @@ from tests.processes import Manage, RunningProcess
 from tests.scheduler.beat.test_beat_processes import GATE, OURS, STOCK, make, recorded, start, stop, wait_until
 from tests.scheduler.rows import Rows
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 FIRES = """
     SELECT schedule_id, scheduled_for, firer FROM scheduler_schedulerun
