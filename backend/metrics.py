@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from django.db.models import Count, Q
 from django.db.models.functions import Now
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -63,9 +62,8 @@ def registry() -> CollectorRegistry:
 
 
 def _schedules() -> Iterator[GaugeMetricFamily]:
-    counts = PgPeriodicSchedule.objects.aggregate(all=Count("pk"), paused=Count("pk", Q(enabled=False)))
-    yield GaugeMetricFamily("downbeat_schedules", "Schedules.", value=counts["all"])
-    yield GaugeMetricFamily("downbeat_schedules_paused", "Schedules that are paused.", value=counts["paused"])
+    paused = PgPeriodicSchedule.objects.filter(enabled=False).count()
+    yield GaugeMetricFamily("downbeat_schedules_paused", "Schedules that are paused.", value=paused)
 
 
 def _leader() -> Iterator[GaugeMetricFamily]:

@@ -12,11 +12,12 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db.models import Q
+from django.db.models.functions import Coalesce
 
 from scheduler import clock, grid
-from scheduler.domain import Firer, Hold, RunOrigin, RunState, ScheduleKind
+from scheduler.domain import Firer, HandoverState, Hold, RunOrigin, RunState, ScheduleKind, SendState
 from scheduler.errors import InvalidInput
-from scheduler.models import BeatSend, PgPeriodicSchedule, ScheduleChange, ScheduleRun
+from scheduler.models import BeatSend, Handover, PgPeriodicSchedule, ScheduleChange, ScheduleRun
 from scheduler.recurrence import evaluate, period
 from scheduler.runs import RunView, runs_with_live_state
 from scheduler.schedules import get_schedule
@@ -96,12 +97,20 @@ def explain(schedule_id: UUID | str, at: datetime) -> Explanation:
 def _explain_ahead(row: PgPeriodicSchedule, at: datetime, now: datetime) -> Explanation:
     ahead = [one for one in grid.upcoming(row, 1000, now) if one >= at]
     if ahead:
-        return _explanation(row, at, ahead[0], PLANNED, "It is ahead.")
+        return _explanation(row, at, ahead[0], PLANNED, _whose_ahead(row, ahead[0]))
     if row.state == "active":
         return _explanation(row, at, None, PLANNED, "It is further ahead than the next 1000 occurrences.")
     reason = row.quarantine_error or row.pause_note or "no reason was given"
     reasons = {"ended": "The schedule has ended.", "paused": f"The schedule is paused: {reason}."}
     return _explanation(row, at, None, row.state.value, reasons.get(row.state.value, f"It is set aside: {reason}."))
+
+
+def _whose_ahead(row: PgPeriodicSchedule, occurrence: datetime) -> str:
+    if row.beat_from is not None and occurrence > row.beat_from:
+        return f"It is ahead, and Celery Beat's: the schedule goes back to it at {_text(row.beat_from)}."
+    if row.hold == Hold.HANDOVER:
+        return "It is ahead. The schedule is being handed over: PG fires it, if Celery Beat does not before."
+    return "It is ahead."
 
 
 def _around(row: PgPeriodicSchedule, at: datetime) -> tuple[datetime | None, ScheduleRun | None]:
@@ -149,11 +158,11 @@ def _was_never_expected(case: _Case) -> tuple[str, str] | None:
     if occurrence is None:
         return NOT_EXPECTED, "The schedule has no occurrence at or before that instant."
     if occurrence < row.created_at:
-        return NOT_EXPECTED, f"The schedule was created later, at {row.created_at:%Y-%m-%d %H:%M:%S} UTC."
+        return NOT_EXPECTED, f"The schedule was created later, at {_text(row.created_at)}."
     if row.starts_at is not None and occurrence < row.starts_at:
-        return NOT_EXPECTED, f"The schedule starts later, at {row.starts_at:%Y-%m-%d %H:%M:%S} UTC."
+        return NOT_EXPECTED, f"The schedule starts later, at {_text(row.starts_at)}."
     if row.ends_at is not None and occurrence >= row.ends_at:
-        return NOT_EXPECTED, f"The schedule had ended at {row.ends_at:%Y-%m-%d %H:%M:%S} UTC."
+        return NOT_EXPECTED, f"The schedule had ended at {_text(row.ends_at)}."
     return None
 
 
@@ -163,7 +172,7 @@ def _was_changed(case: _Case) -> tuple[str, str] | None:
     for note in notes.order_by("changed_at"):
         if _CADENCE & note.fields.keys():
             by = f" by {note.actor}" if note.actor else ""
-            changed = f"{note.changed_at:%Y-%m-%d %H:%M:%S} UTC{by}"
+            changed = f"{_text(note.changed_at)}{by}"
             return NOT_EXPECTED, f"The schedule occurs so only since it was changed at {changed}."
     return None
 
@@ -172,9 +181,7 @@ def _is_held_back(case: _Case) -> tuple[str, str] | None:
     row, occurrence = case.row, case.occurrence
     assert occurrence is not None
     if row.quarantined_at is not None and row.quarantined_at <= case.now:
-        return QUARANTINED, f"The schedule is set aside since {row.quarantined_at:%Y-%m-%d %H:%M:%S} UTC: " + (
-            row.quarantine_error
-        )
+        return QUARANTINED, f"The schedule is set aside since {_text(row.quarantined_at)}: " + (row.quarantine_error)
     if not row.enabled and (row.paused_at is None or row.paused_at <= occurrence):
         return RunState.PAUSED.value, f"The schedule is paused: {row.pause_note or 'no reason was given'}."
     if row.hold == Hold.OVERLAP and row.next_run_at is not None and row.next_run_at <= occurrence:
@@ -183,11 +190,35 @@ def _is_held_back(case: _Case) -> tuple[str, str] | None:
 
 
 def _is_beats(case: _Case) -> tuple[str, str] | None:
+    row, occurrence = case.row, case.occurrence
+    assert occurrence is not None
     if case.sent_ats:
         return SENT, "Celery Beat sent it."
-    if case.row.firer == Firer.BEAT:
+    if row.hold == Hold.HANDOVER and row.beat_from is None and not _has_sent_later(row, occurrence):
+        return HELD, "The schedule is being handed over to PG, which fires it if Celery Beat turns out not to have."
+    change = _next_change(row, occurrence)
+    if change is None and row.firer == Firer.BEAT:
         return RunState.OTHER_FIRER.value, "Celery Beat fires the schedule, and was not seen to send it."
+    is_made_up_for = row.hold is None and row.next_run_at is not None and row.next_run_at <= occurrence
+    if change is not None and change.to_firer == Firer.PG and not is_made_up_for:
+        until = f"until {_text(change.requested_at)}"
+        return RunState.OTHER_FIRER.value, f"Celery Beat fired the schedule {until}, and was not seen to send it."
+    if row.beat_from is not None and occurrence > row.beat_from:
+        since = f"since {_text(row.beat_from)}"
+        return RunState.OTHER_FIRER.value, f"It is Celery Beat's {since}, and Beat was not seen to send it."
     return None
+
+
+def _has_sent_later(row: PgPeriodicSchedule, occurrence: datetime) -> bool:
+    sends = BeatSend.objects.using(_alias()).filter(schedule_id=row.pk, scheduled_for__gt=occurrence)
+    return sends.filter(state__in=[SendState.SENT.value, SendState.CLAIMED.value]).exists()
+
+
+def _next_change(row: PgPeriodicSchedule, occurrence: datetime) -> Handover | None:
+    """The first change of its firer after the occurrence; None: who fires it now fired it then."""
+    changes = Handover.objects.using(_alias()).of_schedule(row.pk).exclude(state=HandoverState.CANCELLED.value)
+    dated = changes.annotate(took_effect_at=Coalesce("beat_from", "requested_at"))
+    return dated.filter(took_effect_at__gte=occurrence).order_by("took_effect_at").first()
 
 
 def _is_due(case: _Case) -> tuple[str, str] | None:
@@ -229,6 +260,10 @@ def _explanation(
     return Explanation(
         schedule_id=row.pk, at=at, occurrence=occurrence, state=state, reason=reason, run=run, sent_ats=sent_ats
     )
+
+
+def _text(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _alias() -> str:

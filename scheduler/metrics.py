@@ -78,6 +78,8 @@ class ScheduleCollector(Collector):
                 beats, unknown = cursor.fetchone()
                 cursor.execute(statements("beat_sends")["tallies"])
                 tallies = cursor.fetchall()
+                cursor.execute(statements("cutover")["figures"])
+                firers = cursor.fetchall()
         except (DatabaseError, InterfaceError):
             logger.warning("metrics.figures_failed", exc_info=True)
             return
@@ -91,6 +93,7 @@ class ScheduleCollector(Collector):
         yield GaugeMetricFamily("downbeat_beat_processes", "Celery Beat processes that live.", value=beats)
         yield GaugeMetricFamily("downbeat_beat_unknown_sends", "Claims of Beats that are gone.", value=unknown)
         yield from _sends(tallies)
+        yield from _firers(firers)
 
     def describe(self) -> list[Metric]:
         """Nothing: registering must not query the database."""
@@ -106,6 +109,15 @@ def _sends(tallies: list[tuple[str, int, int, int, int]]) -> Iterator[Metric]:
             sends.add_metric([process, state.value], count)
         lost.add_metric([process], unrecorded)
     yield from (sends, lost)
+
+
+def _firers(counts: list[tuple[str, int, int]]) -> Iterator[Metric]:
+    schedules = GaugeMetricFamily("downbeat_schedules", "Schedules, by who fires them.", labels=["firer"])
+    waiting = GaugeMetricFamily("downbeat_handovers_waiting", "Hand-overs under way, by new firer.", labels=["to"])
+    for firer, fired, wait in counts:
+        schedules.add_metric([firer], fired)
+        waiting.add_metric([firer], wait)
+    yield from (schedules, waiting)
 
 
 METRICS.register(ScheduleCollector())

@@ -6,7 +6,9 @@ import logging
 from uuid import UUID
 
 from django.db import connections
+from prometheus_client import Counter
 
+from pg_queue.api import METRICS
 from scheduler import beat
 from scheduler.actor import acting_as
 from scheduler.cutover.answers import AnswerStatus
@@ -19,6 +21,11 @@ from scheduler.statements import statements
 logger = logging.getLogger(__name__)
 
 BATCH = 100
+ROLL_BACKS = Counter(
+    "downbeat_automatic_roll_backs",
+    "Schedules that misbehaved after their hand-over and go back to Celery Beat by themselves.",
+    registry=METRICS,
+)
 _WHY = {
     "quarantined": "the tick cannot evaluate it",
     "failing": "all its runs since have failed ({failed})",
@@ -49,6 +56,7 @@ def _roll_back(schedule_id: UUID, why: str) -> bool:
     except ScheduleNotFound:  # deleted meanwhile
         return False
     if answer.status is AnswerStatus.WAITING:
+        ROLL_BACKS.inc()
         logger.warning("cutover.rolled_back schedule=%s name=%r why=%r", schedule_id, answer.name, why)
         return True
     logger.error("cutover.not_rolled_back schedule=%s why=%r error=%r", schedule_id, why, answer.reason)

@@ -14,6 +14,7 @@ from backend import metrics
 from pg_queue import api as queue
 from scheduler import api
 from scheduler.beat import mirror
+from tests.backend.handovers import handover
 
 pytestmark = pytest.mark.django_db
 
@@ -48,6 +49,7 @@ def test_neither_ready_nor_scraped_while_the_database_is_away_and_no_detail_leak
 def test_metrics_are_of_the_database_at_the_scrape(client, make_schedule):
     make_schedule()
     make_schedule(enabled=False)
+    handover(make_schedule(firer="beat"), state="waiting", ended_at=None, to_firer="beat", method="return")
     queue.enqueue("noop", queue="slow")
     api.PgPeriodicSchedule.objects.filter(enabled=True).update(next_run_at="2020-01-01T00:00Z")
     metrics.Leader.objects.create(name="scheduler", term=7, heartbeat_at="2020-01-01T00:00Z")
@@ -55,7 +57,9 @@ def test_metrics_are_of_the_database_at_the_scrape(client, make_schedule):
     values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     assert float(values['downbeat_queue_messages{queue="slow",state="waiting"}']) == 1
     assert float(values['downbeat_queue_oldest_due_seconds{queue="slow"}']) >= 0
-    assert float(values["downbeat_schedules"]) == 2
+    by_firer = [float(values[f'downbeat_schedules{{firer="{firer}"}}']) for firer in ("pg", "beat")]
+    waiting = [float(values[f'downbeat_handovers_waiting{{to="{firer}"}}']) for firer in ("pg", "beat")]
+    assert (by_firer, waiting) == ([2, 1], [0, 1])
     assert float(values["downbeat_schedules_paused"]) == 1
     assert float(values["downbeat_due_lag_seconds"]) > 86400
     assert float(values['downbeat_leader_term{election="scheduler"}']) == 7

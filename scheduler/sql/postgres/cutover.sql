@@ -175,3 +175,10 @@ WHERE id = ANY (ARRAY (
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ))
+
+-- name: figures
+-- For /metrics: by firer, how many schedules there are, and how many hand-overs to it wait.
+SELECT firer,
+       (SELECT count(*) FROM scheduler_pgperiodicschedule AS schedule WHERE schedule.firer = known.firer),
+       (SELECT count(*) FROM scheduler_handover WHERE state = 'waiting' AND to_firer = known.firer)
+FROM (VALUES ('beat'), ('pg')) AS known (firer)

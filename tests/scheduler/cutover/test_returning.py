@@ -13,7 +13,7 @@ from django_celery_beat.models import PeriodicTask
 from scheduler import api
 from scheduler.api import PgPeriodicSchedule, ScheduleRun
 from scheduler.cutover import complete_arrivals, complete_returns
-from scheduler.cutover.watch import roll_back_misbehaving
+from scheduler.cutover.watch import ROLL_BACKS, roll_back_misbehaving
 from scheduler.models import BeatSend, Handover
 from tests.scheduler.cutover.conftest import MINUTE, SECOND, Beat
 from tests.scheduler.cutover.test_promotion import beats_row, now_is, promote
@@ -241,7 +241,9 @@ def test_what_does_badly_since_it_was_handed_over_goes_back_by_itself(
     row = pgs[0]
     Handover.objects.update(ended_at=Now())
     misbehave(row, how, beat)
+    counted = ROLL_BACKS._value.get()
     assert roll_back_misbehaving() == (reason is not None)
+    assert ROLL_BACKS._value.get() - counted == (reason is not None)
     found = Handover.objects.of_schedule(row.pk).filter(to_firer="beat")
     assert list(found.values_list("reason", flat=True)) == ([reason] if reason else [])
     assert beats_row(row).enabled is (reason is not None)

@@ -10,7 +10,7 @@ import pytest
 
 from scheduler import api
 from scheduler.api import InvalidInput, PgPeriodicSchedule, ScheduleNotFound, ScheduleRun
-from scheduler.models import BeatProcess, BeatSend
+from scheduler.models import BeatProcess, BeatSend, Handover
 from tests.scheduler.schedules.conftest import Hands
 from tests.scheduler.schedules.making import at, make
 
@@ -129,6 +129,61 @@ def test_what_beat_was_seen_to_send_is_told(made: PgPeriodicSchedule) -> None:
     assert (found.state, found.sent_ats) == ("sent", (THREE + timedelta(seconds=1),))
     record(made, THREE, firer="beat", state="fired")
     assert told(made)[1:] == ("fired", "Celery Beat sent it.")
+
+
+HOUR = timedelta(hours=1)
+TO_PG, TO_BEAT = {"to_firer": "pg", "method": "canary"}, {"to_firer": "beat", "method": "return"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "handover", "state", "words"),
+    [
+        ({"hold": "handover"}, {**TO_PG, "requested_at": THREE + HOUR}, "held", "is being handed over to PG"),
+        ({"firer": "pg"}, {**TO_PG, "requested_at": THREE + HOUR}, "other_firer", "until 2026-03-03 04:00:00 UTC"),
+        ({"next_run_at": THREE}, {**TO_PG, "requested_at": THREE + HOUR}, "due", "no scheduler is ticking"),
+        ({"firer": "pg"}, {**TO_PG, "requested_at": THREE - HOUR}, "unknown", "or it was handed over"),
+        (
+            {"beat_from": THREE - HOUR},
+            {**TO_BEAT, "beat_from": THREE - HOUR},
+            "other_firer",
+            "since 2026-03-03 02:00:00",
+        ),
+        ({"beat_from": THREE, "next_run_at": THREE}, {**TO_BEAT, "beat_from": THREE}, "due", "no scheduler is ticking"),
+        ({"firer": "beat"}, {**TO_BEAT, "beat_from": THREE - HOUR}, "other_firer", "Celery Beat fires the schedule"),
+        ({"firer": "beat"}, {**TO_BEAT, "beat_from": THREE}, "unknown", "or it was handed over"),
+    ],
+)
+def test_whose_an_occurrence_was_is_told_by_the_hand_over_after_it(
+    made: PgPeriodicSchedule, columns: dict[str, Any], handover: dict[str, Any], state: str, words: str
+) -> None:
+    PgPeriodicSchedule.objects.filter(pk=made.pk).update(**{"next_run_at": THREE + 20 * HOUR} | columns)
+    Handover.objects.create(schedule_id=made.pk, beat_name=made.beat_name, organization_id="default", **handover)
+    assert told(made)[1] == state
+    assert words in told(made)[2]
+
+
+def test_what_is_ahead_of_a_schedule_in_the_middle_of_a_hand_over_says_whose_it_is(made: PgPeriodicSchedule) -> None:
+    rows, ahead = PgPeriodicSchedule.objects.filter(pk=made.pk), at("2026-03-03 15:30:00")
+    rows.update(hold="handover")
+    assert "PG fires it, if Celery Beat does not before" in told(made, ahead)[2]
+    rows.update(hold=None, beat_from=ahead)
+    assert "Celery Beat's: the schedule goes back to it at 2026-03-03 15:30:00 UTC" in told(made, ahead)[2]
+    rows.update(beat_from=ahead + HOUR)
+    assert told(made, ahead)[1:] == ("planned", "It is ahead.")
+
+
+def test_what_a_beat_has_left_out_before_its_last_send_is_not_waited_for(made: PgPeriodicSchedule) -> None:
+    process = BeatProcess.objects.create(host="h", process_id=1, scheduler="s", mode="observe")
+    BeatSend.objects.create(
+        process=process, beat_name=made.beat_name, schedule_id=made.pk, message_id="m", scheduled_for=THREE + HOUR,
+        sent_at=THREE + HOUR, is_first=True, state="sent",
+    )  # fmt: skip
+    PgPeriodicSchedule.objects.filter(pk=made.pk).update(hold="handover", next_run_at=THREE + 2 * HOUR)
+    Handover.objects.create(
+        schedule_id=made.pk, beat_name=made.beat_name, organization_id="default", requested_at=THREE + HOUR, **TO_PG
+    )
+    assert told(made)[1] == "other_firer"
+    assert told(made, THREE + 2 * HOUR)[1] == "held"
 
 
 def test_an_intervals_occurrence_is_known_by_what_was_recorded(hands: Hands) -> None:
