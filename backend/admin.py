@@ -21,14 +21,26 @@ from scheduler.admin import (
     BeatCatchAdmin,
     BeatProcessAdmin,
     BeatSendAdmin,
+    HandoverAdmin,
     MirrorDriftAdmin,
     MirrorFailureAdmin,
     RunAdmin,
     ScheduleAdmin,
 )
-from scheduler.api import BeatCatch, BeatProcess, BeatSend, MirrorDrift, MirrorFailure, PgPeriodicSchedule, ScheduleRun
+from scheduler.api import (
+    BeatCatch,
+    BeatProcess,
+    BeatSend,
+    Handover,
+    MirrorDrift,
+    MirrorFailure,
+    PgPeriodicSchedule,
+    ScheduleRun,
+)
 
-admin.site.unregister([PgPeriodicSchedule, ScheduleRun, MirrorFailure, MirrorDrift, BeatCatch, BeatProcess, BeatSend])
+admin.site.unregister(
+    [PgPeriodicSchedule, ScheduleRun, MirrorFailure, MirrorDrift, BeatCatch, BeatProcess, BeatSend, Handover]
+)
 admin.site.unregister([Message, Result, DeadLetter, Worker, Leader])
 
 
@@ -116,6 +128,13 @@ class OrganizationBeatSendAdmin(BeatSendAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Those of visible schedules."""
         return _of_visible_schedules(request, super().get_queryset(request))
+
+
+@admin.register(Handover)
+class OrganizationHandoverAdmin(OrganizationScope, HandoverAdmin):
+    """The scheduler's pages of hand-overs."""
+
+    list_filter = (*HandoverAdmin.list_filter, OrganizationFilter)
 
 
 @admin.register(BeatProcess)

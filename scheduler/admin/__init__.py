@@ -4,6 +4,7 @@ A project that wants more (an organization picker, rows restricted by user) unre
 """
 
 from scheduler.admin.beat import BeatProcessAdmin, BeatSendAdmin
+from scheduler.admin.handovers import HandoverAdmin
 from scheduler.admin.mirror import BeatCatchAdmin, MirrorDriftAdmin, MirrorFailureAdmin
 from scheduler.admin.runs import RunAdmin
 from scheduler.admin.schedules import ScheduleAdmin
@@ -12,6 +13,7 @@ __all__ = [
     "BeatCatchAdmin",
     "BeatProcessAdmin",
     "BeatSendAdmin",
+    "HandoverAdmin",
     "MirrorDriftAdmin",
     "MirrorFailureAdmin",
     "RunAdmin",

@@ -169,7 +169,11 @@ def _paused(reason: str) -> str:
 
 
 def reason_of(row: PgPeriodicSchedule) -> str:
-    """What holds it back, in a few words; empty where nothing does."""
+    """What holds it back, in a few words, and where it is on its way to; empty where nothing does."""
+    return "; ".join(filter(None, (_held_back(row), _on_the_way(row))))
+
+
+def _held_back(row: PgPeriodicSchedule) -> str:
     if row.quarantined_at is not None:
         return row.quarantine_error
     if row.enabled:
@@ -178,9 +182,16 @@ def reason_of(row: PgPeriodicSchedule) -> str:
     return " ".join(filter(None, (row.pause_note, until)))
 
 
+def _on_the_way(row: PgPeriodicSchedule) -> str:
+    if row.beat_from is not None:
+        return f"goes back to Celery Beat at {row.beat_from:%Y-%m-%d %H:%M:%S} UTC"
+    return "is being handed over: waits for Celery Beat" if row.hold == Hold.HANDOVER else ""
+
+
 def status_of(row: PgPeriodicSchedule) -> str:
-    """Its state, its reason, and since when."""
+    """Its state, its reason, since when, and where it is on its way to."""
     since = row.quarantined_at or row.paused_at
     if since is None or row.state == "active":
-        return badge(row.state)
-    return format_html("{} {} since {}", badge(row.state), note(reason_of(row)), instant(since))
+        return format_html("{} {}", badge(row.state), note(reason_of(row)))
+    told = format_html("{} {} since {}", badge(row.state), note(_held_back(row)), instant(since))
+    return format_html("{}; {}", told, note(way)) if (way := _on_the_way(row)) else told

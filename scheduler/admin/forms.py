@@ -1,8 +1,9 @@
-"""The forms: a schedule, and the reason of a pause."""
+"""The forms: a schedule, the reason of a pause, and what a hand-over asks for."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from zoneinfo import available_timezones
@@ -219,3 +220,69 @@ class PauseForm(forms.Form):
         widget=AdminSplitDateTime(),
         help_text="It resumes by itself then. Empty: when somebody resumes it.",
     )
+
+
+class ReasonForm(forms.Form):
+    """Why schedules go back to Celery Beat."""
+
+    reason = forms.CharField(
+        max_length=500,
+        required=False,
+        widget=forms.TextInput(attrs={"class": "vTextField db-wide"}),
+        help_text="Kept with the hand-over.",
+    )
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """What `scheduler.api` is to be told, besides which schedules."""
+        return {"reason": self.cleaned_data["reason"]}
+
+
+class HandOverForm(ReasonForm):
+    """Why schedules become PG's, and what is passed over; the latter for those only who may do so."""
+
+    force = forms.BooleanField(
+        required=False,
+        label="Without the evidence",
+        help_text="Hands over, too, what has not compared clean for long enough, or whose task is not registered here. "
+        "It is recorded that it was so, and by whom.",
+    )
+    beat_stopped = forms.BooleanField(
+        required=False,
+        label="Celery Beat is stopped for good (--beat-stopped)",
+        help_text="Only where none runs anywhere, with our app or without: one that does goes on sending for seconds "
+        "what PG fires, too.",
+    )
+
+    def __init__(self, *args: Any, may_pass_over: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not may_pass_over:
+            del self.fields["force"], self.fields["beat_stopped"]
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """As the form's for the way back, and what is passed over."""
+        passed = self.cleaned_data
+        return {
+            **super().order,
+            "is_forced": passed.get("force", False),
+            "is_beat_stopped": passed.get("beat_stopped", False),
+        }
+
+
+class RampForm(HandOverForm):
+    """How much is to be PG's, and of which organization."""
+
+    percent = forms.FloatField(
+        min_value=0,
+        max_value=100,
+        label="Per cent",
+        help_text="PG fires so many per cent of the schedules: more are handed over, or some of them go back.",
+    )
+    organization = forms.ChoiceField(required=False)
+    field_order = ("percent", "organization", "reason")
+
+    def __init__(self, *args: Any, organizations: Iterable[str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices = [("", "All that you may see"), *((slug, slug) for slug in organizations)]
+        self.fields["organization"].choices = choices  # type: ignore[attr-defined]

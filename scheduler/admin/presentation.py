@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from scheduler.domain import RunState, ScheduleState
+from scheduler.cutover import AnswerStatus
+from scheduler.domain import HandoverState, RunState, ScheduleState
 
 if TYPE_CHECKING:
     from scheduler.models import ScheduleChange
@@ -25,6 +26,10 @@ _TONES = {
     RunState.FIRED: "busy",
     ScheduleState.ACTIVE: "good",
     ScheduleState.QUARANTINED: "bad",
+    HandoverState.WAITING: "busy",
+    HandoverState.DONE: "good",
+    AnswerStatus.READY: "good",
+    AnswerStatus.REFUSED: "bad",
 }
 _WORDS = {RunState.OTHER_FIRER: "other firer", RunState.NO_LEADER: "no leader"}
 

@@ -18,9 +18,10 @@ from django.utils.text import Truncator
 from pg_queue.api import BoundedPaginator, OfferedLookups
 from scheduler import api
 from scheduler.admin import preview
-from scheduler.admin.actions import SHOWN, ScheduleActions, reason_of, status_of
+from scheduler.admin.actions import SHOWN, reason_of, status_of
 from scheduler.admin.changelist import UncountedChangeList
 from scheduler.admin.comparison import ComparisonPage
+from scheduler.admin.cutover import CutoverPage
 from scheduler.admin.filters import QueueFilter, StateFilter
 from scheduler.admin.forms import ScheduleForm, readable
 from scheduler.admin.presentation import badge, instant, moment, note, shown_change
@@ -38,7 +39,7 @@ ORPHANED = (
 
 
 @admin.register(PgPeriodicSchedule)
-class ScheduleAdmin(ComparisonPage, TimelinePage, ScheduleActions, OfferedLookups, admin.ModelAdmin):  # type: ignore[type-arg]
+class ScheduleAdmin(ComparisonPage, TimelinePage, CutoverPage, OfferedLookups, admin.ModelAdmin):  # type: ignore[type-arg]
     """Schedules: create, edit, pause, resume, run now, delete; all through the choke points."""
 
     form = ScheduleForm
@@ -59,7 +60,14 @@ class ScheduleAdmin(ComparisonPage, TimelinePage, ScheduleActions, OfferedLookup
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     paginator = BoundedPaginator
-    actions = ("pause_selected", "resume_selected", "run_selected", "delete_selected")
+    actions = (
+        "pause_selected",
+        "resume_selected",
+        "run_selected",
+        "promote_selected",
+        "roll_back_selected",
+        "delete_selected",
+    )
     readonly_fields = ("status", "last_run", "next_run", "created", "updated")
     _what = ("What", {"fields": ["pipeline_name", "organization_id", "task", "args", "kwargs"]})
     _when = ("When", {"fields": [("kind", "cron_string"), ("timezone", "dialect"), ("starts_at", "ends_at")]})

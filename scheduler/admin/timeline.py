@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from scheduler import api
+from scheduler.admin.scope import ScopedPages
 from scheduler.errors import InvalidInput
 from scheduler.forecast.herd import OCCURRENCES
 from scheduler.settings import scheduler_settings
-
-if TYPE_CHECKING:
-    Pages = admin.ModelAdmin[Any]
-else:
-    Pages = object
 
 SPANS = {"24": "next 24 hours", "168": "next 7 days"}
 """Hours that the page looks ahead."""
@@ -48,12 +44,8 @@ class Cell:
     title: str
 
 
-class TimelinePage(Pages):
+class TimelinePage(ScopedPages):
     """Mixin of the schedules' admin: the forecast of those that the user may see, and a warning of herds."""
-
-    def organizations_of(self, request: HttpRequest) -> Collection[str] | None:
-        """Those whose schedules the user may see; None: of all. For a project to override."""
-        return None
 
     def get_urls(self) -> list[URLPattern]:
         """The page."""

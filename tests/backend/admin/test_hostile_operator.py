@@ -18,6 +18,7 @@ pytestmark = pytest.mark.django_db
 LIST = "/admin/scheduler/pgperiodicschedule/"
 RUNS = "/admin/scheduler/schedulerun/"
 MIRROR = "/admin/scheduler/mirrorfailure/"
+HANDOVERS = "/admin/scheduler/handover/"
 FORM = {
     "pipeline_name": "Nightly",
     "organization_id": "default",
@@ -49,13 +50,16 @@ def text(response):
     return " ".join(re.sub(r"<[^>]+>", " ", response.content.decode()).split())
 
 
-@pytest.mark.parametrize("page", [LIST, RUNS, MIRROR, "/admin/pipelines/pipeline/", "/admin/pg_queue/message/"])
+PIPELINES, MESSAGES = "/admin/pipelines/pipeline/", "/admin/pg_queue/message/"
+
+
+@pytest.mark.parametrize("page", [LIST, RUNS, MIRROR, HANDOVERS, PIPELINES, MESSAGES])
 @pytest.mark.parametrize("query", ["task__regex=(", "error__iregex=(", "queue__contains=a", "kwargs__x__in=1"])
 def test_a_lists_query_asks_for_what_its_filters_offer_only(browser, page, query):
     assert browser.get(f"{page}?{query}").status_code == 400
 
 
-@pytest.mark.parametrize("page", [LIST, RUNS, MIRROR])
+@pytest.mark.parametrize("page", [LIST, RUNS, MIRROR, HANDOVERS])
 @pytest.mark.parametrize(
     "query",
     [
@@ -79,7 +83,7 @@ def test_a_list_answers_to_nonsense(browser, make_schedule, page, query):
     assert browser.get(f"{page}?{query}", follow=True).status_code in {200, 400}
 
 
-@pytest.mark.parametrize("page", [LIST, RUNS, MIRROR])
+@pytest.mark.parametrize("page", [LIST, RUNS, MIRROR, HANDOVERS])
 @pytest.mark.parametrize("identity", ["x", "_00", "_5F", "9" * 400, "a/b", "%ff", str(uuid.UUID(int=7))])
 @pytest.mark.parametrize("tail", ["change", "delete", "history", "pause"])
 def test_a_page_of_nothing_answers(browser, page, identity, tail):

@@ -20,6 +20,7 @@ from backend.pipelines.models import Organization, Pipeline, PipelineExecution
 from pg_queue import api as queue
 from pg_queue.models import DeadLetter, Leader, Message, Result, Worker
 from scheduler import api
+from tests.backend.handovers import handover
 
 pytestmark = pytest.mark.django_db
 
@@ -104,6 +105,7 @@ MAKE: dict[str, Callable[[str], Any]] = {
     "scheduler.mirrordrift": mirror_drift,
     "scheduler.beatcatch": beat_catch,
     "scheduler.beatsend": beat_send,
+    "scheduler.handover": lambda slug: handover(schedule(slug)),
     "pg_queue.message": message,
     "pg_queue.result": lambda slug: Result.objects.create(
         message_id=uuid.uuid4(), state="succeeded", run_after=timezone.now(), **settled(slug)

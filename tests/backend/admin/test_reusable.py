@@ -67,7 +67,8 @@ assert browser.post(f"{schedules}{schedule.pk}/run/").status_code == 302
 run = api.ScheduleRun.objects.get()
 assert browser.post(f"{schedules}{schedule.pk}/pause/", {"reason": "x"}).status_code == 302
 for url in ("", schedules, f"{schedules}add/", f"{schedules}{schedule.pk}/change/", f"{schedules}{schedule.pk}/pause/",
-            runs, f"{runs}{run.pk}/change/", "/admin/scheduler/mirrorfailure/"):
+            f"{schedules}cutover/", f"{schedules}timeline/", runs, f"{runs}{run.pk}/change/",
+            "/admin/scheduler/mirrorfailure/", "/admin/scheduler/handover/"):
     page = browser.get(url or "/admin/")
     assert page.status_code == 200, url
 assert not [name for name in sys.modules if name.split(".")[0] in ("backend", "rest_framework")]
