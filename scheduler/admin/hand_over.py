@@ -163,8 +163,8 @@ class HandOverActions(ScheduleActions):
         for answer in answers:
             if answer.schedule_id in rows:
                 self.log_change(request, rows[answer.schedule_id], _audit(answer))
-        groups: dict[tuple[str, str], list[api.HandoverAnswer]] = defaultdict(list)
-        for answer in answers:
+        groups: dict[tuple[api.HandoverStatus, str], list[api.HandoverAnswer]] = defaultdict(list)
+        for answer in sorted(answers, key=lambda one: _ORDER.index(one.status)):
             groups[answer.status, "" if answer.handover is None else answer.handover.to_firer].append(answer)
         for (status, to), group in groups.items():
             level = _LEVELS.get(status, messages.SUCCESS)
@@ -181,6 +181,7 @@ class HandOverActions(ScheduleActions):
         return f"{schedules} {status}: {named}{' …' if count > NAMED else ''}"
 
 
+_ORDER = list(api.HandoverStatus)
 _ACTIONS = {TO_PG.action, TO_BEAT.action}
 _LEVELS = {api.HandoverStatus.REFUSED.value: messages.ERROR, api.HandoverStatus.UNCHANGED.value: messages.WARNING}
 _SENTENCES: dict[tuple[str, str], str] = {
