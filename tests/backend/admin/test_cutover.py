@@ -157,8 +157,13 @@ def test_a_member_sees_and_moves_only_what_is_theirs_and_passes_nothing_over(acm
     for sent in ({"confirmed": "1", "force": "on"}, {"confirmed": "1", "beat_stopped": "on"}):
         page = select(acme_browser, [ours, theirs], "promote_selected", **sent)
         assert [words.split(":")[0] for words in said(page)] == ["1 schedule refused"]
+    page = acme_browser.post(CUTOVER, {"percent": "100", "force": "on", "plan": "1"})
+    assert [one["name"] for one in page.context["plan"]["rows"]] == ["Ours <b>"]
     acme_browser.post(CUTOVER, {"percent": "100", "force": "on"})
     assert set(api.PgPeriodicSchedule.objects.values_list("firer", flat=True)) == {"beat"}
+    api.PgPeriodicSchedule.objects.filter(pk=theirs.pk).update(firer="pg")
+    acme_browser.post(CUTOVER, {"percent": "0"})
+    assert api.get_schedule(theirs.pk).beat_from is None
 
 
 @pytest.mark.parametrize("missing", MAY)
