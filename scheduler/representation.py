@@ -119,9 +119,13 @@ def status_fields(found: api.CutoverStatus) -> dict[str, Any]:
         "live_beats": live,
         "method": found.method and found.method.value,
         "obstacle": found.obstacle,
-        "waiting": [{**handover_fields(one), "hint": found.hints.get(one.pk)} for one in found.waiting],
-        "latest": [handover_fields(one) for one in found.latest],
+        "waiting": [{**_named(one, found), "hint": found.hints.get(one.pk)} for one in found.waiting],
+        "latest": [_named(one, found) for one in found.latest],
     }
+
+
+def _named(handover: Handover, found: api.CutoverStatus) -> dict[str, Any]:
+    return {**handover_fields(handover), "name": found.names.get(handover.schedule_id, handover.beat_name)}
 
 
 def preview_fields(shown: Preview, count: int, herd: Herd | None) -> dict[str, Any]:

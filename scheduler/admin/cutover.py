@@ -94,25 +94,22 @@ class CutoverPage(ScopedPages, HandOverActions):
 
 def page_context(found: api.CutoverStatus) -> dict[str, Any]:
     """For the page's context: counts, Beats, and hand-overs with their schedules' names."""
-    listed = [*found.waiting[:LISTED], *found.latest]
-    rows = api.PgPeriodicSchedule.objects.filter(pk__in=[one.schedule_id for one in listed])
-    names = dict(rows.values_list("pk", "pipeline_name"))
     every = found.beats + found.pgs
     return {
         "found": found,
         "share": round(100 * found.pgs / every) if every else 0,
-        "waiting": _shown(found.waiting[:LISTED], names, found.hints),
+        "waiting": _shown(found.waiting[:LISTED], found),
         "more_waiting": max(0, len(found.waiting) - LISTED),
-        "latest": _shown(found.latest, names, {}),
+        "latest": _shown(found.latest, found),
     }
 
 
-def _shown(handovers: Iterable[api.Handover], names: dict[Any, str], hints: dict[int, str]) -> list[dict[str, Any]]:
+def _shown(handovers: Iterable[api.Handover], found: api.CutoverStatus) -> list[dict[str, Any]]:
     return [
         {
             "id": one.pk,
-            "schedule": quote(one.schedule_id) if one.schedule_id in names else "",
-            "name": names.get(one.schedule_id, one.beat_name),
+            "schedule": quote(one.schedule_id) if one.schedule_id in found.names else "",
+            "name": found.names.get(one.schedule_id, one.beat_name),
             "to": "PG" if one.to_firer == Firer.PG else "Celery Beat",
             "method": one.method,
             "state": badge(one.state),
@@ -122,7 +119,7 @@ def _shown(handovers: Iterable[api.Handover], names: dict[Any, str], hints: dict
             "actor": one.actor,
             "reason": one.reason or one.outcome.get("why", ""),
             "is_forced": one.is_forced,
-            "hint": hints.get(one.pk, ""),
+            "hint": found.hints.get(one.pk, ""),
         }
         for one in handovers
     ]

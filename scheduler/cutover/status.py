@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.db.models import Count
 
@@ -43,6 +44,8 @@ class CutoverStatus:
     """By hand-over: what to do about it."""
     latest: tuple[Handover, ...]
     """The last that ended."""
+    names: dict[UUID, str]
+    """Of the schedules of these hand-overs that are there, by id."""
 
 
 def status(organizations: Collection[str] | None = None) -> CutoverStatus:
@@ -55,6 +58,8 @@ def status(organizations: Collection[str] | None = None) -> CutoverStatus:
     method, obstacle = _method()
     live = tuple(BeatProcess.objects.using(_alias()).live())
     waiting = tuple(handovers.waiting()[:1000])
+    latest = _latest(handovers)
+    ids = {one.schedule_id for one in (*waiting, *latest)}
     return CutoverStatus(
         beats=by_firer[Firer.BEAT.value],
         pgs=by_firer[Firer.PG.value],
@@ -65,7 +70,8 @@ def status(organizations: Collection[str] | None = None) -> CutoverStatus:
         obstacle=obstacle,
         waiting=waiting,
         hints=hints(waiting, live),
-        latest=_latest(handovers),
+        latest=latest,
+        names=dict(rows.filter(pk__in=ids).values_list("pk", "pipeline_name")),
     )
 
 
