@@ -52,11 +52,11 @@ ORDER BY handover.id
 LIMIT %(limit)s
 
 -- name: last_send
--- The latest occurrence that Beat has sent, as far as is recorded.
+-- The latest occurrence that Beat has sent, as far as is recorded; of several sends of it the last, from which Beat counts.
 SELECT scheduled_for, sent_at
 FROM scheduler_beatsend
 WHERE schedule_id = %(schedule_id)s AND scheduled_for IS NOT NULL AND state IN ('sent', 'claimed')
-ORDER BY scheduled_for DESC
+ORDER BY scheduled_for DESC, sent_at DESC
 LIMIT 1
 
 -- name: last_heard
@@ -78,12 +78,17 @@ WHERE schedule_id = %(schedule_id)s AND recorded_at >= %(since)s AND is_first
   AND (state = 'sent' OR state = 'claimed' AND %(with_claims)s)
 
 -- name: in_force_since
--- When somebody last changed when it occurs, or switched it on or off.
-SELECT max(changed_at)
-FROM scheduler_schedulechange
-WHERE schedule_id = %(schedule_id)s
-  AND (action IN ('create', 'import')
-       OR fields ?| ARRAY['enabled', 'kind', 'expression', 'timezone', 'dialect', 'starts_at'])
+-- When somebody last changed when it occurs, or switched it on or off; or until when PG fired it, if that was later.
+SELECT greatest(
+    (SELECT max(changed_at)
+     FROM scheduler_schedulechange
+     WHERE schedule_id = %(schedule_id)s
+       AND (action IN ('create', 'import')
+            OR fields ?| ARRAY['enabled', 'kind', 'expression', 'timezone', 'dialect', 'starts_at'])),
+    (SELECT max(beat_from)
+     FROM scheduler_handover
+     WHERE schedule_id = %(schedule_id)s AND to_firer = 'beat' AND state = 'done')
+)
 
 -- name: last_evidence
 -- Of a process that was killed: from when on what it sent may not be recorded, and until when it may have lived. Null: it

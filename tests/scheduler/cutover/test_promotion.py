@@ -161,6 +161,17 @@ def test_an_interval_goes_on_from_beats_last_send(
     assert now_is(every_ten_seconds).next_run_at == expected
 
 
+def test_an_interval_goes_on_from_the_last_of_several_sends_of_an_occurrence(
+    every_ten_seconds: PgPeriodicSchedule, beat: Beat
+) -> None:
+    for late, is_first in ((4, False), (0, True)):  # a Beat that was killed sends it again, and counts from there
+        beat.send(every_ten_seconds, at("2026-03-02 10:07:20"), late=late, is_first=is_first)
+    promote(every_ten_seconds)
+    beat.send_canary()
+    complete_arrivals()
+    assert now_is(every_ten_seconds).next_run_at == at("2026-03-02 10:07:34")
+
+
 def test_a_schedule_that_beat_never_sent_begins_with_what_beat_could_be_late_with(
     made_before: Made, beat: Beat, hands: Hands
 ) -> None:

@@ -68,6 +68,21 @@ def test_a_long_interval_keeps_its_rhythm(made_before: Callable[..., Any], beat:
     assert beats_row(daily).last_run_at == daily.next_run_at - timedelta(days=1)
 
 
+def test_what_pg_fired_before_it_went_back_is_not_gone_over_again(
+    pgs: list[PgPeriodicSchedule], beat: Beat, hands: Hands
+) -> None:
+    roll_back(*pgs)
+    hands.set("2026-03-02 10:07:41")
+    nexts = at("2026-03-02 10:08:00"), at("2026-03-02 10:07:50")
+    for row, following in zip(pgs, nexts, strict=True):
+        tick(row, following)
+    assert complete_returns() == 2
+    promote(*pgs)  # before Beat has sent anything
+    beat.send_canary()
+    complete_arrivals()
+    assert tuple(now_is(row).next_run_at for row in pgs) == nexts
+
+
 def test_the_schedule_is_beats_when_pg_has_decided_everything_up_to_the_instant(
     pgs: list[PgPeriodicSchedule], beat: Beat, hands: Hands
 ) -> None:
