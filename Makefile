@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint bench-fire bench-queue screenshot soak docs clean
+.PHONY: help install run test lint bench-fire bench-queue screenshot soak prove-cutover docs clean
 
 # The first Python that is new enough; `make PYTHON=/path/to/python3` chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -63,6 +63,9 @@ screenshot: install ## pictures of the admin for the README, by headless Chromiu
 
 soak: install ## the long tests that `make test` leaves out
 	@$(VENV_PYTHON) -m pytest -m soak
+
+prove-cutover: install ## schedules handed from Celery Beat to PG and back under random kills; then every occurrence is checked
+	@$(VENV_PYTHON) -m tests.proof
 
 docs: install ## the documentation, into docs/_build/html
 	@$(VENV_PYTHON) -m sphinx -W --keep-going -q docs docs/_build/html

@@ -1,0 +1,182 @@
+"""A stretch of time in which PG owned a schedule: each of its occurrences has a row in the ledger, one after the other.
+
+It begins with a hand-over to PG and ends with the instant from which on Beat has it again. Where the first occurrence
+lies follows from what Beat sent last: the walk starts there, goes from row to row, and names what lies between. Beat
+counts an interval from its own sends, so that one's occurrences follow from the row before and from nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tests.proof.evidence import Change, Evidence, Handover, Run, Schedule, Send
+from tests.proof.rhythm import Rhythm
+
+LATE = timedelta(seconds=15)
+"""What Beat was never seen to send is PG's from so long before the hand-over on; before that nobody's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What there is of one schedule."""
+
+    schedule: Schedule
+    runs: Sequence[Run]
+    sends: Sequence[Send]
+    """Those that have an occurrence."""
+    handovers: Sequence[Handover]
+    changes: Sequence[Change]
+
+    def rhythm_at(self, at: datetime) -> Rhythm:
+        """Its rhythm then."""
+        expression = self.schedule.expression
+        for change in self.changes:
+            if change.expressions and change.at <= at:
+                expression = change.expressions[1]
+        return Rhythm(self.schedule.kind, expression)
+
+    def is_enabled_at(self, at: datetime) -> bool:
+        """Whether it was not paused then."""
+        switches = [change for change in self.changes if change.is_switch]
+        later = [change for change in switches if change.at > at]
+        return bool(later[0].fields["enabled"][0] if later else self.schedule.is_enabled)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """From when until when PG owned it."""
+
+    begins_at: datetime
+    arrived_at: datetime
+    ends_at: datetime
+    previous_end: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Break:
+    """Where the ledger does not follow the rhythm."""
+
+    what: str
+    """`missed`: nothing is there; `unexpected`: a row is where no occurrence is."""
+    at: datetime
+    occurrences: int
+    told: str
+
+
+def histories(evidence: Evidence) -> Iterator[History]:
+    """One for each schedule."""
+    for schedule in evidence.schedules:
+        yield History(
+            schedule=schedule,
+            runs=[run for run in evidence.runs if run.schedule_id == schedule.id],
+            sends=[
+                send for send in evidence.sends if send.schedule_id == schedule.id and send.scheduled_for is not None
+            ],
+            handovers=[one for one in evidence.handovers if one.schedule_id == schedule.id],
+            changes=[one for one in evidence.changes if one.schedule_id == schedule.id],
+        )
+
+
+def stretches(history: History, until: datetime) -> list[Stretch]:
+    """The stretches of a schedule up to `until`. A hand-over that was taken back makes none: PG fired nothing."""
+    found: list[Stretch] = []
+    arrived: Handover | None = None
+    previous_end = history.schedule.created_at
+    for one in sorted(history.handovers, key=lambda one: one.requested_at):
+        if one.to_firer == "pg" and one.state == "done":
+            arrived = one
+        elif one.to_firer == "beat" and arrived is not None and one.beat_from is not None:
+            found.append(_stretch(arrived, min(one.beat_from, until), previous_end))
+            arrived, previous_end = None, one.beat_from
+    if arrived is not None:
+        found.append(_stretch(arrived, until, previous_end))
+    return found
+
+
+def _stretch(arrived: Handover, ends_at: datetime, previous_end: datetime) -> Stretch:
+    assert arrived.ended_at is not None
+    return Stretch(
+        begins_at=arrived.requested_at, arrived_at=arrived.ended_at, ends_at=ends_at, previous_end=previous_end
+    )
+
+
+def breaks(history: History, stretch: Stretch) -> list[Break]:
+    """Where the ledger does not follow the rhythm in the stretch."""
+    return list(_Walk(history, stretch).run())
+
+
+class _Walk:
+    """From one row to the next."""
+
+    def __init__(self, history: History, stretch: Stretch) -> None:
+        self._history = history
+        self._stretch = stretch
+        self._anchor_at, self._position = self._start()
+        changes = [one for one in history.changes if one.expressions or one.is_switch]
+        self._changes = [one for one in changes if one.at > self._anchor_at]
+
+    def run(self) -> Iterator[Break]:
+        for run in self._rows():
+            yield from self._change_until(run.scheduled_for)
+            if run.scheduled_for > self._position:
+                yield self._missed(run.scheduled_for, f"before a {run.state} row")
+            elif run.scheduled_for < self._position:
+                told = f"a {run.state} row, the next occurrence is {self._position}"
+                yield Break(what="unexpected", at=run.scheduled_for, occurrences=1, told=told)
+            self._position = self._history.rhythm_at(run.last).after(run.last)
+        yield from self._change_until(self._stretch.ends_at)
+        if self._history.is_enabled_at(self._stretch.ends_at) and self._position <= self._stretch.ends_at:
+            yield self._missed(self._stretch.ends_at + timedelta(microseconds=1), "at the end")
+
+    def _rows(self) -> list[Run]:
+        """PG's, and what Beat left out after its last send, because it was paused."""
+        return [
+            run
+            for run in self._history.runs
+            if self._stretch.previous_end < run.scheduled_for <= self._stretch.ends_at
+            and (run.firer == "pg" or (not run.is_fired and run.scheduled_for > self._anchor_at))
+        ]
+
+    def _start(self) -> tuple[datetime, datetime]:
+        """From which instant on changes count, and where the first occurrence lies but for them."""
+        anchors = [(send.scheduled_for, send.sent_at) for send in self._sends()]
+        anchors += [
+            (run.last, run.last)
+            for run in self._history.runs
+            if run.scheduled_for <= self._stretch.previous_end and (run.firer == "pg" or not run.is_fired)
+        ]
+        if anchors:
+            anchor_at = max(anchors)[1]
+            return anchor_at, self._history.rhythm_at(anchor_at).after(anchor_at)
+        since = self._history.schedule.created_at
+        edits = [one.at for one in self._history.changes if one.expressions and one.at < self._stretch.begins_at]
+        since = max([since, *edits])
+        rhythm = self._history.rhythm_at(since)
+        return since, rhythm.ahead(rhythm.after(since), self._stretch.begins_at - LATE)
+
+    def _sends(self) -> list[Send]:
+        return [
+            send
+            for send in self._history.sends
+            if send.state in {"sent", "claimed"} and send.sent_at <= self._stretch.arrived_at
+        ]
+
+    def _change_until(self, until: datetime) -> Iterator[Break]:
+        """Edits begin the rhythm anew. While Beat owns it, a pause or a resume moves to the next occurrence."""
+        while self._changes and self._changes[0].at < until:
+            change = self._changes.pop(0)
+            rhythm = self._history.rhythm_at(change.at)
+            if change.at < self._stretch.begins_at:
+                ahead = rhythm.ahead(self._position, change.at)
+                self._position = rhythm.after(change.at) if change.expressions else ahead
+            elif change.expressions:
+                if self._position <= change.at:
+                    yield self._missed(change.at, "before an edit")
+                self._position = rhythm.after(change.at)
+
+    def _missed(self, until: datetime, told: str) -> Break:
+        rhythm = self._history.rhythm_at(self._position)
+        occurrences = rhythm.count(self._position, until)
+        return Break(what="missed", at=self._position, occurrences=occurrences, told=told)
