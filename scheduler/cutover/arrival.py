@@ -169,7 +169,7 @@ _PLACED = ("kind", "cron_string", "timezone", "dialect", "starts_at", "ends_at",
 
 def _floor(row: PgPeriodicSchedule, handover: Handover, task: PeriodicTask | None) -> datetime:
     """Before it nothing is PG's any more: what occurred then was Beat's, or nobody's, or is decided."""
-    [(since,)] = _all("in_force_since", {"schedule_id": row.pk})
+    [(since,)] = _all("in_force_since", {"schedule_id": row.pk, "is_enabled": row.enabled})
     known = [at for at in (since, row.created_at) if at is not None]
     if last_send(row.pk) is None:  # then only what Beat could be late with
         known.append(handover.requested_at - LATE)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from tests.proof import beats
 from tests.proof.evidence import Evidence, Run, Schedule, Send
-from tests.proof.stretch import History, Stretch, breaks, histories, stretches
+from tests.proof.stretch import History, Stretch, Walk, histories, stretches
 
 EARLY = timedelta(milliseconds=50)
 """How much before its occurrence a send of Beat's may come and not be early."""
@@ -58,20 +58,39 @@ def judge(evidence: Evidence) -> Judgement:
 
 def _judge_ledger(evidence: Evidence, found: Judgement) -> None:
     runs = {(run.schedule_id, run.scheduled_for): run for run in evidence.runs}
+    pace = beats.Pace(evidence)
     for history in histories(evidence):
         owned = stretches(history, evidence.until)
         for stretch in owned:
-            for one in breaks(history, stretch):
+            walk = Walk(history, stretch)
+            for one in walk.breaks:
                 violation = Violation(schedule_id=history.schedule.id, at=one.at, told=one.told)
                 found.violations[one.what] += [violation] * one.occurrences
             found.violations["sent while PG's"] += _trespasses(history, stretch)
-            found.violations["sent early after a roll-back"] += _early(history, stretch)
+            _judge_return(beats.back(history, owned, walk.following, stretch), pace, found)
         found.violations["sent, and fired by PG"] += [
             _of_send(send)
             for send in history.sends
             if send.state == "sent" and _is_pgs(runs.get((history.schedule.id, send.scheduled_for)))
         ]
         found.faults += beats.faults(history, owned, evidence.faults)
+
+
+def _judge_return(back: beats.Return | None, pace: beats.Pace, found: Judgement) -> None:
+    """Beat begins with the occurrence that follows PG's last: not before it is due, and with no other."""
+    if back is None:
+        return
+    schedule_id = back.schedule_id
+    if back.began_at < back.due_at - EARLY:
+        told = f"due at {back.due_at}"
+        found.violations["sent early after a roll-back"].append(
+            Violation(schedule_id=schedule_id, at=back.began_at, told=told)
+        )
+    elif back.lost and (why := pace.why_late(back)):
+        found.faults[f"not sent after a roll-back, {why}"] += back.lost
+    elif back.lost:
+        violation = Violation(schedule_id=schedule_id, at=back.due_at, told=f"Beat begins at {back.began_at}")
+        found.violations["missed"] += [violation] * back.lost
 
 
 def _is_pgs(run: Run | None) -> bool:
@@ -92,19 +111,6 @@ def _trespasses(history: History, stretch: Stretch) -> Iterator[Violation]:
     for send in history.sends:
         if send.state == "sent" and stretch.arrived_at < send.sent_at <= stretch.ends_at:
             yield _of_send(send, f"PG's since {stretch.arrived_at}")
-
-
-def _early(history: History, stretch: Stretch) -> Iterator[Violation]:
-    """The first send after PG's last occurrence, where it came before the next one was due."""
-    last = max((run.last for run in history.runs if run.firer == "pg" and run.last <= stretch.ends_at), default=None)
-    send = next((send for send in history.sends if send.state == "sent" and send.sent_at > stretch.ends_at), None)
-    if last is None or send is None or last <= stretch.begins_at:
-        return
-    if any(stretch.arrived_at < change.at <= send.sent_at and change.expressions for change in history.changes):
-        return
-    due_at = history.rhythm_at(last).after(last)
-    if send.sent_at < due_at - EARLY:
-        yield _of_send(send, f"due at {due_at}; Beat's since {stretch.ends_at}")
 
 
 def _judge_executions(evidence: Evidence, found: Judgement) -> None:

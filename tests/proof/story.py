@@ -8,15 +8,16 @@ from uuid import UUID
 
 from tests.proof.evidence import Evidence
 
-AROUND = timedelta(seconds=20)
-MOST = 60
+AROUND = timedelta(minutes=3)
+MOST = 40
 
 
 def lines(evidence: Evidence, schedule_id: UUID, at: datetime) -> list[str]:
-    """At most so many lines, the earliest first."""
-    found = [event for event in _events(evidence, schedule_id) if abs(event[0] - at) <= AROUND]
+    """The nearest events, at most so many, the earliest first."""
+    found = list(_events(evidence, schedule_id))
     found += [(fault.began_at, f"Beat {fault.what} until {fault.ended_at:%H:%M:%S.%f}") for fault in evidence.faults]
-    return [f"{when:%H:%M:%S.%f} {told}" for when, told in sorted(found) if abs(when - at) <= AROUND][:MOST]
+    near = sorted((event for event in found if abs(event[0] - at) <= AROUND), key=lambda event: abs(event[0] - at))
+    return [f"{when:%H:%M:%S.%f} {told}" for when, told in sorted(near[:MOST])]
 
 
 def _events(evidence: Evidence, schedule_id: UUID) -> Iterator[tuple[datetime, str]]:

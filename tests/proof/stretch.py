@@ -37,6 +37,10 @@ class History:
                 expression = change.expressions[1]
         return Rhythm(self.schedule.kind, expression)
 
+    def is_changed(self, since: datetime, until: datetime) -> bool:
+        """Whether somebody changed when it occurs, paused or resumed it in between."""
+        return any(since <= one.at <= until and (one.expressions or one.is_switch) for one in self.changes)
+
     def is_enabled_at(self, at: datetime) -> bool:
         """Whether it was not paused then."""
         switches = [change for change in self.changes if change.is_switch]
@@ -52,6 +56,8 @@ class Stretch:
     arrived_at: datetime
     ends_at: datetime
     previous_end: datetime
+    is_last: bool
+    """Whether PG has it still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,40 +94,44 @@ def stretches(history: History, until: datetime) -> list[Stretch]:
         if one.to_firer == "pg" and one.state == "done":
             arrived = one
         elif one.to_firer == "beat" and arrived is not None and one.beat_from is not None:
-            found.append(_stretch(arrived, min(one.beat_from, until), previous_end))
+            found.append(_stretch(arrived, min(one.beat_from, until), previous_end, is_last=False))
             arrived, previous_end = None, one.beat_from
     if arrived is not None:
-        found.append(_stretch(arrived, until, previous_end))
+        found.append(_stretch(arrived, until, previous_end, is_last=True))
     return found
 
 
-def _stretch(arrived: Handover, ends_at: datetime, previous_end: datetime) -> Stretch:
+def _stretch(arrived: Handover, ends_at: datetime, previous_end: datetime, *, is_last: bool) -> Stretch:
     assert arrived.ended_at is not None
     return Stretch(
-        begins_at=arrived.requested_at, arrived_at=arrived.ended_at, ends_at=ends_at, previous_end=previous_end
+        begins_at=arrived.requested_at,
+        arrived_at=arrived.ended_at,
+        ends_at=ends_at,
+        previous_end=previous_end,
+        is_last=is_last,
     )
 
 
-def breaks(history: History, stretch: Stretch) -> list[Break]:
-    """Where the ledger does not follow the rhythm in the stretch."""
-    return list(_Walk(history, stretch).run())
-
-
-class _Walk:
+class Walk:
     """From one row to the next."""
 
     def __init__(self, history: History, stretch: Stretch) -> None:
+        """Walk through the stretch."""
         self._history = history
         self._stretch = stretch
         self._anchor_at, self._position = self._start()
         changes = [one for one in history.changes if one.expressions or one.is_switch]
         self._changes = [one for one in changes if one.at > self._anchor_at]
+        self.breaks = list(self._run())
+        """Where the ledger does not follow the rhythm."""
+        self.following = self._position
+        """The first occurrence after the stretch."""
 
-    def run(self) -> Iterator[Break]:
+    def _run(self) -> Iterator[Break]:
         for run in self._rows():
             yield from self._change_until(run.scheduled_for)
             if run.scheduled_for > self._position:
-                yield self._missed(run.scheduled_for, f"before a {run.state} row")
+                yield self._missed(run.scheduled_for, f"before a {run.state} row of {run.scheduled_for:%H:%M:%S.%f}")
             elif run.scheduled_for < self._position:
                 told = f"a {run.state} row, the next occurrence is {self._position}"
                 yield Break(what="unexpected", at=run.scheduled_for, occurrences=1, told=told)

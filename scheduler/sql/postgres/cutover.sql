@@ -78,7 +78,8 @@ WHERE schedule_id = %(schedule_id)s AND recorded_at >= %(since)s AND is_first
   AND (state = 'sent' OR state = 'claimed' AND %(with_claims)s)
 
 -- name: in_force_since
--- When somebody last changed when it occurs, or switched it on or off; or until when PG fired it, if that was later.
+-- When somebody last changed when it occurs, or switched it on or off; or until when PG fired it, if that was later. What is
+-- paused since before then has not been decided: resuming it will account for it.
 SELECT greatest(
     (SELECT max(changed_at)
      FROM scheduler_schedulechange
@@ -87,7 +88,7 @@ SELECT greatest(
             OR fields ?| ARRAY['enabled', 'kind', 'expression', 'timezone', 'dialect', 'starts_at'])),
     (SELECT max(beat_from)
      FROM scheduler_handover
-     WHERE schedule_id = %(schedule_id)s AND to_firer = 'beat' AND state = 'done')
+     WHERE schedule_id = %(schedule_id)s AND to_firer = 'beat' AND state = 'done' AND %(is_enabled)s)
 )
 
 -- name: last_evidence

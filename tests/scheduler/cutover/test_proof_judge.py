@@ -119,6 +119,20 @@ def test_a_send_before_the_next_is_due_is_early_after_a_roll_back() -> None:
     assert violated(told([*SENDS[:4], send(9.7)], RUNS)) == {"sent early after a roll-back": 1}
 
 
+def test_what_beat_leaves_out_after_a_roll_back_is_missed_unless_something_kept_it() -> None:
+    late = [*SENDS[:4], send(12.1)]
+    assert not judge(told(late, RUNS)).violations["missed"]
+    assert judge(told(late, RUNS)).faults["not sent after a roll-back, because it was busy"] == 2
+    other = Schedule(id=UUID(int=2), kind="interval", expression="PT1S", created_at=at(0))
+    others = replace(send(10.5), schedule_id=other.id)
+    sends = [*late, others]
+    both = told(sends, RUNS)
+    both = replace(both, schedules=[*both.schedules, other])
+    assert violated(both) == {"missed": 2}
+    frozen = Fault(what="frozen", began_at=at(9), ended_at=at(11))
+    assert judge(replace(both, faults=[frozen])).faults["not sent after a roll-back, because it was frozen"] == 2
+
+
 def test_executions_are_one_for_each_message() -> None:
     whole = told(SENDS, RUNS)
     pgs = [one for one in whole.executions if one.firer == "pg"]

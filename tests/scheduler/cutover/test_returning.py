@@ -83,6 +83,23 @@ def test_what_pg_fired_before_it_went_back_is_not_gone_over_again(
     assert tuple(now_is(row).next_run_at for row in pgs) == nexts
 
 
+def test_what_is_paused_when_it_goes_back_and_comes_again_is_accounted_for_when_it_is_resumed(
+    pgs: list[PgPeriodicSchedule], beat: Beat, hands: Hands
+) -> None:
+    crontab = pgs[0]
+    hands.set("2026-03-02 10:07:55")
+    api.pause_schedule(crontab.pk)
+    roll_back(crontab)
+    hands.set("2026-03-02 10:09:01")
+    assert complete_returns() == 1
+    promote(crontab)
+    beat.send_canary()
+    complete_arrivals()
+    api.resume_schedule(crontab.pk)
+    [paused] = ScheduleRun.objects.of_schedule(crontab.pk).filter(state="paused")
+    assert (paused.scheduled_for, paused.span_end) == (at("2026-03-02 10:08:00"), at("2026-03-02 10:09:00"))
+
+
 def test_the_schedule_is_beats_when_pg_has_decided_everything_up_to_the_instant(
     pgs: list[PgPeriodicSchedule], beat: Beat, hands: Hands
 ) -> None:
