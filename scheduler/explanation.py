@@ -87,7 +87,7 @@ def explain(schedule_id: UUID | str, at: datetime) -> Explanation:
     sent_ats = () if occurrence is None else _sends(row, occurrence)
     if found is not None:
         [view] = runs_with_live_state([found])
-        reason = _told(view)
+        reason = _told(view, len(sent_ats))
         return _explanation(row, at, occurrence, view.state.value, reason, view, sent_ats)
     case = _Case(row=row, at=at, occurrence=occurrence, now=now, sent_ats=sent_ats)
     state, reason = next(answer for rule in _RULES if (answer := rule(case)) is not None)
@@ -122,17 +122,20 @@ def _interval_around(row: PgPeriodicSchedule, at: datetime) -> tuple[datetime | 
     """An interval's grid is known by what was recorded: the latest row, if it is not a period or more old."""
     found = _row_of(row, at, is_exact=False)
     step = period(row.cron_string)
-    if found is None:
-        return None, None
+    if found is None:  # Beat never sent it: what the tick would have fired tells
+        shadow = _row_of(row, at, is_exact=False, origin=RunOrigin.SHADOW)
+        return (None if shadow is None else shadow.scheduled_for + (at - shadow.scheduled_for) // step * step), None
     last = found.span_end or found.scheduled_for
     if at - last >= step:
         return last + (at - last) // step * step, None
     return min(last, found.scheduled_for + (at - found.scheduled_for) // step * step), found
 
 
-def _row_of(row: PgPeriodicSchedule, at: datetime, *, is_exact: bool = True) -> ScheduleRun | None:
+def _row_of(
+    row: PgPeriodicSchedule, at: datetime, *, is_exact: bool = True, origin: RunOrigin = RunOrigin.SCHEDULE
+) -> ScheduleRun | None:
     """The row whose occurrence or stretch holds `at`; not exact: the latest row that begins at or before it."""
-    runs = ScheduleRun.objects.using(_alias()).of_schedule(row.pk).filter(origin=RunOrigin.SCHEDULE.value)
+    runs = ScheduleRun.objects.using(_alias()).of_schedule(row.pk).filter(origin=origin.value)
     runs = runs.filter(scheduled_for__lte=at)
     if is_exact:
         runs = runs.filter(Q(scheduled_for=at) | Q(span_end__gte=at))
@@ -144,10 +147,10 @@ def _sends(row: PgPeriodicSchedule, occurrence: datetime) -> tuple[datetime, ...
     return tuple(sends.exclude(state__in=["refused", "failed"]).order_by("sent_at").values_list("sent_at", flat=True))
 
 
-def _told(view: RunView) -> str:
+def _told(view: RunView, sends: int) -> str:
     reason = _REASONS[view.state]
     if view.firer is Firer.BEAT and view.state is RunState.FIRED:
-        return "Celery Beat sent it."
+        return "Celery Beat sent it." if sends < 2 else f"Celery Beat sent it {sends} times."
     if view.error and view.error.get("message"):
         reason += f" {view.error['message']}"
     return reason
@@ -163,6 +166,10 @@ def _was_never_expected(case: _Case) -> tuple[str, str] | None:
         return NOT_EXPECTED, f"The schedule starts later, at {_text(row.starts_at)}."
     if row.ends_at is not None and occurrence >= row.ends_at:
         return NOT_EXPECTED, f"The schedule had ended at {_text(row.ends_at)}."
+    has_run_out = row.run_limit is not None and row.run_count >= row.run_limit
+    if has_run_out and row.last_run_at is not None and occurrence > row.last_run_at:
+        runs = "its one run" if row.run_limit == 1 else f"its limit of {row.run_limit} runs"
+        return NOT_EXPECTED, f"The schedule had had {runs} by then."
     return None
 
 

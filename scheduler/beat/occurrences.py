@@ -79,7 +79,9 @@ def _of_interval(row: PgPeriodicSchedule, sent_at: datetime, earlier: EarlierSen
     step = period(row.cron_string)
     most_early = min(step / 2, _MOST_EARLY)
     if earlier is None or row.updated_at > earlier.sent_at:
-        return _on_grid(row, sent_at, step, most_early)
+        found = _on_grid(row, sent_at, step, most_early)
+        is_before_all = earlier is None and found <= row.updated_at < sent_at
+        return found + step if is_before_all else found  # Beat counts from when it loaded the row, and so is early
     due_at = earlier.sent_at + step
     is_repeated = not earlier.is_own and sent_at < due_at - most_early
     return earlier.scheduled_for if is_repeated else due_at

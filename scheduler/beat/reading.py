@@ -77,16 +77,26 @@ def check(task: PeriodicTask) -> None:
     """Refuse a row that says what no schedule here can hold: such a row is followed in its other columns only.
 
     Raises:
-        InvalidInput: field `kind`, `expression`, `timezone`, `queue`, `args` or `kwargs`.
+        InvalidInput: field `kind`, `expression`, `timezone`, `queue`, `headers`, `args` or `kwargs`.
     """
     _read_cadence(task)
     if len(task.queue or "") > _LONGEST_QUEUE:
         raise InvalidInput(field="queue", expected=f"a name of at most {_LONGEST_QUEUE} characters", got=task.queue)
+    if not _is_object(task.headers or "{}"):
+        expected = "JSON of an object, because Celery Beat leaves a row out, or ends, where it is none"
+        raise InvalidInput(field="headers", expected=expected, got=task.headers)
     for column, form in _JSON.items():
         written = getattr(task, column)
         if column not in _read_payload(task):
             expected = f"JSON of {'a list' if form is list else 'an object'}"
             raise InvalidInput(field=column, expected=expected, got=written)
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def beat_schedule(task: PeriodicTask) -> BeatSchedule:

@@ -89,12 +89,14 @@ def why_not_expected(at: datetime, sent_at: datetime, known: Circumstances) -> C
         return Circumstance.HOUR_WINDOW
     if any(first <= at <= last for first, last in known.unfired):
         return Circumstance.NO_SHADOW
+    if _had_two_beats(sent_at, known):
+        return Circumstance.TWO_BEATS
     return Circumstance.BEAT_STARTED if _has_just_started(at, sent_at, known) else None
 
 
 def why_again(at: datetime, sends: Sequence[tuple[datetime, UUID]], known: Circumstances) -> Cause | None:
     """Why Beat sent one occurrence more than once; None: nothing known explains it."""
-    (_, before), (sent_at, process_id) = sends[0], sends[-1]
+    (first_at, before), (sent_at, process_id) = sends[0], sends[-1]
     if rule := _rule(Difference(beat=sent_at, ours=None), known):
         return rule
     if sent_at - at > LATE and _is_foreign_hour(sent_at, known.cadence):
@@ -102,26 +104,40 @@ def why_again(at: datetime, sends: Sequence[tuple[datetime, UUID]], known: Circu
     if known.changed_before(sent_at, "resume", "create"):
         return Circumstance.RE_ENABLE_BURST
     if process_id != before:
-        return _why_two_processes(sent_at, before, process_id, known)
+        return _why_two_processes((first_at, before), (sent_at, process_id), known)
     return Circumstance.RELOAD_LAG if known.changed_before(sent_at) else None
 
 
-def _why_two_processes(sent_at: datetime, before: UUID, process_id: UUID, known: Circumstances) -> Cause | None:
+def _why_two_processes(
+    before: tuple[datetime, UUID], after: tuple[datetime, UUID], known: Circumstances
+) -> Cause | None:
     lives = {life.process_id: life for life in known.lives}
-    first, second = lives.get(before), lives.get(process_id)
-    if first is not None and first.is_alive(sent_at):
+    (first_at, first_id), (sent_at, second_id) = before, after
+    first, second = lives.get(first_id), lives.get(second_id)
+    if (first is not None and first.is_alive(sent_at)) or (second is not None and second.is_alive(first_at)):
         return Circumstance.TWO_BEATS
     if second is not None and sent_at - second.started_at <= STARTING:
         return Circumstance.BEAT_RESTARTED
     return None
 
 
+def _had_two_beats(sent_at: datetime, known: Circumstances) -> bool:
+    """Whether an interval was sent by one of two Beats that ran within the period before: each counts from its own."""
+    if known.cadence.kind is not ScheduleKind.INTERVAL:
+        return False
+    since = sent_at - period(known.cadence.expression) - RELOAD
+    near = [life for life in known.lives if life.started_at <= sent_at and life.ended_at >= since]
+    return any(one.is_alive(other.started_at) for one in near for other in near if one is not other)
+
+
 def _has_just_started(at: datetime, sent_at: datetime, known: Circumstances) -> bool:
-    """Whether an interval was sent for the first time by a Beat that had started within one period before."""
+    """Whether an interval was sent first by a Beat that had started, or had loaded it, within a period before."""
     if known.cadence.kind is not ScheduleKind.INTERVAL:
         return False
     soon = period(known.cadence.expression) + RELOAD
-    return any(timedelta(0) <= sent_at - life.started_at <= soon for life in known.alive(at))
+    begun = [life.started_at for life in known.alive(at)]
+    begun += [changed_at for changed_at, action in known.changes if action in {"create", "import"}]
+    return any(timedelta(0) <= sent_at - began_at <= soon for began_at in begun)
 
 
 def _rule(difference: Difference, known: Circumstances) -> Cause | None:

@@ -27,7 +27,7 @@ class ScheduleSummary:
     last_unclean: Finding | None = None
     """The last that speaks against handing over."""
     clean_streak: int = 0
-    """Clean occurrences since the last that was not."""
+    """Occurrences that Beat has sent, all of them clean, since the last that was not."""
     needed: int = 0
     """Clean occurrences that a hand-over asks for."""
 
@@ -39,9 +39,9 @@ class ScheduleSummary:
     def add(self, finding: Finding) -> None:
         """Count one more, the next in time."""
         self.verdicts[finding.verdict] += 1
-        self.clean_streak = self.clean_streak + 1 if finding.is_clean else 0
+        self.clean_streak += finding.is_evidence
         if not finding.is_clean:
-            self.last_unclean = finding
+            self.clean_streak, self.last_unclean = 0, finding
         if self.first_divergence is None and finding.verdict is not Verdict.MATCH:
             self.first_divergence = finding
 

@@ -66,7 +66,9 @@ _SENTENCES = {
         "The record of the send came before the tick, which was busy: an interval is then counted on from the send, "
         "and the tick has passed the occurrence over."
     ),
-    Circumstance.BEAT_STARTED: "Celery Beat had just started: its intervals then begin with what it has loaded.",
+    Circumstance.BEAT_STARTED: (
+        "Celery Beat had just started, or had loaded the schedule for the first time: its interval begins with that."
+    ),
     Circumstance.BEAT_RESTARTED: (
         "A Celery Beat that is killed before it has written back its last runs sends them again when it starts."
     ),
@@ -94,8 +96,13 @@ class Finding:
     """How long after the occurrence Beat sent it first; None: it did not."""
 
     @property
+    def is_evidence(self) -> bool:
+        """Whether it speaks for handing over: Beat has sent it, and it is clean."""
+        return self.is_clean and bool(self.sent_ats)
+
+    @property
     def is_clean(self) -> bool:
-        """Whether it speaks for handing over: a match, or a difference that is known and Beat's own."""
+        """Whether nothing speaks against handing over: a match, or a difference that is known and Beat's own."""
         return self.verdict is Verdict.MATCH or (self.cause is not None and self.cause not in _OURS)
 
     @property

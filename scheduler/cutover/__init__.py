@@ -32,10 +32,7 @@ whose hand-over to PG still waits goes back at once, as if nothing had been: PG 
 | the other direction is asked for | a waiting hand-over to PG is taken back; one to Beat is waited for |
 
 Rooms: `evidence` (may it be handed over?), `choice` (which schedules?), `beats`, `promotion`, `arrival`, `returning`,
-<<<<<<< HEAD
-`ramp`, `watch` (what was handed over and does badly goes back by itself), `duties`, `progress`, `status`.
-=======
-`ramp`, `finish`, `watch` (what was handed over and does badly goes back by itself), `duties`, `status`.
+`ramp`, `finish`, `watch` (what was handed over and does badly goes back by itself), `duties`, `progress`, `status`.
 """
 
 from __future__ import annotations

@@ -134,3 +134,9 @@ def test_what_means_nothing_has_no_occurrence(kind: str, expression: str, timezo
     row = mirror(kind, expression, timezone=timezone)
     assert occurrence_of(row, NOON, earlier(ago(seconds=10))) is None
     assert following(row, NOON) is None
+
+
+def test_the_first_send_of_an_interval_was_for_no_instant_before_it_was_imported() -> None:
+    row = mirror("interval", "PT7M", next_run_at=ahead(minutes=7))
+    row.updated_at = NOON
+    assert occurrence_of(row, ahead(minutes=6)) == ahead(minutes=7)

@@ -122,7 +122,7 @@ def test_a_daily_job_that_was_sent_at_another_hour_is_the_hour_windows() -> None
     [
         ({"lives": [life(end=NOON + SECOND), life(OTHER_BEAT, NOON + 3 * SECOND)]}, OTHER_BEAT, "beat_restarted"),
         ({"lives": [life(), life(OTHER_BEAT)]}, OTHER_BEAT, "two_beats"),
-        ({"lives": [life(end=NOON + SECOND), life(OTHER_BEAT, NOON + 2 * SECOND - HOUR)]}, OTHER_BEAT, None),
+        ({"lives": [life(end=NOON + SECOND), life(OTHER_BEAT, NOON + 2 * SECOND - HOUR)]}, OTHER_BEAT, "two_beats"),
         ({"changes": [(NOON + SECOND, "resume")]}, BEAT, "re_enable_burst"),
         ({"changes": [(NOON + SECOND, "update")]}, BEAT, "reload_lag"),
         ({}, BEAT, None),

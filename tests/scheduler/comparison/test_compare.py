@@ -174,3 +174,12 @@ def test_a_naive_bound_or_a_window_that_ends_before_it_begins_is_refused(bad: di
         compare(**{"since": start, "until": start + HOUR} | bad)
     with pytest.raises(InvalidInput, match="until: expected an instant after since"):
         compare(since=start, until=start)
+
+
+def test_what_beat_never_sends_is_no_evidence_for_handing_it_over(
+    made: PgPeriodicSchedule, process: BeatProcess, start: datetime
+) -> None:
+    for number in range(30):
+        shadow(made, start + number * MINUTE)
+    found = compare(since=start, until=start + HOUR, schedules=[made]).schedules[made.pk]
+    assert (found.verdicts[Verdict.SEMANTICS], found.clean_streak, found.is_ready) == (30, 0, False)

@@ -201,3 +201,24 @@ def test_bad_questions_are_refused(made: PgPeriodicSchedule) -> None:
         api.explain(made.pk, datetime(2026, 1, 1))
     with pytest.raises(ScheduleNotFound):
         api.explain(uuid.uuid4(), THREE)
+
+
+def test_what_would_follow_after_the_last_permitted_run_is_not_expected(hands: Hands) -> None:
+    made = make(expression="* * * * *", run_limit=2)
+    last = at("2026-03-02 10:08:00")
+    PgPeriodicSchedule.objects.filter(pk=made.pk).update(run_count=2, last_run_at=last, next_run_at=None)
+    now = hands.set("2026-03-02 10:20:00")
+    told = api.explain(made.pk, now)
+    assert (told.state, told.reason) == ("not_expected", "The schedule had had its limit of 2 runs by then.")
+
+
+def test_an_interval_that_beat_never_sent_is_told_by_its_shadow(hands: Hands) -> None:
+    made = make(firer="beat", kind="interval", expression="PT1M")
+    first = hands.now + timedelta(minutes=1)
+    ScheduleRun.objects.create(
+        id=uuid.uuid4(), schedule_id=made.pk, organization_id="default", scheduled_for=first, firer="pg",
+        origin="shadow", state="fired", fired_at=first,
+    )  # fmt: skip
+    hands.set("2026-03-02 10:20:00")
+    told = api.explain(made.pk, first + timedelta(seconds=90))
+    assert (told.state, told.occurrence) == ("other_firer", first + timedelta(minutes=1))
