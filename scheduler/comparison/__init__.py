@@ -7,6 +7,7 @@ each difference the name of its cause:
 - `verdicts`: the words;
 - `causes`: how a cause is recognised;
 - `pairing`: the occurrences of one schedule;
+- `timeline`: verdicts over time;
 - `summary`: counts, lateness, first divergences, readiness;
 - `compare`, here: reads the database, and adds up.
 

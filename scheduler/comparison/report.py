@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.template.loader import render_to_string
 
+from scheduler.comparison.chart import draw
 from scheduler.comparison.summary import LATENESS_BOUNDS, Comparison, ScheduleSummary
 from scheduler.comparison.verdicts import Finding, Verdict
-
-_MOST_BARS = 96
-"""Bars of the chart over time; longer comparisons put several hours into one."""
-_WIDTH, _HEIGHT = 960, 160
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -48,12 +43,10 @@ def page_context(comparison: Comparison) -> dict[str, Any]:
         "comparison": comparison,
         "verdicts": [(verdict.value, comparison.verdicts[verdict]) for verdict in Verdict],
         "causes": comparison.causes.most_common(),
-        "hours": _hour_bars(comparison.hours),
+        "chart": draw(comparison.timeline),
         "lateness": _lateness_bars(comparison.lateness),
         "schedules": _by_trouble(comparison.schedules.values()),
         "differences": [(names[finding.schedule_id], finding) for finding in comparison.differences],
-        "width": _WIDTH,
-        "height": _HEIGHT,
     }
 
 
@@ -85,48 +78,6 @@ def _schedule(one: ScheduleSummary) -> dict[str, Any]:
 def _by_trouble(schedules: Iterable[ScheduleSummary]) -> list[ScheduleSummary]:
     """Those that are not ready first, then by name."""
     return sorted(schedules, key=lambda one: (one.is_ready, one.name, str(one.schedule_id)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """A rectangle of a chart."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    kind: str
-    title: str
-
-
-def _hour_bars(hours: dict[datetime, Counter[Verdict]]) -> list[_Part]:
-    """Stacked bars over time, one an hour or more, a part for each verdict."""
-    if not hours:
-        return []
-    first, last = min(hours), max(hours)
-    total = int((last - first) / timedelta(hours=1)) + 1
-    each = -(-total // _MOST_BARS)
-    bars: dict[int, Counter[Verdict]] = {}
-    for hour, counted in hours.items():
-        bars.setdefault(int((hour - first) / timedelta(hours=1)) // each, Counter()).update(counted)
-    highest = max(sum(counted.values()) for counted in bars.values())
-    width = _WIDTH / -(-total // each)
-    return [
-        part for bar, counted in sorted(bars.items())
-        for part in _stack(bar * width, width, counted, highest, first + bar * each * timedelta(hours=1))
-    ]  # fmt: skip
-
-
-def _stack(x: float, width: float, counted: Counter[Verdict], highest: int, start: datetime) -> list[_Part]:
-    parts, below = [], 0
-    for verdict in Verdict:
-        if count := counted[verdict]:
-            below += count
-            height = _HEIGHT * count / highest
-            y = _HEIGHT * (1 - below / highest)
-            title = f"{start:%Y-%m-%d %H:%M} UTC: {count} {verdict.value}"
-            parts.append(_Part(x=x, y=y, width=max(1, width - 1), height=height, kind=verdict.value, title=title))
-    return parts
 
 
 def _lateness_bars(lateness: list[int]) -> list[tuple[str, int, float]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from scheduler.comparison.timeline import Timeline
 from scheduler.comparison.verdicts import Finding, Verdict
 
 LATENESS_BOUNDS = (0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
@@ -57,8 +58,8 @@ class Comparison:
     """By name, of whatever is not a match."""
     lateness: list[int] = field(default_factory=lambda: [0] * (len(LATENESS_BOUNDS) + 1))
     """How many of Beat's sends were so late, by `LATENESS_BOUNDS`."""
-    hours: dict[datetime, Counter[Verdict]] = field(default_factory=dict)
-    """Verdicts by the hour (UTC) of the occurrence."""
+    timeline: Timeline = field(default_factory=Timeline)
+    """Verdicts by the time of the occurrence."""
     schedules: dict[UUID, ScheduleSummary] = field(default_factory=dict)
     differences: list[Finding] = field(default_factory=list)
     """The first of what is not a match, by schedule and instant; at most `MOST_DIFFERENCES`."""
@@ -77,8 +78,7 @@ class Comparison:
         """Count one finding, the next in time of its schedule."""
         schedule.add(finding)
         self.verdicts[finding.verdict] += 1
-        hour = finding.scheduled_for.replace(minute=0, second=0, microsecond=0)
-        self.hours.setdefault(hour, Counter())[finding.verdict] += 1
+        self.timeline.add(finding.scheduled_for, finding.verdict)
         if finding.late_seconds is not None:
             self.lateness[_bar(finding.late_seconds)] += 1
         if finding.verdict is not Verdict.MATCH:

@@ -14,8 +14,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from scheduler.api import PgPeriodicSchedule
-from scheduler.comparison import compare
+from scheduler.comparison import Verdict, compare
+from scheduler.comparison.chart import draw
 from scheduler.comparison.report import as_html
+from scheduler.comparison.timeline import MOST_BINS, Timeline
 from scheduler.models import BeatProcess
 from tests.scheduler.comparison.test_compare import MINUTE, made, process, send, shadow, start
 
@@ -87,12 +89,47 @@ def test_the_page_is_whole_in_itself_and_escapes_names(
     assert "lost_send: Celery Beat was running and did not send it" in text
 
 
+def labels(page: str) -> list[str]:
+    """The texts of the chart: what the highest bar stands for, and the times."""
+    return re.findall("<text [^>]*>([^<]*)</text>", page)
+
+
+def test_the_chart_of_some_minutes_has_a_bar_for_each_and_their_times(
+    compared: PgPeriodicSchedule, start: datetime
+) -> None:
+    page = as_html(compare(since=start))
+    assert "each bar is 1 minute." in page
+    assert len(set(re.findall(r'<rect x="([0-9.]+)"', page))) == 3
+    assert float(re.findall(r'<rect [^>]*width="([0-9.]+)"', page)[0]) < 100
+    highest, *times = labels(page)
+    assert highest == "1"
+    assert f"{start + MINUTE:%H:%M}" in times
+
+
+@pytest.mark.parametrize(
+    ("span", "each", "fewest"),
+    [(60, 1, 60), (3 * 60, 5, 36), (24 * 60, 30, 48), (7 * 24 * 60, 180, 56), (31 * 24 * 60, 720, 62)],
+)
+def test_bins_are_as_wide_as_the_time_calls_for(start: datetime, span: int, each: int, fewest: int) -> None:
+    forth, back = Timeline(), Timeline()
+    for minute in range(span + 1):
+        forth.add(start + minute * MINUTE, Verdict.MATCH)
+        back.add(start + (span - minute) * MINUTE, Verdict.MATCH)
+    assert forth.bins == back.bins
+    assert forth.width == each * MINUTE
+    assert fewest <= len(forth.bins) <= MOST_BINS
+    assert sum(counted[Verdict.MATCH] for counted in forth.bins.values()) == span + 1
+    drawn = draw(forth)
+    assert drawn is not None
+    assert 4 <= len(drawn.labels) <= 14
+
+
 def test_a_comparison_of_weeks_has_a_bounded_chart(
     made: PgPeriodicSchedule, process: BeatProcess, start: datetime
 ) -> None:
     for hours in range(0, 24 * 21, 7):
         shadow(made, start - timedelta(hours=hours))
-    assert as_html(compare(since=start - timedelta(days=22))).count("<rect ") <= 96
+    assert as_html(compare(since=start - timedelta(days=22))).count("<rect ") <= MOST_BINS
 
 
 def test_an_empty_comparison_says_what_is_missing(start: datetime) -> None:
