@@ -24,9 +24,17 @@ from psycopg.errors import UniqueViolation
 from pg_queue import api as queue
 from scheduler import beat, changes, clock, grid, ownership, transitions, validation
 from scheduler.beat import links, mirror, rows
-from scheduler.domain import REPORT_TO, Firer, RunOrigin, RunState
+from scheduler.domain import REPORT_TO, Firer, HandoverState, RunOrigin, RunState
 from scheduler.errors import InvalidInput, ScheduleNotFound
-from scheduler.models import BeatProcess, BeatSend, MirrorFailure, PgPeriodicSchedule, ScheduleChange, ScheduleRun
+from scheduler.models import (
+    BeatProcess,
+    BeatSend,
+    Handover,
+    MirrorFailure,
+    PgPeriodicSchedule,
+    ScheduleChange,
+    ScheduleRun,
+)
 from scheduler.models.ledger import keep
 from scheduler.querysets import BeatProcessQuerySet, BeatSendQuerySet, MirrorFailureQuerySet
 from scheduler.settings import scheduler_settings
@@ -173,7 +181,14 @@ def delete_schedule(schedule_id: uuid.UUID | str) -> None:
             rows.remove(held.row.beat_name)
             PgPeriodicSchedule.objects.using(_alias()).filter(pk=identity).delete()
         links.forget(identity)
+        _cancel_handover(identity, now)
         changes.wake_leader(identity)
+
+
+def _cancel_handover(schedule_id: uuid.UUID, now: datetime) -> None:
+    why = {"why": "the schedule was deleted meanwhile"}
+    waiting = Handover.objects.using(_alias()).of_schedule(schedule_id).filter(state=HandoverState.WAITING.value)
+    waiting.update(state=HandoverState.CANCELLED.value, ended_at=now, outcome=why)
 
 
 def run_schedule(schedule_id: uuid.UUID | str) -> ScheduleRun:

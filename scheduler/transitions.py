@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from scheduler import grid, validation
-from scheduler.domain import Firer, Hold, RunOrigin, RunState, ScheduleKind
+from scheduler.domain import CatchUp, Firer, Hold, RunOrigin, RunState, ScheduleKind
 from scheduler.errors import InvalidInput
 from scheduler.models import PgPeriodicSchedule, ScheduleRun
 
@@ -22,6 +22,7 @@ _TICK = timedelta(microseconds=1)
 _EDITED = "schedule.edited", "the schedule was edited before this could be fired"
 _PAUSED = "schedule.paused", "the schedule was paused before this could be fired"
 _DELETED = "schedule.deleted", "the schedule was deleted before this could be fired"
+_OWED = "schedule.owed", "Celery Beat had not sent it, and the catch-up policy does not make up for it"
 _QUARANTINED = "schedule.quarantined", "the schedule could not be evaluated until it was corrected"
 
 
@@ -116,6 +117,15 @@ def leave_quarantine(row: PgPeriodicSchedule, now: datetime) -> ScheduleRun | No
     return None if row.quarantined_at is None else _left_out(row, now, _QUARANTINED)
 
 
+def leave_to_policy(row: PgPeriodicSchedule, begins: datetime | None, until: datetime) -> ScheduleRun | None:
+    """What the catch-up policy leaves out of what is due at `until`, up to `begins`; None: nothing."""
+    before = until if begins is None else min(until, begins - _TICK)
+    left_out = _left_out(row, before, _OWED)
+    if left_out is not None and row.catch_up == CatchUp.LATEST:
+        left_out.state, left_out.error = RunState.COALESCED.value, None
+    return left_out
+
+
 def is_same_cadence(row: PgPeriodicSchedule, other: PgPeriodicSchedule) -> bool:
     """Whether both have the same expression, kind, timezone, dialect and start."""
     return all(getattr(row, name) == getattr(other, name) for name in _CADENCE)
@@ -181,7 +191,8 @@ def _refuse_other_firer(row: PgPeriodicSchedule, cleaned: Mapping[str, Any]) -> 
 
 
 def _release(row: PgPeriodicSchedule) -> None:
-    if row.hold == Hold.OVERLAP:
+    """Let the tick look at it again; what goes back to Beat it holds once more where that has come."""
+    if row.hold == Hold.OVERLAP or (row.hold == Hold.HANDOVER and row.beat_from is not None):
         row.hold = None
 
 

@@ -50,9 +50,11 @@ def plant(name: str) -> None:
     rows.announce()
 
 
-def remove_all_but(names: Collection[str]) -> int:
-    """Remove the canaries that nobody waits for, and have Beat see it; how many there were."""
-    if not beat.is_installed():
-        return 0
-    unwanted = set(rows.names(prefix=CANARY_PREFIX)) - set(names)
+def names() -> list[str]:
+    """The names of those that are there."""
+    return rows.names(prefix=CANARY_PREFIX) if beat.is_installed() else []
+
+
+def remove(unwanted: Collection[str]) -> int:
+    """Remove canaries, and have Beat see it; how many were there."""
     return sum(rows.remove(name) for name in sorted(unwanted))

@@ -106,8 +106,10 @@ def write(row: PgPeriodicSchedule, *, anchor: datetime | None, given: Collection
     _save(row, given, require_expressible(row) if is_cadence_given else None, anchor)
 
 
-def keep_disabled(row: PgPeriodicSchedule) -> None:
+def keep_disabled(row: PgPeriodicSchedule, *, announces: bool = True) -> None:
     """Keep a disabled row in Beat's table for a schedule that PG fires; none where Beat cannot hold the expression.
+
+    Who does so for many `announces` once, after them.
 
     Does nothing where dcb is not installed, nor for a row that means nothing, which a person may still want to pause:
     the trigger keeps Beat's row disabled as it is.
@@ -118,7 +120,7 @@ def keep_disabled(row: PgPeriodicSchedule) -> None:
     if expressed is None:
         remove(row.beat_name)
     else:
-        _save(row, None, expressed, None)
+        _save(row, None, expressed, None, announces=announces)
 
 
 def means_something(row: PgPeriodicSchedule) -> bool:
@@ -208,6 +210,8 @@ def _save(
     given: Collection[str] | None,
     expressed: BeatCadence | None,
     anchor: datetime | None,
+    *,
+    announces: bool = True,
 ) -> None:
     from django_celery_beat.models import PeriodicTask
 
@@ -220,11 +224,13 @@ def _save(
         columns |= _cadence(row, expressed)
     if anchor is not None and columns["enabled"]:
         columns["last_run_at"] = anchor
+        if columns.get("one_off", task.one_off):
+            columns["total_run_count"] = 0  # else Beat takes it for one that has run
     for column, value in columns.items():
         setattr(task, column, value)
     task.no_changes = True
     task.save(using=_alias(), update_fields=[*columns, "date_changed"] if existing else None)
-    if task.enabled or was_enabled:
+    if announces and (task.enabled or was_enabled):
         announce()
 
 

@@ -12,7 +12,7 @@ from django.db import OperationalError, connections, transaction
 from scheduler import beat, changes, clock, grid, transitions
 from scheduler.actor import current_actor
 from scheduler.beat import mirror, rows
-from scheduler.cutover import arrival
+from scheduler.cutover import arrival, position
 from scheduler.cutover.answers import Answer, AnswerStatus
 from scheduler.cutover.choice import Choice, check_reason
 from scheduler.domain import Firer, HandoverMethod, HandoverState, Hold, ScheduleKind
@@ -65,7 +65,7 @@ def complete_returns() -> int:
     with connections[_alias()].cursor() as cursor:
         cursor.execute(statements("cutover")["returned"], {"limit": BATCH})
         ids = [found[0] for found in cursor.fetchall()]
-    return sum(_complete(handover_id) for handover_id in ids)
+    return arrival.complete_each(ids, _complete)
 
 
 def _try(seen: PgPeriodicSchedule, reason: str) -> Answer:
@@ -75,6 +75,8 @@ def _try(seen: PgPeriodicSchedule, reason: str) -> Answer:
         with transaction.atomic(using=_alias()), mirror.bounded():
             return _roll_back(seen, reason)
     except (SchedulerError, OperationalError) as error:  # such as a row that somebody else holds
+        if not connections[_alias()].is_usable():
+            raise
         return _answer(seen, AnswerStatus.REFUSED, str(error).strip())
 
 
@@ -104,11 +106,11 @@ def _roll_back(seen: PgPeriodicSchedule, reason: str) -> Answer:
 
 def _take_back(row: PgPeriodicSchedule, handover: Handover, reason: str, now: datetime) -> Answer:
     """A hand-over to PG that waits: PG has fired nothing, so Beat goes on where it is."""
-    before = copy.copy(row)
+    before, anchor = copy.copy(row), position.anchor(row, handover)
     _follow_sends(row, handover.requested_at)
     _make_beats(row, now)
     row.save(using=_alias(), force_update=True)
-    rows.write(row, anchor=None)
+    rows.write(row, anchor=anchor)
     _note(before, row, now)
     arrival.end(handover, HandoverState.CANCELLED, now, f"rolled back by {current_actor() or 'somebody'}: {reason}")
     changes.wake_leader(row.pk)
@@ -122,8 +124,9 @@ def _set_out(row: PgPeriodicSchedule, handover: Handover, now: datetime) -> None
         InvalidInput: Beat cannot hold the schedule.
     """
     handover.beat_from = row.beat_from = now + RELOAD
+    row.hold = None if row.hold == Hold.HANDOVER else row.hold
     row.updated_at = now
-    row.save(using=_alias(), update_fields=("beat_from", "updated_at"))
+    row.save(using=_alias(), update_fields=("beat_from", "hold", "updated_at"))
     _enable(row, row.beat_from)
     handover.save(using=_alias())
     changes.wake_leader(row.pk)
@@ -137,17 +140,16 @@ def _enable(row: PgPeriodicSchedule, after: datetime) -> None:
 
 
 def _complete(handover_id: int) -> int:
-    with transaction.atomic(using=_alias()):
-        handover, row = arrival.hold_waiting(handover_id)
-        if handover is None:
-            return 0
-        now = clock.now(_alias())
-        if row is None or row.beat_from is None:
-            arrival.end(handover, HandoverState.CANCELLED, now, "the schedule was deleted meanwhile")
-        elif not _has_decided(row):
-            return 0
-        else:
-            _arrive(row, handover, now)
+    handover, row = arrival.hold_waiting(handover_id)
+    if handover is None:
+        return 0
+    now = clock.now(_alias())
+    if row is None or row.beat_from is None:
+        arrival.end(handover, HandoverState.CANCELLED, now, "the schedule was deleted meanwhile")
+    elif not _has_decided(row):
+        return 0
+    else:
+        _arrive(row, handover, now)
     return 1
 
 
@@ -179,12 +181,12 @@ def _arrive(row: PgPeriodicSchedule, handover: Handover, now: datetime) -> None:
 
 def _follow_sends(row: PgPeriodicSchedule, since: datetime) -> None:
     """What Beat has sent since the mirror stopped to follow it."""
-    last = arrival.last_send(row.pk)
+    last = position.last_send(row.pk)
     if last is None or (row.last_run_at is not None and last.scheduled_for <= row.last_run_at):
         return
-    row.run_count += arrival.sends_since(row.pk, since, with_claims=False)
+    row.run_count += position.sends_since(row, since, with_claims=False)
     row.last_run_at = max(filter(None, (row.last_run_at, last.scheduled_for)))
-    if row.kind == ScheduleKind.INTERVAL:
+    if row.kind == ScheduleKind.INTERVAL and row.quarantined_at is None:
         ahead = last.sent_at + period(row.cron_string)
         row.next_run_at = None if grid.is_beyond_end(row, ahead) else ahead
 

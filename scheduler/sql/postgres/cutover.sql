@@ -1,15 +1,19 @@
 -- name: arrived
--- The hand-overs to PG of which it is known what Beat has sent: it has sent the canary, and no other Beat is there that
--- began before; or no claim of a living Beat is open. The oldest first.
+-- The hand-overs to PG of which it is known what Beat has sent: it has sent the canary, and so has every other Beat that
+-- may have loaded what was before (one tells of itself some moments after it has loaded); or no claim of a living Beat is
+-- open. And those whose schedule is gone. The oldest first.
 SELECT handover.id
 FROM scheduler_handover AS handover
 WHERE handover.state = 'waiting' AND handover.to_firer = 'pg'
+  AND (%(id)s::bigint IS NULL OR handover.id = %(id)s)
   AND (handover.method = 'stopped'
+       OR NOT EXISTS (SELECT FROM scheduler_pgperiodicschedule WHERE pipeline_id = handover.schedule_id)
        OR handover.method = 'canary'
           AND EXISTS (SELECT FROM scheduler_beatsend WHERE beat_name = handover.canary)
           AND NOT EXISTS (
               SELECT FROM scheduler_beatprocess AS process
-              WHERE process.mode = 'observe' AND process.started_at < handover.requested_at
+              WHERE process.mode = 'observe'
+                AND process.started_at < handover.requested_at + interval '10 seconds'
                 AND process.stopped_at IS NULL
                 AND process.heartbeat_at > clock_timestamp() - make_interval(secs => %(alive_seconds)s)
                 AND NOT EXISTS (
@@ -29,14 +33,24 @@ ORDER BY handover.id
 LIMIT %(limit)s
 
 -- name: unsent_canaries
--- The canaries that nobody has sent for a while, each once for all processes that reap.
+-- The canaries that nobody has sent for a while, or not every Beat that has to, each once for all processes that reap.
 SELECT canary
 FROM (
-    SELECT DISTINCT canary FROM scheduler_handover
+    SELECT canary, max(requested_at) AS requested_at FROM scheduler_handover
     WHERE state = 'waiting' AND canary <> ''
       AND requested_at < clock_timestamp() - make_interval(secs => %(patience_seconds)s)
+    GROUP BY canary
 ) AS waiting
-WHERE NOT EXISTS (SELECT FROM scheduler_beatsend WHERE beat_name = canary)
+WHERE (NOT EXISTS (SELECT FROM scheduler_beatsend WHERE beat_name = canary)
+       OR EXISTS (
+           SELECT FROM scheduler_beatprocess AS process
+           WHERE process.mode = 'observe' AND process.started_at < waiting.requested_at + interval '10 seconds'
+             AND process.stopped_at IS NULL
+             AND process.heartbeat_at > clock_timestamp() - make_interval(secs => %(alive_seconds)s)
+             AND NOT EXISTS (
+                 SELECT FROM scheduler_beatsend WHERE beat_name = canary AND process_id = process.id
+             )
+       ))
   AND pg_try_advisory_xact_lock(hashtextextended(canary, 20261124))
 ORDER BY canary
 
@@ -59,23 +73,33 @@ WHERE schedule_id = %(schedule_id)s AND scheduled_for IS NOT NULL AND state IN (
 ORDER BY scheduled_for DESC, sent_at DESC
 LIMIT 1
 
--- name: last_heard
--- When Beat was last seen to turn to the schedule, whatever came of it.
-SELECT max(sent_at)
-FROM (
-    SELECT sent_at FROM scheduler_beatsend
-    WHERE schedule_id = %(schedule_id)s AND scheduled_for IS NOT NULL
-    ORDER BY scheduled_for DESC
-    LIMIT 10
-) AS send
-
 -- name: sends_since
 -- How many occurrences Beat has sent first, recorded since an instant at which the mirror stopped to follow. A claim counts
 -- where nobody will settle it; else the mirror counts it then.
 SELECT count(*)
 FROM scheduler_beatsend
-WHERE schedule_id = %(schedule_id)s AND recorded_at >= %(since)s AND is_first
+WHERE beat_name = %(beat_name)s AND recorded_at >= %(since)s AND is_first
   AND (state = 'sent' OR state = 'claimed' AND %(with_claims)s)
+
+-- name: changed_at
+-- When somebody last changed when it occurs, or switched it on or off.
+SELECT max(changed_at)
+FROM scheduler_schedulechange
+WHERE schedule_id = %(schedule_id)s
+  AND fields ?| ARRAY['enabled', 'kind', 'expression', 'timezone', 'dialect', 'starts_at']
+
+-- name: counted
+-- How many sends of Beat are recorded since the last run that its row tells of (which is noted just before its send);
+-- whether the schedule was changed about then, which writes that, too; and when Beat had loaded the hand-over.
+SELECT (SELECT count(*) FROM scheduler_beatsend
+        WHERE schedule_id = %(schedule_id)s AND beat_name = %(beat_name)s AND state <> 'refused'
+          AND recorded_at > %(last_run_at)s::timestamptz
+          AND sent_at > %(last_run_at)s::timestamptz + interval '0.5 seconds'),
+       EXISTS (SELECT FROM scheduler_schedulechange
+               WHERE schedule_id = %(schedule_id)s
+                 AND changed_at > %(last_run_at)s::timestamptz - interval '15 seconds'
+                 AND action <> 'promote'),
+       (SELECT max(sent_at) FROM scheduler_beatsend WHERE beat_name = %(canary)s)
 
 -- name: in_force_since
 -- When somebody last changed when it occurs, or switched it on or off; or until when PG fired it, if that was later. What is
@@ -159,7 +183,7 @@ WHERE handover.state = 'done' AND handover.to_firer = 'pg'
        OR outcome.failed >= %(failures)s AND outcome.succeeded = 0
        OR EXISTS (
            SELECT FROM scheduler_beatsend AS send
-           WHERE send.schedule_id = handover.schedule_id AND send.recorded_at > handover.ended_at
+           WHERE send.beat_name = handover.beat_name AND send.recorded_at > handover.ended_at
              AND send.sent_at > handover.ended_at AND send.state = 'sent'
        ))
 LIMIT %(limit)s

@@ -21,6 +21,7 @@ class Beat:
     """A live Beat that observes: what it sends is recorded, by hand."""
 
     def __init__(self, now: datetime, mode: str = "observe") -> None:
+        self.began = now
         self.process = BeatProcess.objects.create(
             host="here", process_id=1, scheduler="dcb", mode=mode, started_at=now - timedelta(hours=1)
         )
@@ -37,7 +38,7 @@ class Beat:
         """It has loaded the change."""
         for canary in PeriodicTask.objects.filter(name__startswith="downbeat-canary-"):
             BeatSend.objects.create(
-                process=self.process, beat_name=canary.name, message_id="c", sent_at=self.process.started_at,
+                process=self.process, beat_name=canary.name, message_id="c", sent_at=self.began + MINUTE,
                 is_first=False, state=state,
             )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
-from scheduler import api
+from scheduler import api, schedules
 from scheduler.api import HandoverRefused, PgPeriodicSchedule, ScheduleRun
 from scheduler.beat import trigger
 from scheduler.cutover import complete_arrivals
@@ -20,7 +20,7 @@ from scheduler.cutover.arrival import plant_again, remove_unneeded_canaries
 from scheduler.models import Handover
 from tests.scheduler.cutover.conftest import MINUTE, SECOND, Beat
 from tests.scheduler.schedules.conftest import Hands
-from tests.scheduler.schedules.making import at
+from tests.scheduler.schedules.making import at, make
 
 pytestmark = pytest.mark.django_db
 
@@ -37,6 +37,13 @@ def now_is(row: PgPeriodicSchedule) -> PgPeriodicSchedule:
 
 def beats_row(row: PgPeriodicSchedule) -> PeriodicTask:
     return PeriodicTask.objects.get(name=row.beat_name)
+
+
+def write_back(row: PgPeriodicSchedule, last_run_at: datetime, run_count: int) -> None:
+    """As a Beat does that loads the change: dcb keeps no last run of a row that is disabled."""
+    task = beats_row(row)
+    task.last_run_at, task.total_run_count, task.no_changes = last_run_at, run_count, True
+    task.save()
 
 
 def canaries() -> list[str]:
@@ -138,15 +145,38 @@ def test_pg_fires_nothing_until_beat_has_sent_the_canary_and_begins_with_what_be
     assert (again.status, again.reason) == ("unchanged", "PG fires it already")
 
 
-def test_what_beat_had_owed_for_long_is_left_to_the_catch_up_policy(
-    every_minute: PgPeriodicSchedule, beat: Beat, hands: Hands
+@pytest.mark.parametrize(
+    ("catch_up", "begins", "state", "last", "count"),
+    [
+        ("latest", at("2026-03-02 10:07:00"), "coalesced", at("2026-03-02 10:06:00"), 8),
+        ("none", at("2026-03-02 10:08:00"), "expired", at("2026-03-02 10:07:00"), 9),
+        ("all", at("2026-03-02 09:59:00"), None, None, 0),
+    ],
+)
+def test_what_beat_had_owed_for_long_is_left_to_the_policy_and_what_came_due_since_is_made_up_for(
+    every_minute: PgPeriodicSchedule,
+    beat: Beat,
+    hands: Hands,
+    catch_up: str,
+    begins: datetime,
+    state: str | None,
+    last: datetime | None,
+    count: int,
 ) -> None:
+    PgPeriodicSchedule.objects.filter(pk=every_minute.pk).update(catch_up=catch_up)
     beat.send(every_minute, at("2026-03-02 09:58:00"))
     promote(every_minute)
     beat.send_canary()
+    hands.set("2026-03-02 10:09:30")
     complete_arrivals()
-    done = now_is(every_minute)
-    assert (done.next_run_at, done.make_up_until) == (at("2026-03-02 09:59:00"), None)
+    assert now_is(every_minute).make_up_until == hands.now
+    assert now_is(every_minute).next_run_at == begins
+    left_out = (
+        ScheduleRun.objects.of_schedule(every_minute.pk)
+        .exclude(firer="beat")
+        .values_list("state", "scheduled_for", "span_end", "occurrences")
+    )
+    assert list(left_out) == ([] if state is None else [(state, at("2026-03-02 09:59:00"), last, count)])
 
 
 def test_an_interval_goes_on_from_beats_last_send(
@@ -202,10 +232,11 @@ def test_what_was_paused_is_not_made_up_for(every_minute: PgPeriodicSchedule, be
 def test_what_beat_counted_and_nobody_recorded_is_taken_and_listed(
     every_ten_seconds: PgPeriodicSchedule, beat: Beat, hands: Hands
 ) -> None:
+    known = {"last_run_at": at("2026-03-02 10:07:10"), "total_run_count": 4}
+    PeriodicTask.objects.filter(name=every_ten_seconds.beat_name).update(**known)
     beat.send(every_ten_seconds, at("2026-03-02 10:07:10"), late=0)
     promote(every_ten_seconds)
-    counted = at("2026-03-02 10:07:20") - timedelta(milliseconds=3)
-    PeriodicTask.objects.filter(name=every_ten_seconds.beat_name).update(total_run_count=5, last_run_at=counted)
+    write_back(every_ten_seconds, at("2026-03-02 10:07:20"), 5)
     beat.send_canary()
     complete_arrivals()
     assert now_is(every_ten_seconds).next_run_at == at("2026-03-02 10:07:30")
@@ -338,7 +369,48 @@ def test_a_schedule_that_is_deleted_in_the_middle_is_gone_and_its_hand_over_canc
 ) -> None:
     promote(every_minute)
     api.delete_schedule(every_minute.pk)
-    beat.send_canary()
-    complete_arrivals()
     assert not PeriodicTask.objects.filter(name=every_minute.beat_name).exists()
     assert Handover.objects.get().state == "cancelled"
+    make(firer="beat", expression="* * * * *", dialect="celery", schedule_id=every_minute.pk)
+    [answer] = promote(every_minute)
+    assert answer.status == "waiting"
+
+
+def test_the_last_occurrence_of_all_is_fired_though_the_shadow_has_passed_it(
+    made_before: Made, beat: Beat, hands: Hands
+) -> None:
+    ending = made_before(expression="* * * * *", dialect="celery", ends_at=at("2026-03-02 10:07:59"))
+    once = made_before(kind="clocked", expression="2026-03-02T10:07:30Z")
+    beat.send(ending, at("2026-03-02 10:06:00"))
+    PgPeriodicSchedule.objects.update(next_run_at=None)
+    hands.now += timedelta(milliseconds=100)
+    promote(ending, once)
+    beat.send_canary()
+    complete_arrivals()
+    assert now_is(ending).next_run_at == at("2026-03-02 10:07:00")
+    assert now_is(once).next_run_at == at("2026-03-02 10:07:30")
+
+
+def test_a_pause_that_ends_by_itself_in_the_middle_ends_at_its_instant(
+    every_minute: PgPeriodicSchedule, beat: Beat, hands: Hands
+) -> None:
+    beat.send(every_minute, at("2026-03-02 10:05:00"))
+    api.pause_schedule(every_minute.pk, until=at("2026-03-02 10:09:00"))
+    hands.set("2026-03-02 10:08:59")
+    promote(every_minute)
+    hands.now += 1.4 * SECOND
+    schedules.resume_on_time(every_minute.pk)
+    beat.send_canary()
+    complete_arrivals()
+    assert now_is(every_minute).next_run_at == at("2026-03-02 10:09:00")
+
+
+def test_a_row_that_cannot_be_evaluated_is_set_aside_and_keeps_no_other(
+    every_minute: PgPeriodicSchedule, every_ten_seconds: PgPeriodicSchedule, beat: Beat
+) -> None:
+    promote(every_minute, every_ten_seconds)
+    PgPeriodicSchedule.objects.filter(pk=every_minute.pk).update(timezone="Mars/Olympus")
+    beat.send_canary()
+    assert complete_arrivals() == 2
+    assert now_is(every_minute).state == "quarantined"
+    assert now_is(every_ten_seconds).hold is None

@@ -16,7 +16,7 @@ from scheduler.cutover import complete_arrivals, complete_returns
 from scheduler.cutover.watch import ROLL_BACKS, roll_back_misbehaving
 from scheduler.models import BeatSend, Handover
 from tests.scheduler.cutover.conftest import MINUTE, SECOND, Beat
-from tests.scheduler.cutover.test_promotion import beats_row, now_is, promote
+from tests.scheduler.cutover.test_promotion import beats_row, now_is, promote, write_back
 from tests.scheduler.schedules.conftest import Hands
 from tests.scheduler.schedules.making import at, make
 
@@ -123,14 +123,14 @@ def test_the_schedule_is_beats_when_pg_has_decided_everything_up_to_the_instant(
 def test_a_hand_over_that_waits_is_taken_back_as_if_nothing_had_been(
     every_minute: PgPeriodicSchedule, beat: Beat, hands: Hands
 ) -> None:
-    beats_before = beats_row(every_minute).last_run_at
     promote(every_minute)
-    beat.send(every_minute, at("2026-03-02 10:07:00"), recorded_at=hands.now)
+    sent = beat.send(every_minute, at("2026-03-02 10:07:00"), recorded_at=hands.now)
+    write_back(every_minute, sent.sent_at, 1)
     [answer] = roll_back(every_minute, reason="enough")
     assert answer.status == "cancelled"
     row = now_is(every_minute)
     assert (row.firer, row.hold, row.run_count, row.last_run_at) == ("beat", None, 1, at("2026-03-02 10:07:00"))
-    assert (beats_row(row).enabled, beats_row(row).last_run_at) == (True, beats_before)
+    assert (beats_row(row).enabled, beats_row(row).last_run_at) == (True, sent.sent_at)
     beat.send_canary()
     assert complete_arrivals() == 0
     assert Handover.objects.get().state == "cancelled"
@@ -172,8 +172,7 @@ def test_a_change_in_the_middle_is_made_to_both_rows(
 def test_a_schedule_that_is_deleted_in_the_middle_is_gone_on_both_sides(pgs: list[PgPeriodicSchedule]) -> None:
     roll_back(pgs[0])
     api.delete_schedule(pgs[0].pk)
-    Handover.objects.waiting().update(beat_from=at("2026-03-02 10:00:00"))
-    assert complete_returns() == 1
+    assert complete_returns() == 0
     assert not PeriodicTask.objects.filter(name=pgs[0].beat_name).exists()
     assert Handover.objects.latest_first().filter(to_firer="beat").get().state == "cancelled"
 
@@ -281,3 +280,38 @@ def test_what_does_badly_since_it_was_handed_over_goes_back_by_itself(
     assert beats_row(row).enabled is (reason is not None)
     assert roll_back_misbehaving() == 0
     assert BeatSend.objects.exists()
+
+
+def test_an_interval_that_is_taken_back_keeps_its_rhythm(
+    every_ten_seconds: PgPeriodicSchedule, beat: Beat, hands: Hands
+) -> None:
+    sent = beat.send(every_ten_seconds, at("2026-03-02 10:07:20"), late=0.3)
+    promote(every_ten_seconds)
+    roll_back(every_ten_seconds)
+    assert beats_row(every_ten_seconds).last_run_at == sent.sent_at
+
+
+def test_a_change_that_brings_an_occurrence_before_the_instant_is_pgs_to_fire(
+    pgs: list[PgPeriodicSchedule], hands: Hands
+) -> None:
+    crontab = pgs[0]
+    roll_back(crontab)
+    tick(crontab, at("2026-03-02 10:08:00"))
+    api.update_schedule(crontab.pk, kind="clocked", expression="2026-03-02T10:07:36Z")
+    changed = now_is(crontab)
+    assert (changed.hold, changed.next_run_at) == (None, at("2026-03-02 10:07:36"))
+    assert not beats_row(crontab).enabled
+
+
+def test_a_run_once_schedule_that_has_run_before_is_sent_again_after_an_edit(
+    made_before: Callable[..., Any], beat: Beat, hands: Hands
+) -> None:
+    once = made_before(expression="7 10 * * *", dialect="celery", run_limit=1)
+    promote(once)
+    PeriodicTask.objects.filter(name=once.beat_name).update(total_run_count=1)
+    beat.send(once, at("2026-03-02 10:07:00"), recorded_at=hands.now)
+    beat.send_canary()
+    complete_arrivals()
+    api.update_schedule(once.pk, expression="30 * * * *")
+    roll_back(once)
+    assert (beats_row(once).enabled, beats_row(once).one_off, beats_row(once).total_run_count) == (True, True, 0)
