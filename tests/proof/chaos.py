@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -114,4 +115,5 @@ class Chaos:
 
 
 def _first(sentence: str) -> str:
-    return sentence.partition(";")[0][:60]
+    """What all refusals of a kind begin with: before any number, and any clause of what to do."""
+    return re.split(r"[;\d\n]", sentence)[0][:70].strip()
