@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 LONGEST_SHOWN = 200
 """How many characters of a refused value a message repeats."""
 
@@ -20,7 +22,7 @@ class InvalidInput(SchedulerError, ValueError):
         self.field = field
         self.expected = expected
         self.got = got
-        shown = repr(got)
+        shown = got.isoformat() if isinstance(got, datetime) else repr(got)
         shown = shown if len(shown) <= LONGEST_SHOWN else f"{shown[: LONGEST_SHOWN - 1]}…"
         super().__init__(f"{field}: expected {expected}, got: {shown}")
 

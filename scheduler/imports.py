@@ -123,7 +123,8 @@ class _Import:
         except Exception as error:  # one row stops no other: whatever it is, it is reported
             if not connections[_alias()].is_usable():
                 raise
-            logger.warning("import.refused name=%r error=%s", name, error, exc_info=not isinstance(error, InvalidInput))
+            if not isinstance(error, InvalidInput):  # its text says it all, and the caller has that
+                logger.warning("import.refused name=%r error=%s", name, error, exc_info=True)
             return Imported(
                 status=ImportStatus.REFUSED, beat_name=name, source=self._source(name), reason=_describe(error)
             )

@@ -91,6 +91,7 @@ def answer_fields(answer: api.HandoverAnswer) -> dict[str, Any]:
     return {
         "schedule": str(answer.schedule_id),
         "name": answer.name,
+        "to": answer.to.value,
         "status": answer.status.value,
         "reason": answer.reason,
         "evidence": answer.evidence and answer.evidence.as_json(),

@@ -228,7 +228,8 @@ def _foresee_return(row: PgPeriodicSchedule) -> api.HandoverAnswer:
         status, reason = api.HandoverStatus.UNCHANGED, "it is on its way back to Celery Beat already"
     elif row.hold == Hold.HANDOVER:
         reason = "its hand-over, which waits, is taken back: Celery Beat goes on firing it"
-    return api.HandoverAnswer(schedule_id=row.pk, name=row.pipeline_name, status=status, reason=reason)
+    name, to = row.pipeline_name, Firer.BEAT
+    return api.HandoverAnswer(schedule_id=row.pk, name=name, status=status, to=to, reason=reason)
 
 
 def shown_plan(answers: Sequence[api.HandoverAnswer]) -> list[dict[str, Any]]:

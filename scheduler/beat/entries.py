@@ -5,6 +5,7 @@ The app is the one that dcb's `DatabaseScheduler` falls back on: Celery's curren
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -29,12 +30,14 @@ def write_entry(name: str, entry: Mapping[str, Any]) -> None:
     """Write the entry's row, as Beat would, and have Beat see it. Joins the caller's transaction.
 
     Raises:
-        InvalidInput: field `schedule`: dcb has no row for such times, or would round them.
+        InvalidInput: field `schedule`: dcb has no row for such times, or would round them; field `task`: there is
+            none; field `args` or `kwargs`: JSON cannot hold them.
         Exception: whatever dcb raises at an entry that it cannot read.
     """
     from django_celery_beat.schedulers import ModelEntry
 
     _check_schedule(entry.get("schedule"))
+    _check_call(entry)
     stamp = rows.last_stamp()
     ModelEntry.from_entry(name, app=_app(), **entry)
     rows.announce(after=stamp)  # dcb has stamped by this process's clock, which may lie behind
@@ -58,6 +61,18 @@ def _check_schedule(written: Any) -> None:
     if every is not None and (every < _SECOND or every % _SECOND):
         expected = "whole seconds, because django-celery-beat rounds an entry's interval down to them"
         raise InvalidInput(field="schedule", expected=expected, got=written)
+
+
+def _check_call(entry: Mapping[str, Any]) -> None:
+    task = entry.get("task")
+    if not task or not isinstance(task, str):
+        raise InvalidInput(field="task", expected="the name of a task", got=task)
+    for field in ("args", "kwargs"):
+        try:
+            json.dumps(entry.get(field))
+        except (TypeError, ValueError, RecursionError) as error:
+            expected = f"values that JSON can hold ({error})"
+            raise InvalidInput(field=field, expected=expected, got=entry[field]) from None
 
 
 def _app() -> Any:

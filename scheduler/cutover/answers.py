@@ -7,6 +7,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from scheduler.cutover.evidence import Evidence
+from scheduler.domain import Firer
 from scheduler.models import Handover
 
 
@@ -33,6 +34,8 @@ class Answer:
     schedule_id: UUID
     name: str
     status: AnswerStatus
+    to: Firer = Firer.PG
+    """The firer that was asked for."""
     reason: str = ""
     """Why it was refused, or is unchanged; what has to be known."""
     handover: Handover | None = None

@@ -206,7 +206,8 @@ def _note(before: PgPeriodicSchedule, row: PgPeriodicSchedule, now: datetime) ->
 def _answer(
     row: PgPeriodicSchedule, status: AnswerStatus, reason: str = "", *, handover: Handover | None = None
 ) -> Answer:
-    return Answer(schedule_id=row.pk, name=row.pipeline_name, status=status, reason=reason, handover=handover)
+    name, to = row.pipeline_name, Firer.BEAT
+    return Answer(schedule_id=row.pk, name=name, status=status, to=to, reason=reason, handover=handover)
 
 
 def _alias() -> str:

@@ -102,6 +102,7 @@ class AnswerSerializer(serializers.Serializer):
 
     schedule = serializers.UUIDField()
     name = serializers.CharField()
+    to = serializers.ChoiceField(choices=[f.value for f in Firer], help_text="The firer that was asked for.")
     status = serializers.ChoiceField(choices=[s.value for s in HandoverStatus])
     reason = serializers.CharField(allow_blank=True, help_text="Why it is refused, or unchanged.")
     evidence = EvidenceSerializer(allow_null=True)

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from backend.api.documentation import BAD_REQUEST, ORGANIZATION
 from backend.api.organizations import OrganizationScope
 from backend.api.refusals import message
-from backend.api.strictness import identities, instant
+from backend.api.strictness import identities, instant, refuse_unknown_parameters
 from scheduler.api import PgPeriodicSchedule
 from scheduler.comparison import compare
 from scheduler.comparison.report import as_json
@@ -42,6 +42,7 @@ class ComparisonViewSet(OrganizationScope, viewsets.GenericViewSet):
     @extend_schema(summary="Compare runs", parameters=_PARAMETERS, responses={200: OpenApiTypes.OBJECT, **BAD_REQUEST})
     def list(self, request: Request) -> Response:
         """Verdicts, causes, lateness, and each schedule's readiness and first divergence."""
+        refuse_unknown_parameters(request, {"since", "until", "schedule", "organization"})
         since = instant("since", request.query_params.get("since")) or timezone.now() - timedelta(hours=24)
         until = instant("until", request.query_params.get("until"))
         _refuse_long(since, until)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from scheduler import api
 from scheduler.comparison import Comparison, Verdict, compare
 from scheduler.comparison.report import as_html, as_json
 from scheduler.management.commands.schedules import NOT_FOUND
+from scheduler.management.options import instant, refusal
 from scheduler.representation import table
 
 _COLUMNS = ("schedule", "ready", *(verdict.value for verdict in Verdict), "first divergence")
@@ -43,7 +44,7 @@ class Command(ServiceCommand):
         try:
             made = self._compare(options)
         except api.InvalidInput as error:
-            raise CommandError(str(error), returncode=ExitCode.USAGE) from error
+            raise CommandError(refusal(error), returncode=ExitCode.USAGE) from error
         except api.ScheduleNotFound as error:
             raise CommandError(str(error), returncode=NOT_FOUND) from error
         if options["json"]:
@@ -54,22 +55,13 @@ class Command(ServiceCommand):
             self.stdout.write(as_text(made))
 
     def _compare(self, options: dict[str, Any]) -> Comparison:
-        since, until = (self._instant(name, options[name]) for name in ("since", "until"))
+        since, until = (options[name] and instant(f"--{name}", options[name]) for name in ("since", "until"))
         wanted = options["schedule"]
         return compare(
             since=since or timezone.now() - timedelta(hours=24),
             until=until,
             schedules=None if wanted is None else [api.get_schedule(one) for one in wanted],
         )
-
-    def _instant(self, name: str, text: str | None) -> datetime | None:
-        if text is None:
-            return None
-        try:
-            return datetime.fromisoformat(text)
-        except ValueError:
-            expected = "an ISO 8601 instant with an offset, such as 2026-12-01T10:00:00Z"
-            raise self.usage(f"--{name}", expected, text) from None
 
     def _write(self, path: Path, text: str) -> None:
         try:

@@ -17,6 +17,7 @@ from scheduler import api
 from scheduler.cutover import complete_arrivals, complete_returns, finish
 from scheduler.cutover.finish import Finish
 from scheduler.management.commands.schedules import NOT_FOUND
+from scheduler.management.options import number, refusal
 from scheduler.representation import answer_fields, card, status_fields, table
 
 _EPILOG = (
@@ -31,8 +32,9 @@ _ACTIONS = {
     "finish": "Check that nothing is left with Celery Beat, and tell how to remove it. Changes nothing.",
     "ramp": "Have PG fire so many per cent of the schedules, no more and no fewer.",
 }
-_COLUMNS = ("schedule", "name", "status", "reason")
+_COLUMNS = ("schedule", "name", "to", "status", "reason")
 _HANDOVERS = ("requested_at", "name", "to", "method", "state", "actor", "reason")
+_NOBODY = "No schedule is concerned."
 _POLL_SECONDS = 0.25
 
 
@@ -59,7 +61,7 @@ class Command(ServiceCommand):
             with api.acting_as(f"cutover, {getpass.getuser()}"):
                 getattr(self, f"do_{options['action']}")(options)
         except (api.InvalidInput, api.BeatUnavailable) as error:
-            raise CommandError(str(error), returncode=ExitCode.USAGE) from error
+            raise CommandError(refusal(error), returncode=ExitCode.USAGE) from error
         except api.ScheduleNotFound as error:
             raise CommandError(str(error), returncode=NOT_FOUND) from error
         except api.HandoverRefused as error:
@@ -134,13 +136,14 @@ class Command(ServiceCommand):
         self._finish(answers, options)
 
     def _chosen(self, options: Mapping[str, Any]) -> Any:
+        if options["all"] and (given := _given(options)):
+            raise self.usage("--all", "to be given alone, because it means every schedule", ", ".join(given))
         return api.chosen(
             schedules=options["schedule"], organizations=options["organization"], percent=options["percent"]
         )
 
     def _require_choice(self, options: Mapping[str, Any]) -> None:
-        given = [options["schedule"], options["organization"], options["percent"], options["all"] or None]
-        if all(one is None for one in given):
+        if not options["all"] and not _given(options):
             raise self.usage("--all", "to be given, or --schedule, --organization or --percent", "nothing")
 
     def _finish(self, answers: Sequence[api.HandoverAnswer], options: Mapping[str, Any]) -> None:
@@ -158,7 +161,12 @@ class Command(ServiceCommand):
         elif rows:
             self.stdout.write(table(_COLUMNS, rows))
         else:
-            self.stdout.write("No schedule is concerned.")
+            of = ", ".join(options["organization"] or ())
+            self.stdout.write(f"No schedule of the organization {of} is concerned." if of else _NOBODY)
+
+
+def _given(options: Mapping[str, Any]) -> list[str]:
+    return [f"--{name}" for name in ("schedule", "organization", "percent") if options[name] is not None]
 
 
 def _wait(answers: Sequence[api.HandoverAnswer], seconds: float) -> list[api.HandoverAnswer]:
@@ -188,14 +196,14 @@ def _describe(undone: Sequence[api.HandoverAnswer]) -> str:
     return "; ".join(told)
 
 
-def _percent(text: str) -> float:
-    return float(text)
+_percent = number("a number from 0 to 100", 0, 100)
+_seconds = number("a number of seconds, 0 or more", 0)
 
 
 def _add_choice(action: ArgumentParser) -> None:
     action.add_argument("--schedule", action="append", metavar="ID", help="this one; may be given repeatedly")
     action.add_argument("--percent", type=_percent, metavar="P", help="those whose bucket is below P, 0 to 100")
-    action.add_argument("--all", action="store_true", help="all of them")
+    action.add_argument("--all", action="store_true", help="all of them; with no other choice")
 
 
 def _add_force(action: ArgumentParser) -> None:
@@ -205,7 +213,7 @@ def _add_force(action: ArgumentParser) -> None:
 def _add_change(action: ArgumentParser) -> None:
     action.add_argument("--reason", default="", metavar="TEXT", help="why; kept with the hand-over")
     wait = "go on until it is done, at most so long; 0: leave that to the reaper (default: %(default)g)"
-    action.add_argument("--wait", type=float, default=30.0, metavar="SECONDS", help=wait)
+    action.add_argument("--wait", type=_seconds, default=30.0, metavar="SECONDS", help=wait)
 
 
 def _add_promotion(action: ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from scheduler.errors import BeatUnavailable, InvalidInput
 from scheduler.grid import cadence_of
 from scheduler.herds import Herd, find_herds
 from scheduler.imports import Imported, ImportStatus, import_beat
+from scheduler.management.options import refusal
 from scheduler.representation import table
 from scheduler.settings import scheduler_settings
 
@@ -65,7 +66,7 @@ class Command(ServiceCommand):
                     )
                 )
         except (InvalidInput, BeatUnavailable) as error:
-            raise CommandError(_of_options(error), returncode=ExitCode.USAGE) from error
+            raise CommandError(refusal(error), returncode=ExitCode.USAGE) from error
         herds = find_herds(_cadences(found), clock.now(scheduler_settings().database))
         counts = Counter(one.status for one in found)
         if options["json"]:
@@ -148,14 +149,6 @@ def _summary(counts: Counter[ImportStatus], *, is_dry_run: bool) -> str:
 
 def _cadences(found: Iterable[Imported]) -> list[tuple[str, Any]]:
     return [(one.beat_name, cadence_of(one.row)) for one in found if one.row is not None and one.row.enabled]
-
-
-def _of_options(error: Exception) -> str:
-    """The refusal under the option's name."""
-    names = {"organization_id": "--organization", "count": "--occurrences"}
-    if isinstance(error, InvalidInput) and error.field in names:
-        return str(InvalidInput(field=names[error.field], expected=error.expected, got=error.got))
-    return str(error)
 
 
 def _instant(at: Any) -> str:

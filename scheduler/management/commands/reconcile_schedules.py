@@ -14,6 +14,7 @@ from scheduler import validation
 from scheduler.actor import acting_as
 from scheduler.errors import BeatUnavailable, InvalidInput, ScheduleNotFound
 from scheduler.management.commands.schedules import NOT_FOUND
+from scheduler.management.options import refusal
 from scheduler.reconciliation import Difference, Outcome, reconcile
 from scheduler.representation import table
 
@@ -49,7 +50,7 @@ class Command(ServiceCommand):
             with acting_as(f"{getpass.getuser()}: manage.py reconcile_schedules"):
                 found = sorted(reconcile(wanted, is_dry_run=options["dry_run"]), key=lambda one: one.beat_name)
         except InvalidInput as error:
-            raise self.usage("--schedule", error.expected, error.got) from error
+            raise CommandError(refusal(error), returncode=ExitCode.USAGE) from error
         except BeatUnavailable as error:
             raise CommandError(str(error), returncode=ExitCode.USAGE) from error
         except ScheduleNotFound as error:

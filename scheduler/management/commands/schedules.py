@@ -6,7 +6,7 @@ import getpass
 import json
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -18,6 +18,7 @@ from scheduler.domain import Firer, ScheduleState
 from scheduler.explanation import explain
 from scheduler.forecast.herd import OCCURRENCES as HERD_OCCURRENCES
 from scheduler.management.ahead import forecast_text, preview_text
+from scheduler.management.options import instant
 from scheduler.recurrence.cadence import MOST_OCCURRENCES
 from scheduler.recurrence.zones import time_line
 from scheduler.representation import (
@@ -131,12 +132,12 @@ class Command(ServiceCommand):
 
     def do_explain(self, options: Mapping[str, Any]) -> None:
         """What became of one occurrence, and why."""
-        told = explain(options["id"], self._instant("--at", options["at"]))
-        self._print([explanation_fields(told)], lambda kept: card(kept[0]))
+        told = explain(options["id"], instant("--at", options["at"]))
+        self._print([explanation_fields(told)], lambda kept: _explanation_text(kept[0]))
 
     def do_pause(self, options: Mapping[str, Any]) -> None:
         """Fire nothing until it is resumed."""
-        until = options["until"] and self._instant("--until", options["until"])
+        until = options["until"] and instant("--until", options["until"])
         self._print_one(api.pause_schedule(options["id"], reason=options["reason"], until=until))
 
     def do_resume(self, options: Mapping[str, Any]) -> None:
@@ -160,12 +161,6 @@ class Command(ServiceCommand):
             raise self.usage(option, f"a whole number from {least} to {most}", value)
         return value
 
-    def _instant(self, option: str, text: str) -> datetime:
-        try:
-            return datetime.fromisoformat(text)
-        except ValueError:
-            raise self.usage(option, "an ISO 8601 instant with an offset, such as 2026-12-24T18:00:00Z", text) from None
-
     def _print_one(self, row: api.PgPeriodicSchedule) -> None:
         self._print([schedule_fields(row)], lambda kept: table(_LISTED, kept))
 
@@ -175,6 +170,12 @@ class Command(ServiceCommand):
                 self.stdout.write(json.dumps(row))
         elif rows:
             self.stdout.write(as_text(rows))
+
+
+def _explanation_text(told: Mapping[str, Any]) -> str:
+    run = told["run"]
+    text = card({**told, "sent_at": ", ".join(told["sent_at"]), "run": run and run["id"]})
+    return text if run is None else f"{text}\n\n{table(_RUNS, [run])}"
 
 
 def _add_filters(parser: ArgumentParser) -> None:

@@ -92,6 +92,7 @@ def test_rest_compares_the_organizations_own(rest, make_schedule, acme):
         ({"since": "2020-01-01T00:00:00Z"}, "since"),
         ({"until": "2020-01-01T00:00:00Z"}, "until"),
         ({"schedule": "x"}, "schedule"),
+        ({"bogus": "1"}, "bogus"),
     ],
 )
 def test_rest_refuses_by_name(rest, query, field):

@@ -48,6 +48,7 @@ def test_there_and_back_by_rest(rest, ours, django_assert_max_num_queries):
     answer = post(rest, "promote", schedules=[str(ours.pk)], force=True, reason="a test")
     [told] = answer.json()["schedules"]
     assert (told["status"], told["handover"]["is_forced"], told["handover"]["actor"]) == ("waiting", True, "root")
+    assert told["to"] == "pg"
     assert (told["handover"]["reason"], told["handover"]["method"]) == ("a test", "canary")
 
     assert statuses(rest.get(f"{URL}plan/")) == {"Ours": "unchanged"}
@@ -98,7 +99,9 @@ def test_a_ramp_moves_whole_schedules_by_their_buckets(rest, make_schedule):
     below = {row.pipeline_name for row in made if api.bucket_of(row.pk) < half}
     assert statuses(rest.get(f"{URL}plan/?percent={half}&force=true")) == dict.fromkeys(below, "ready")
     assert statuses(post(rest, "ramp", percent=half, force=True)) == dict.fromkeys(below, "done")
-    assert statuses(post(rest, "ramp", percent=0)) == dict.fromkeys(below, "waiting")
+    back = post(rest, "ramp", percent=0)
+    assert statuses(back) == dict.fromkeys(below, "waiting")
+    assert {one["to"] for one in back.json()["schedules"]} == {"beat"}
 
 
 @pytest.mark.parametrize(

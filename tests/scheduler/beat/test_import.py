@@ -351,12 +351,24 @@ def test_an_entry_that_dcb_cannot_hold_is_reported_and_leaves_no_row(schedule: A
     assert not PeriodicTask.objects.exists()
 
 
-def test_an_entry_that_is_no_entry_is_reported(conf: dict[str, Any]) -> None:
-    conf["odd"] = {"task": "tests.count", "schedule": 60, "args": (object(),)}
+@pytest.mark.parametrize(
+    ("entry", "field"),
+    [
+        ({"task": "tests.count", "args": (object(),)}, "args"),
+        ({"task": "tests.count", "kwargs": {"when": {1}}}, "kwargs"),
+        ({}, "task"),
+        ({"task": None}, "task"),
+    ],
+)
+def test_an_entry_that_is_no_entry_is_refused_once_under_the_field_that_is_wrong(
+    entry: dict[str, Any], field: str, conf: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    conf["odd"] = {"schedule": 60, **entry}
     [line] = run_json(code=6)
     assert line["status"] == "refused"
-    assert line["reason"]
+    assert line["reason"].startswith(f"{field}: expected ")
     assert not PeriodicTask.objects.exists()
+    assert "import.refused" not in caplog.text
 
 
 def test_herds_are_pointed_out() -> None:

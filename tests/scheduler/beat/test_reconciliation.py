@@ -329,6 +329,8 @@ def test_a_difference_that_is_gone_by_itself_leaves_the_list() -> None:
 def test_options_are_refused_by_name_and_one_schedule_can_be_asked_for() -> None:
     rows = [imported(name) for name in ("one", "two")]
     PeriodicTask.objects.update(queue="slow")
+    with pytest.raises(CommandError, match="--schedule: expected a UUID, got: 'x'"):
+        call_command("reconcile_schedules", "--schedule", "x")
     run("--schedule", "x", code=2)
     run("--schedule", "6b1f4c1e-2f0a-4a53-9d0e-9c9b5b7f0b3a", code=5)
     assert found("--schedule", str(rows[1].pk)) == [("two", "stale", "repaired")]

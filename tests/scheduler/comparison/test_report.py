@@ -141,9 +141,12 @@ def test_an_empty_comparison_says_what_is_missing(start: datetime) -> None:
     ("arguments", "words"),
     [
         (["--since", "yesterday"], "--since: expected an ISO 8601 instant"),
-        (["--since", "2026-01-01T00:00:00"], "since: expected a datetime with a time zone"),
-        (["--until", "2001-01-01T00:00:00Z"], "until: expected an instant after since"),
-        (["--schedule", "x"], "schedule_id: expected a UUID"),
+        (
+            ["--since", "2026-01-01T00:00:00"],
+            "with an offset, such as 2026-12-24T18:00:00Z, got: '2026-01-01T00:00:00'",
+        ),
+        (["--until", "2001-01-01T00:00:00Z"], "got: 2001-01-01T00:00:00+00:00"),
+        (["--schedule", "x"], "--schedule: expected a UUID, got: 'x'"),
         (["--html", "/no/such/folder/report.html"], "--html: expected a file that can be written"),
     ],
 )

@@ -16,6 +16,7 @@ from scheduler import api
 from scheduler.api import PgPeriodicSchedule
 from tests.scheduler.schedules.conftest import Hands
 from tests.scheduler.schedules.making import at, make
+from tests.scheduler.schedules.test_explanation import record
 
 pytestmark = pytest.mark.django_db
 
@@ -102,6 +103,22 @@ def test_a_run_by_hand_is_shown() -> None:
     made = make()
     (started,) = run_json("run", made.pk)
     assert (started["schedule"], started["origin"], started["state"]) == (str(made.pk), "manual", "fired")
+
+
+def test_an_explanation_is_lines_of_text_with_its_run_as_a_table(hands: Hands) -> None:
+    made = make(expression="0 3 * * *")
+    three = at("2026-03-02 03:00:00")
+    record(made, three, state="failed", error={"type": "E", "message": "no room", "traceback": ""})
+    text = run("explain", made.pk, "--at", three.isoformat())
+    assert re.search("^state +failed$", text, re.MULTILINE)
+    assert re.search("^scheduled_for +state +origin ", text, re.MULTILINE)
+    assert not re.search(r"[{}\[\]]|datetime", text)
+
+
+def test_an_instant_without_an_offset_is_refused_as_it_was_written() -> None:
+    code, message = exit_code("explain", make().pk, "--at", "2026-12-24T18:00")
+    expected = "--at: expected an ISO 8601 instant with an offset, such as 2026-12-24T18:00:00Z"
+    assert (code, message) == (2, f"{expected}, got: '2026-12-24T18:00'")
 
 
 def test_a_deletion_needs_to_be_meant() -> None:
