@@ -72,7 +72,7 @@ def follow(schedule_id: UUID) -> Followed | None:
         InvalidInput: the mirror is missing, and no schedule can hold what Beat's row says.
         Exception: why the mirror cannot be read or written.
     """
-    _follow_name(schedule_id)
+    renamed = _follow_name(schedule_id)
     stored = _hold_both(schedule_id)
     held = ownership.hold(schedule_id)
     if held.row.firer != Firer.BEAT:
@@ -85,7 +85,7 @@ def follow(schedule_id: UUID) -> Followed | None:
     details = _save_new(held.row, now) if stored is None else _save_changes(held.row, stored, task, now)
     links.agree([links.Agreed(schedule_id, extras.extras_of(task))])
     mirror.mark_repaired(schedule_id)
-    return Followed(row=held.row, details=details, unreadable=_unreadable(task))
+    return Followed(row=held.row, details=renamed | details, unreadable=_unreadable(task))
 
 
 def abandon(schedule_id: UUID, *, gone_since: datetime | None = None) -> PgPeriodicSchedule | None:
@@ -142,15 +142,33 @@ def _abandon(schedule_id: UUID) -> None:
     abandon(schedule_id)
 
 
-def _follow_name(schedule_id: UUID) -> None:
-    """Where Beat's row was renamed, go by its new name."""
+def _follow_name(schedule_id: UUID) -> dict[str, Any]:
+    """Where Beat's row was renamed, go by its new name. Returns what is different, as `Followed.details` has it."""
     link = links.of_schedule(schedule_id)
     if link is None or link.beat_id is None:
-        return
+        return {}
     name = rows.name_of(link.beat_id)
-    if name is not None and name != link.beat_name and not rows.exists(link.beat_name):
-        _rows().filter(pk=schedule_id, firer=Firer.BEAT.value).exclude(beat_name=name).update(beat_name=name)
-        links.rename(schedule_id, name)
+    if name is None or name == link.beat_name or rows.exists(link.beat_name):
+        return {}
+    rows.lock(name)
+    row = _rows().filter(pk=schedule_id, firer=Firer.BEAT.value).exclude(beat_name=name).select_for_update().first()
+    details = {} if row is None else _rename(row, name)
+    links.rename(schedule_id, name)
+    return details
+
+
+def _rename(row: PgPeriodicSchedule, name: str) -> dict[str, Any]:
+    """Beat's name of it; and ours, if that was the same, as it is of one that was imported."""
+    before, now = copy.copy(row), clock.now(_alias())
+    details = {"beat_name": [row.beat_name, name]}
+    if row.pipeline_name == row.beat_name:
+        details["name"] = [row.pipeline_name, name]
+        row.pipeline_name = name
+    row.beat_name, row.updated_at = name, now
+    row.save(using=_alias(), update_fields=("beat_name", "pipeline_name", "updated_at"))
+    note = changes.note_change("update", before, row, now)
+    keep([note] if note else [], using=_alias())
+    return details
 
 
 def _hold_both(schedule_id: UUID) -> PgPeriodicSchedule | None:

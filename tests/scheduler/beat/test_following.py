@@ -263,9 +263,20 @@ def test_a_row_that_is_renamed_keeps_its_schedule() -> None:
     task.name, task.queue = "renamed", "slow"
     task.save()
     found = mirrored(row)
-    assert (found.beat_name, found.queue) == ("renamed", "slow")
+    assert (found.beat_name, found.pipeline_name, found.queue) == ("renamed", "renamed", "slow")
+    fields = [change.fields for change in api.last_changes(row.pk, 2)]
+    assert {"name": ["report", "renamed"]} in fields
     api.update_schedule(row.pk, priority=9)
     assert PeriodicTask.objects.get().priority == 9
+
+
+def test_a_schedule_that_was_given_a_name_here_keeps_it_when_its_row_is_renamed() -> None:
+    row = imported()
+    PgPeriodicSchedule.objects.update(pipeline_name="The report")
+    task = beats_row(row)
+    task.name = "renamed"
+    task.save()
+    assert (mirrored(row).beat_name, mirrored(row).pipeline_name) == ("renamed", "The report")
 
 
 def test_a_row_that_takes_the_name_of_a_renamed_one_is_imported_as_another_schedule() -> None:

@@ -116,8 +116,12 @@ def test_a_row_renamed_by_sql_keeps_its_schedule() -> None:
     row = imported()
     update(row, name="renamed", queue="slow")
     assert found() == [("renamed", "stale", "repaired")]
-    assert (mirrored(row).beat_name, mirrored(row).queue) == ("renamed", "slow")
+    assert (mirrored(row).beat_name, mirrored(row).pipeline_name, mirrored(row).queue) == ("renamed", "renamed", "slow")
+    names = {"beat_name": ["report", "renamed"], "name": ["report", "renamed"]}
+    assert MirrorDrift.objects.get().details == {**names, "queue": ["default", "slow"]}
     assert found() == []
+    update(mirrored(row), name="again")
+    assert found() == [("again", "stale", "repaired")]
 
 
 def test_a_row_deleted_by_sql_takes_its_mirror_with_it_once_it_was_missed_twice() -> None:
