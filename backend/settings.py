@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from backend.database_url import parse_database_url
+from backend.program import program_name
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -34,9 +36,12 @@ def _list(name: str, default: str = "") -> list[str]:
 
 def _database(name: str, default: str = "", **options: Any) -> dict[str, Any]:
     try:
-        return parse_database_url(os.environ.get(name) or default, **options)
+        entry = parse_database_url(os.environ.get(name) or default, **options)
     except ValueError as error:
         raise ImproperlyConfigured(f"{name}: {error}") from None
+    # libpq's: counts where neither the URL nor PGAPPNAME says otherwise.
+    entry.setdefault("OPTIONS", {}).setdefault("fallback_application_name", program_name(sys.argv))
+    return entry
 
 
 DEBUG = _flag("DOWNBEAT_DEBUG")
