@@ -18,6 +18,8 @@ _AFTERMATH = timedelta(seconds=5)
 """How long after a fault Beat may still make up for it: it reads its table anew."""
 _ON_TIME = timedelta(milliseconds=300)
 """How late a send of a Beat is that keeps pace."""
+_SOME = 3
+"""Sends by which it can be told whether it does."""
 _TURN = timedelta(seconds=1)
 """How long Beat may take for all that is due at once."""
 
@@ -41,20 +43,17 @@ class Pace:
 
     def __init__(self, evidence: Evidence) -> None:
         self._faults = evidence.faults
-        self._on_time = sorted(
-            send.sent_at
-            for send in evidence.sends
-            if send.scheduled_for is not None and send.state == "sent" and send.sent_at < send.scheduled_for + _ON_TIME
-        )
+        sends = [(send.sent_at, send.scheduled_for) for send in evidence.sends if send.state == "sent"]
+        self._sends = sorted((sent_at, sent_at < due_at + _ON_TIME) for sent_at, due_at in sends if due_at is not None)
 
     def why_late(self, back: Return) -> str:
-        """What kept it from beginning in time; empty: nothing, it sent other schedules on time meanwhile."""
+        """What kept it from beginning in time; empty: nothing, all that it sent meanwhile was on time."""
         if any(one.began_at <= back.began_at and one.ended_at + _AFTERMATH >= back.due_at for one in self._faults):
             return _because(self._faults, back.due_at, back.began_at)
-        place = bisect(self._on_time, back.due_at + _ON_TIME)
-        is_keeping_pace = place < len(self._on_time) and self._on_time[place] < back.began_at - min(
-            _TURN, back.step / 2
-        )
+        since, until = back.due_at + _ON_TIME, back.began_at - min(_TURN, back.step / 2)
+        places = slice(bisect(self._sends, (since, False)), bisect(self._sends, (until, False)))
+        meanwhile = [is_on_time for _, is_on_time in self._sends[places]]
+        is_keeping_pace = len(meanwhile) >= _SOME and all(meanwhile)
         return "" if is_keeping_pace else "because it was busy"
 
 

@@ -23,6 +23,12 @@ from tests.proof.evidence import Evidence
 WARM_UP_SENDS = 2
 """Of each fast schedule, by Beat, before anything is done."""
 _WAITING = "SELECT count(*) FROM scheduler_handover WHERE state = 'waiting'"
+_WHO_WAITS = """
+    SELECT to_firer, method, count(*), min(requested_at)::text,
+           (SELECT string_agg(concat(process_id, ' ', started_at, ' ', heartbeat_at, ' ', stopped_at), ', ')
+            FROM scheduler_beatprocess WHERE stopped_at IS NULL)
+    FROM scheduler_handover WHERE state = 'waiting' GROUP BY to_firer, method
+"""
 _UNNEEDED = "SELECT count(*) FROM django_celery_beat_periodictask WHERE name LIKE 'downbeat-canary%%'"
 _SENDS = "SELECT count(*) FROM scheduler_beatsend WHERE schedule_id IS NOT NULL"
 _OWED = """
@@ -106,7 +112,11 @@ def _perform(plan: Plan, url: str, session: psycopg.Connection[Any], cast: Cast)
 def _settle(session: psycopg.Connection[Any], cast: Cast) -> datetime:
     """Wait until every hand-over is over, and PG has decided on all that occurred until then; that instant."""
     cast.thaw()
-    _wait_until(lambda: _count(session, _WAITING) == 0, "no hand-over waits")
+    try:
+        _wait_until(lambda: _count(session, _WAITING) == 0, "no hand-over waits")
+    except AssertionError as error:
+        waiting = session.execute(_WHO_WAITS).fetchall()
+        raise AssertionError(f"{error}: {waiting}; the end of Beat's output:\n{cast.beat.output[-4000:]}") from None
     _wait_until(lambda: _count(session, _UNNEEDED) == 0, "the canaries are removed")
     until = session.execute("SELECT clock_timestamp()").fetchone()
     assert until is not None

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from tests.proof.evidence import Change, Evidence, Handover, Run, Schedule, Send
 from tests.proof.rhythm import Rhythm
 
+_TICK = timedelta(microseconds=1)
 LATE = timedelta(seconds=15)
 """What Beat was never seen to send is PG's from so long before the hand-over on; before that nobody's."""
 
@@ -120,6 +121,7 @@ class Walk:
         self._history = history
         self._stretch = stretch
         self._anchor_at, self._position = self._start()
+        self._other_position = self._start_of_late_send()
         changes = [one for one in history.changes if one.expressions or one.is_switch]
         self._changes = [one for one in changes if one.at > self._anchor_at]
         self.breaks = list(self._run())
@@ -130,15 +132,18 @@ class Walk:
     def _run(self) -> Iterator[Break]:
         for run in self._rows():
             yield from self._change_until(run.scheduled_for)
+            if run.scheduled_for == self._other_position:
+                self._position = run.scheduled_for
             if run.scheduled_for > self._position:
-                yield self._missed(run.scheduled_for, f"before a {run.state} row of {run.scheduled_for:%H:%M:%S.%f}")
+                told = f"before a {run.state} row of {run.scheduled_for:%H:%M:%S.%f}"
+                yield from self._missed(run.scheduled_for, told)
             elif run.scheduled_for < self._position:
                 told = f"a {run.state} row, the next occurrence is {self._position}"
                 yield Break(what="unexpected", at=run.scheduled_for, occurrences=1, told=told)
             self._position = self._history.rhythm_at(run.last).after(run.last)
         yield from self._change_until(self._stretch.ends_at)
         if self._history.is_enabled_at(self._stretch.ends_at) and self._position <= self._stretch.ends_at:
-            yield self._missed(self._stretch.ends_at + timedelta(microseconds=1), "at the end")
+            yield from self._missed(self._stretch.ends_at + _TICK, "at the end")
 
     def _rows(self) -> list[Run]:
         """PG's, and what Beat left out after its last send, because it was paused."""
@@ -157,14 +162,30 @@ class Walk:
             for run in self._history.runs
             if run.scheduled_for <= self._stretch.previous_end and (run.firer == "pg" or not run.is_fired)
         ]
+        self._is_unknown_to_beat = not anchors
         if anchors:
             anchor_at = max(anchors)[1]
             return anchor_at, self._history.rhythm_at(anchor_at).after(anchor_at)
         since = self._history.schedule.created_at
         edits = [one.at for one in self._history.changes if one.expressions and one.at < self._stretch.begins_at]
         since = max([since, *edits])
-        rhythm = self._history.rhythm_at(since)
-        return since, rhythm.ahead(rhythm.after(since), self._stretch.begins_at - LATE)
+        return since, self._history.rhythm_at(since).after(since)
+
+    def _owed_since(self) -> datetime:
+        """From when on PG owes: where Beat never sent it, or it is edited before Beat has stopped, not all the rest."""
+        if self._history.is_changed(self._stretch.begins_at, self._stretch.arrived_at):
+            return self._stretch.begins_at
+        return self._stretch.begins_at - LATE if self._is_unknown_to_beat else self._anchor_at
+
+    def _start_of_late_send(self) -> datetime:
+        """The same where the send was under way when the schedule was paused.
+
+        Whether the pause knew of that send is chance, so the rhythm goes on from it or from what it was sent for.
+        """
+        late = [send for send in self._sends() if send.sent_at == self._anchor_at]
+        if not late or late[0].scheduled_for is None or self._history.is_enabled_at(self._anchor_at):
+            return self._position
+        return self._history.rhythm_at(self._anchor_at).after(late[0].scheduled_for)
 
     def _sends(self) -> list[Send]:
         return [
@@ -179,14 +200,20 @@ class Walk:
             change = self._changes.pop(0)
             rhythm = self._history.rhythm_at(change.at)
             if change.at < self._stretch.begins_at:
-                ahead = rhythm.ahead(self._position, change.at)
-                self._position = rhythm.after(change.at) if change.expressions else ahead
+                self._position = _moved(rhythm, self._position, change)
+                self._other_position = _moved(rhythm, self._other_position, change)
             elif change.expressions:
                 if self._position <= change.at:
-                    yield self._missed(change.at, "before an edit")
+                    yield from self._missed(change.at, "before an edit")
                 self._position = rhythm.after(change.at)
 
-    def _missed(self, until: datetime, told: str) -> Break:
+    def _missed(self, until: datetime, told: str) -> Iterator[Break]:
+        """From where it stands, but for what Beat owed before and nobody has to make up for."""
         rhythm = self._history.rhythm_at(self._position)
-        occurrences = rhythm.count(self._position, until)
-        return Break(what="missed", at=self._position, occurrences=occurrences, told=told)
+        since = rhythm.ahead(self._position, self._owed_since() - _TICK)
+        if occurrences := rhythm.count(since, until):
+            yield Break(what="missed", at=since, occurrences=occurrences, told=told)
+
+
+def _moved(rhythm: Rhythm, position: datetime, change: Change) -> datetime:
+    return rhythm.after(change.at) if change.expressions else rhythm.ahead(position, change.at)

@@ -124,11 +124,13 @@ def test_what_beat_leaves_out_after_a_roll_back_is_missed_unless_something_kept_
     assert not judge(told(late, RUNS)).violations["missed"]
     assert judge(told(late, RUNS)).faults["not sent after a roll-back, because it was busy"] == 2
     other = Schedule(id=UUID(int=2), kind="interval", expression="PT1S", created_at=at(0))
-    others = replace(send(10.5), schedule_id=other.id)
-    sends = [*late, others]
+    others = [replace(send(when), schedule_id=other.id) for when in (10.5, 10.9, 11.3)]
+    sends = [*late, *others]
     both = told(sends, RUNS)
     both = replace(both, schedules=[*both.schedules, other])
     assert violated(both) == {"missed": 2}
+    slow = replace(others[1], sent_at=at(11.5))
+    assert violated(replace(both, sends=[*late, others[0], slow, others[2]])) == {}
     frozen = Fault(what="frozen", began_at=at(9), ended_at=at(11))
     assert judge(replace(both, faults=[frozen])).faults["not sent after a roll-back, because it was frozen"] == 2
 
@@ -166,11 +168,43 @@ def test_edits_begin_the_rhythm_anew() -> None:
     assert violated(replace(kept, changes=[edit(7.6, "PT1S", "PT2S")]))["missed"] >= 1
 
 
+def test_what_beat_owed_before_a_hand_over_is_its_own_where_an_edit_comes_in_the_middle() -> None:
+    listed = [run(4.1, state="expired", reason="schedule.edited"), run(6.3), run(8.3)]
+    evidence = told(SENDS[:2], listed, changes=[edit(4.3, "PT1S", "PT2S")])
+    kept = replace(evidence, handovers=evidence.handovers[:1], until=at(9), schedules=_of_pg(evidence))
+    started = replace(kept.handovers[0], requested_at=at(4.05))
+    sends = [replace(one, sent_at=one.sent_at + timedelta(seconds=0.1)) for one in SENDS[:2]]
+    kept = replace(kept, handovers=[started], sends=sends, executions=executed(sends, listed))
+    assert violated(kept) == {}
+    assert violated(replace(kept, runs=listed[1:]))["missed"] == 1
+
+
 def test_a_pause_leaves_a_row_and_the_rhythm_as_it_is() -> None:
     runs = [run(5.1), run(6.1, state="paused", span_end=at(7.1), occurrences=2), run(8.1), run(9.1)]
     changes = [switch(5.5, to=False), switch(7.5, to=True)]
     assert violated(told(SENDS, runs, changes=changes)) == {}
     assert violated(told(SENDS, [runs[0], *runs[2:]], changes=changes)) == {"missed": 2}
+
+
+def test_what_beat_never_sent_is_pgs_from_what_it_could_be_late_with() -> None:
+    there = Handover(schedule_id=ID, to_firer="pg", requested_at=at(30.5), ended_at=at(31))
+    evidence = told([], [run(occurrence) for occurrence in range(16, 36)], handovers=[there], until=at(35.5))
+    evidence = replace(evidence, schedules=_of_pg(evidence))
+    assert violated(evidence) == {}
+    assert violated(replace(evidence, runs=evidence.runs[1:])) == {"missed": 1}
+    paused = [run(5, state="paused", span_end=at(15)), *evidence.runs]
+    assert violated(replace(evidence, runs=paused, changes=[switch(4.5, to=False), switch(15.5, to=True)])) == {}
+
+
+@pytest.mark.parametrize(("first", "wrong"), [(4, {}), (4.4, {}), (4.2, {"unexpected": 1}), (6, {"missed": 1})])
+def test_a_send_that_was_under_way_when_the_schedule_was_paused_may_count_or_not(
+    first: float, wrong: dict[str, int]
+) -> None:
+    runs = [run(first), run(first + 2), run(first + 4)]
+    changes = [switch(2.3, to=False), switch(3.3, to=True)]
+    evidence = told([send(2, 2.4)], runs, changes=changes, until=at(first + 5))
+    slow = [replace(one, expression="PT2S") for one in _of_pg(evidence)]
+    assert violated(replace(evidence, handovers=evidence.handovers[:1], schedules=slow)) == wrong
 
 
 def _of_pg(evidence: Evidence) -> list[Schedule]:
