@@ -109,12 +109,21 @@ def _take_back(row: PgPeriodicSchedule, handover: Handover, reason: str, now: da
     before, anchor = copy.copy(row), position.anchor(row, handover)
     _follow_sends(row, handover.requested_at)
     _make_beats(row, now)
+    most = 1 if row.kind == ScheduleKind.CLOCKED else row.run_limit
+    if most is not None and row.run_count >= most:
+        _end(row, now)
     row.save(using=_alias(), force_update=True)
     rows.write(row, anchor=anchor)
     _note(before, row, now)
     arrival.end(handover, HandoverState.CANCELLED, now, f"rolled back by {current_actor() or 'somebody'}: {reason}")
     changes.wake_leader(row.pk)
     return _answer(row, AnswerStatus.CANCELLED, "Celery Beat fires it, as before", handover=handover)
+
+
+def _end(row: PgPeriodicSchedule, now: datetime) -> None:
+    """Beat has sent it as often as it may, and would have disabled its row: enabled, it would be sent again."""
+    row.next_run_at = None
+    row.enabled, row.paused_at, row.pause_note = False, now, "it has run, and is disabled in Celery Beat"
 
 
 def _set_out(row: PgPeriodicSchedule, handover: Handover, now: datetime) -> None:

@@ -315,3 +315,26 @@ def test_a_run_once_schedule_that_has_run_before_is_sent_again_after_an_edit(
     api.update_schedule(once.pk, expression="30 * * * *")
     roll_back(once)
     assert (beats_row(once).enabled, beats_row(once).one_off, beats_row(once).total_run_count) == (True, True, 0)
+
+
+@pytest.mark.parametrize(
+    "cadence",
+    [
+        {"expression": "7 10 * * *", "dialect": "celery", "run_limit": 1},
+        {"kind": "clocked", "expression": "2026-03-02T10:07:00Z"},
+    ],
+    ids=["one-off", "clocked"],
+)
+def test_a_run_once_schedule_that_beat_has_sent_is_not_sent_again_when_it_is_taken_back(
+    made_before: Callable[..., Any], beat: Beat, hands: Hands, cadence: dict[str, Any]
+) -> None:
+    once = made_before(**cadence)
+    hands.set("2026-03-02 10:06:55")
+    promote(once)
+    sent = beat.send(once, at("2026-03-02 10:07:00"))
+    write_back(once, sent.sent_at, 1)
+    hands.set("2026-03-02 10:07:02")
+    [answer] = roll_back(once)
+    assert answer.status == "cancelled"
+    assert not beats_row(once).enabled
+    assert (now_is(once).next_run_at, now_is(once).enabled) == (None, False)
