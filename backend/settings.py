@@ -39,8 +39,9 @@ def _database(name: str, default: str = "", **options: Any) -> dict[str, Any]:
         entry = parse_database_url(os.environ.get(name) or default, **options)
     except ValueError as error:
         raise ImproperlyConfigured(f"{name}: {error}") from None
-    # libpq's: counts where neither the URL nor PGAPPNAME says otherwise.
-    entry.setdefault("OPTIONS", {}).setdefault("fallback_application_name", program_name(sys.argv))
+    if entry["ENGINE"] == "django.db.backends.postgresql":
+        # libpq's: counts where neither the URL nor PGAPPNAME says otherwise.
+        entry.setdefault("OPTIONS", {}).setdefault("fallback_application_name", program_name(sys.argv))
     return entry
 
 
@@ -120,6 +121,8 @@ DATABASES = {
         "DATABASE_URL", "postgres://postgres@127.0.0.1:5432/downbeat", conn_max_age=600, conn_health_checks=True
     )
 }
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    SILENCED_SYSTEM_CHECKS.append("models.W038")  # it defers no unique constraint: docs/howto/sqlite.md
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [

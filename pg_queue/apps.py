@@ -1,6 +1,7 @@
 """App configuration: names, and the checks that load with it."""
 
 from django.apps import AppConfig
+from django.db.backends.signals import connection_created
 
 
 class PgQueueConfig(AppConfig):
@@ -11,5 +12,8 @@ class PgQueueConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks. Tasks are not looked for here: other apps may not be ready yet."""
+        """Register the checks, and SQLite's functions. No task is looked for: other apps may not be ready yet."""
         from pg_queue import checks  # noqa: F401 - importing it registers them
+        from pg_queue.sqlite import add_functions_when_connected
+
+        connection_created.connect(add_functions_when_connected, dispatch_uid="pg_queue.sqlite_functions")

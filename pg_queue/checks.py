@@ -15,7 +15,7 @@ from pg_queue.settings import QueueSettings, queue_settings
 
 @register
 def check_queue_settings(app_configs: object = None, **_: Any) -> list[CheckMessage]:
-    """E001: `PG_QUEUE` is wrong. E002: an alias is unknown. E003: its database is not PostgreSQL."""
+    """E001: `PG_QUEUE` is wrong. E002: an alias is unknown. E003: its database is neither PostgreSQL nor SQLite."""
     try:
         conf = queue_settings()
     except Configuration as error:
@@ -40,9 +40,9 @@ def _check_alias(key: str, alias: str) -> Iterable[CheckMessage]:
             id="pg_queue.E002",
         )
         return
-    if vendor != "postgresql":
+    if vendor not in ("postgresql", "sqlite"):
         yield Error(
-            f"PG_QUEUE[{key!r}]: expected a PostgreSQL database, got: {alias!r}, whose engine is {vendor}",
-            hint="The queue needs SKIP LOCKED, NOTIFY and jsonb: use django.db.backends.postgresql.",
+            f"PG_QUEUE[{key!r}]: expected a database of PostgreSQL or SQLite, got: {alias!r}, whose engine is {vendor}",
+            hint="Set its ENGINE to django.db.backends.postgresql or, for one machine, sqlite3: docs/howto/sqlite.md.",
             id="pg_queue.E003",
         )

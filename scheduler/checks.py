@@ -3,7 +3,7 @@
 | id | level | what |
 |---|---|---|
 | scheduler.E001 | error | `SCHEDULER` is not valid |
-| scheduler.E002 | error | `SCHEDULER["DATABASE"]` is not PostgreSQL, or no database |
+| scheduler.E002 | error | `SCHEDULER["DATABASE"]` is neither PostgreSQL nor SQLite, or no database |
 | scheduler.E003 | error | new schedules are to be fired by Beat, and django-celery-beat is not installed |
 | scheduler.E005 | error | `SCHEDULER["DATABASE"]` is another alias than `PG_QUEUE["DATABASE"]` |
 | scheduler.W004 | warning | Beat's table is not guarded by the trigger (`check --database`) |
@@ -73,12 +73,13 @@ def _check_database(conf: SchedulerSettings) -> list[CheckMessage]:
         message = f"SCHEDULER['DATABASE']: expected {expected}, got: {conf.database!r}"
         return [Error(message, hint="Name the alias of the queue's own database.", id="scheduler.E002")]
     vendor = connections[conf.database].vendor
-    if vendor == "postgresql":
+    if vendor in ("postgresql", "sqlite"):
         return _check_queue(conf)
     return [
         Error(
-            f"DATABASES[{conf.database!r}]: expected PostgreSQL, where schedules are kept, got: {vendor!r}",
-            hint="Set its ENGINE to 'django.db.backends.postgresql', or SCHEDULER['DATABASE'] to an alias that has it.",
+            f"DATABASES[{conf.database!r}]: expected PostgreSQL or SQLite, where schedules are kept, got: {vendor!r}",
+            hint="Set its ENGINE to 'django.db.backends.postgresql' (for one machine 'django.db.backends.sqlite3'), "
+            "or SCHEDULER['DATABASE'] to an alias that has it.",
             id="scheduler.E002",
         )
     ]

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from backend.standalone.postgres import EmbeddedPostgres
 from scheduler.beat import mirror
 from tests import services
-from tests.processes import Manage, OwnPostgresFactory, ProcessDatabase, copied_database, template_database
+from tests.processes import (
+    Manage,
+    OwnPostgresFactory,
+    ProcessDatabase,
+    SqliteFile,
+    copied_database,
+    migrate,
+    sqlite_url,
+    template_database,
+)
 
 _numbers = itertools.count(1)
 
@@ -69,6 +80,20 @@ def manage(process_database: ProcessDatabase) -> Iterator[Manage]:
         yield launcher
     finally:
         launcher.clean_up()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file of SQLite, made once, to copy from."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.sqlite3"
+    migrate(sqlite_url(path))
+    return path
+
+
+@pytest.fixture
+def sqlite_file(sqlite_template: Path, tmp_path: Path) -> SqliteFile:
+    """A fresh, migrated, empty file of SQLite for real processes; its rows are committed, and it goes with the test."""
+    return SqliteFile(path=Path(shutil.copy(sqlite_template, tmp_path / "downbeat.sqlite3")))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ import psycopg
 from psycopg import sql
 
 from backend.standalone.postgres import EmbeddedPostgres
+from pg_queue.sqlite import add_functions
 
 ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "downbeat_p"
@@ -198,6 +200,25 @@ class ProcessDatabase:
         return psycopg.connect(self.url, **{"autocommit": True, **options})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqliteFile:
+    """A database of SQLite that real processes use: migrated, empty, and of one test only."""
+
+    path: Path
+
+    @property
+    def url(self) -> str:
+        """As `DATABASE_URL` has it."""
+        return sqlite_url(self.path)
+
+    def connect(self) -> sqlite3.Connection:
+        """A new connection of the test's own, in autocommit, as the service opens its own; close it."""
+        connection = sqlite3.connect(self.path, timeout=20, isolation_level=None)
+        connection.execute("PRAGMA foreign_keys = ON")
+        add_functions(connection)
+        return connection
+
+
 class Manage:
     """Starts `manage.py` commands, and other programs, on one database; ends them all with the test."""
 
@@ -258,6 +279,11 @@ def child_environment(url: str | None) -> dict[str, str]:
 def database_url(url: str, name: str) -> str:
     """The same server's URL with another database's name."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def sqlite_url(path: Path) -> str:
+    """`DATABASE_URL` of a file of SQLite."""
+    return f"sqlite:///{path}"
 
 
 def migrate(url: str) -> None:

@@ -12,5 +12,7 @@ class PipelinesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the tasks, and let a deleted pipeline take its schedule along."""
-        from backend.pipelines import signals, tasks  # noqa: F401
+        """Register the tasks, let a deleted pipeline take its schedule along, and keep SQLite's triggers."""
+        from backend.pipelines import agreement, signals, tasks  # noqa: F401
+
+        agreement.connect(self)

@@ -3,6 +3,8 @@ import django.db.models.functions.datetime
 import uuid
 from django.db import migrations, models
 
+from pg_queue.operations import OnPostgreSQL
+
 
 # RFC 9562, section 5.7: 48 bits of Unix milliseconds, then random bits with version and variant set.
 # PostgreSQL has uuidv7() of its own from 18 on.
@@ -34,10 +36,15 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.RunSQL(
-            "CREATE SEQUENCE pg_queue_message_sequence CACHE 100", "DROP SEQUENCE pg_queue_message_sequence"
+        # SQLite's are in pg_queue.sqlite.
+        OnPostgreSQL(
+            [
+                migrations.RunSQL(
+                    "CREATE SEQUENCE pg_queue_message_sequence CACHE 100", "DROP SEQUENCE pg_queue_message_sequence"
+                ),
+                migrations.RunSQL(UUID7, "DROP FUNCTION pg_queue_uuid7()"),
+            ]
         ),
-        migrations.RunSQL(UUID7, "DROP FUNCTION pg_queue_uuid7()"),
         migrations.CreateModel(
             name='Leader',
             fields=[

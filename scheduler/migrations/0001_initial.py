@@ -4,9 +4,11 @@ import django.db.models.functions.datetime
 import uuid
 from django.db import migrations, models
 
+from pg_queue.operations import OnPostgreSQL
+
 
 # Django cannot create a partitioned table. The columns are those of the state operation beside it; a test compares
-# the two. Months are added ahead by the ledger's retention duty; what falls in none lands in the default partition.
+# the two. Other databases get what the state says. Months are added ahead by the ledger's retention duty; what falls in none lands in the default partition.
 LEDGER = """
 CREATE TABLE scheduler_schedulerun (
     id uuid NOT NULL,
@@ -98,7 +100,7 @@ class Migration(migrations.Migration):
                 'constraints': [models.CheckConstraint(condition=models.Q(('kind__in', ['crontab', 'interval'])), name='scheduler_schedule_kind_known'), models.CheckConstraint(condition=models.Q(('firer__in', ['beat', 'pg'])), name='scheduler_schedule_firer_known'), models.CheckConstraint(condition=models.Q(('dialect__in', ['unix', 'celery'])), name='scheduler_schedule_dialect_known'), models.CheckConstraint(condition=models.Q(('priority__range', (1, 10))), name='scheduler_schedule_priority_range'), models.CheckConstraint(condition=models.Q(models.Q(('interval_seconds__gt', 0), ('kind', 'interval')), models.Q(models.Q(('kind', 'interval'), _negated=True), ('interval_seconds__isnull', True)), _connector='OR'), name='scheduler_schedule_interval_whole')],
             },
         ),
-        migrations.SeparateDatabaseAndState(
+        OnPostgreSQL(
             database_operations=[migrations.RunSQL(LEDGER, 'DROP TABLE scheduler_schedulerun')],
             state_operations=[
                 migrations.CreateModel(

@@ -47,14 +47,16 @@ def test_system_checks_show_what_is_wrong(settings: Any, raw: dict[str, Any], ch
     assert [message.id for message in check_queue_settings()] == [check_id]
 
 
-def test_a_database_that_is_not_postgresql_is_refused(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_that_is_neither_postgresql_nor_sqlite_is_refused(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from django.db import connections
 
     monkeypatch.setitem(
-        connections.settings, "lite", {**connections["default"].settings_dict, "ENGINE": "django.db.backends.sqlite3"}
+        connections.settings, "none", {**connections["default"].settings_dict, "ENGINE": "django.db.backends.dummy"}
     )
-    settings.PG_QUEUE = {"DATABASE": "lite"}
+    settings.PG_QUEUE = {"DATABASE": "none"}
     (error,) = check_queue_settings()
     assert error.id == "pg_queue.E003"
-    assert "sqlite" in error.msg
-    del connections["lite"]
+    assert "got: 'none', whose engine is unknown" in error.msg
+    del connections["none"]

@@ -1,5 +1,7 @@
 from django.db import migrations
 
+from pg_queue.operations import OnPostgreSQL
+
 # A schedule can also be changed on its own side: in the admin, by REST, by the command. What a pipeline shows then
 # follows, inside the same transaction. The tick sets neither of the two columns named, so it never runs the function;
 # no other column is named, because PostgreSQL refuses to alter the type of a column that a trigger names.
@@ -51,5 +53,5 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RunPython(create_default, migrations.RunPython.noop),
-        migrations.RunSQL(AGREEMENT, NO_AGREEMENT),
+        OnPostgreSQL([migrations.RunSQL(AGREEMENT, NO_AGREEMENT)]),  # SQLite's: backend.pipelines.agreement
     ]

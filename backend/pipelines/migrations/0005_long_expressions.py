@@ -1,5 +1,7 @@
 from django.db import migrations, models
 
+from pg_queue.operations import OnPostgreSQL
+
 # A schedule's expression has up to 1000 characters: a pipeline's too, and the agreement cuts nothing off.
 FOLLOW = """
 CREATE OR REPLACE FUNCTION pipelines_follow_schedule() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -48,6 +50,5 @@ class Migration(migrations.Migration):
                 verbose_name="cron expression",
             ),
         ),
-        migrations.RunSQL(WHOLE, CUT_OFF),
-        migrations.RunSQL(MEND, migrations.RunSQL.noop),
+        OnPostgreSQL([migrations.RunSQL(WHOLE, CUT_OFF), migrations.RunSQL(MEND, migrations.RunSQL.noop)]),
     ]

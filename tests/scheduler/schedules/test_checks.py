@@ -35,10 +35,10 @@ def test_settings_that_are_wrong_are_an_error(setting: dict[str, Any], said: str
     assert said in message
 
 
-def test_a_database_that_is_not_postgresql_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections["default"], "vendor", "sqlite")
+def test_a_database_that_is_neither_postgresql_nor_sqlite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections["default"], "vendor", "mysql")
     codes = [message for code, message in found() if code == "scheduler.E002"]
-    assert codes == ["DATABASES['default']: expected PostgreSQL, where schedules are kept, got: 'sqlite'"]
+    assert codes == ["DATABASES['default']: expected PostgreSQL or SQLite, where schedules are kept, got: 'mysql'"]
 
 
 def test_an_alias_that_is_no_database_is_an_error() -> None:
