@@ -25,8 +25,10 @@ from pg_queue.domain import (
     Message,
     MessageState,
     NewMessage,
+    WorkerView,
 )
 from pg_queue.errors import (
+    CapabilityMissing,
     Configuration,
     DirectConnectionRequired,
     DutyFailed,
@@ -37,6 +39,7 @@ from pg_queue.errors import (
     PayloadTooLarge,
     QueueError,
     RetryLater,
+    StoreUnavailable,
     UnknownTask,
 )
 from pg_queue.health import METRICS, HealthServer, Pulse, QueueCollector, missing_migrations
@@ -51,7 +54,6 @@ from pg_queue.settings import direct_alias, queue_settings
 from pg_queue.sql import named_statements as load_sql
 from pg_queue.sql import statements as _statements
 from pg_queue.storage import store
-from pg_queue.storage.workers import WorkerView, workers
 from pg_queue.tasks import TaskInfo, current_message, get_task, task, tasks
 
 __all__ = [
@@ -64,6 +66,7 @@ __all__ = [
     "TERMINAL_STATES",
     "WAKE_SQL",
     "BoundedPaginator",
+    "CapabilityMissing",
     "Configuration",
     "DirectConnectionRequired",
     "Duty",
@@ -92,6 +95,7 @@ __all__ = [
     "Round",
     "ServiceCommand",
     "StopSignals",
+    "StoreUnavailable",
     "TaskInfo",
     "UnknownTask",
     "WorkerView",
@@ -233,6 +237,11 @@ def take_outcomes(report_to: str, *, limit: int) -> list[Message]:
 def depths() -> Sequence[QueueDepth]:
     """Each queue's exact figures: waiting, delayed, running, dead, age of the oldest. Reads the whole table."""
     return store().depths()
+
+
+def workers() -> Sequence[WorkerView]:
+    """All workers on record, the last heard of first; also those that stopped or vanished, until they are forgotten."""
+    return store().workers.list()
 
 
 def replay(ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:

@@ -54,6 +54,14 @@ class NewMessage:
     """Name of a consumer of outcomes (see `QueueStore.take_outcomes`); None: nobody asks."""
     id: uuid.UUID | None = None
     """The caller's own id, unique for ever; None: the store makes one (time-ordered, UUID version 7)."""
+    key: str | None = None
+    """Idempotency key, unique within the namespace while it holds; None: every enqueue is a message of its own."""
+    key_ttl: timedelta | None = None
+    """How long `key` holds after the message has ended; zero: only until then; None: `PG_QUEUE["KEY_TTL_SECONDS"]`."""
+    on_success: Sequence[NewMessage] = ()
+    """Continuations: enqueued by the very transaction that settles this message as succeeded."""
+    on_failure: Sequence[NewMessage] = ()
+    """The same when it has failed for good or was cancelled; not before each retry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +90,10 @@ class Message:
     result: Json = None
     error: Failure | None = None
     """Why the last attempt failed; set on a waiting message too when it is being retried."""
+    key: str | None = None
+    """The idempotency key under which it was enqueued."""
+    barrier_id: uuid.UUID | None = None
+    """The barrier that waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +150,8 @@ class Settlement:
     message_id: uuid.UUID
     token: uuid.UUID
     outcome: Success | Retry | Death
+    events: Sequence[NewEvent] = ()
+    """Published by the same transaction, if the token holds; never when the settlement is lost."""
 
 
 class Settled(StrEnum):
@@ -148,3 +162,128 @@ class Settled(StrEnum):
     DEAD = "dead"
     LOST = "lost"
     """The token no longer holds the message (expired, reclaimed or already settled): nothing was changed."""
+
+
+class BarrierState(StrEnum):
+    """A barrier's life. The last two are terminal."""
+
+    OPEN = "open"
+    """Members are missing."""
+    DONE = "done"
+    """All have succeeded, and the callback was enqueued."""
+    ABORTED = "aborted"
+    """A member has failed for good or was cancelled: the callback never runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Barrier:
+    """Fan-in: some messages, and what is enqueued once when all of them have succeeded."""
+
+    id: uuid.UUID
+    member_ids: list[uuid.UUID]
+    """In the order in which the members were given."""
+    remaining: int
+    """Members that have not succeeded yet."""
+    state: BarrierState
+    callback_id: uuid.UUID | None
+    """Id of the callback's message, known from the start; None: nothing is called back."""
+    culprit_id: uuid.UUID | None
+    """The member that aborted it."""
+    created_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """Something to tell the world outside, once the transaction that says so is committed."""
+
+    topic: str
+    """Which relay takes it, such as `relay:celery`. 1 to 128 characters, as a queue's name."""
+    payload: Json
+    key: str = ""
+    """What the receiver can recognise a repetition by; the empty string: the event's id."""
+    id: uuid.UUID | None = None
+    """None: the store makes one (UUID version 7)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A published event, leased to one relay until it is confirmed or put off."""
+
+    id: uuid.UUID
+    topic: str
+    payload: Json
+    key: str
+    created_at: datetime
+    attempts: int
+    """Times it was leased, this one included."""
+    error: str
+    """Why the last attempt was put off; empty: none was."""
+    token: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """The events of one topic that are still to be relayed."""
+
+    topic: str
+    waiting: int
+    failing: int
+    """Those among them that were put off at least once."""
+    oldest_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """An operator's word on one queue, or on all of a namespace."""
+
+    queue: str | None
+    """None: all queues of the namespace."""
+    is_on: bool
+    changed_at: datetime
+    changed_by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerView:
+    """A worker as its row shows it."""
+
+    id: str
+    """host:pid:start, unique for ever."""
+    host: str
+    process_id: int
+    queues: list[str]
+    concurrency: int
+    started_at: datetime
+    heartbeat_at: datetime
+    stopped_at: datetime | None
+    """When it stopped in good order; None: it works, or it vanished."""
+    running: int
+    finished: int
+    failed: int
+
+
+class Capability(StrEnum):
+    """What a store may lack. Asking for one that it lacks is refused at once, by `CapabilityMissing`."""
+
+    TRANSACTIONS = "transactions"
+    """`enqueue`, `publish`, `replay` and `take_outcomes` join the caller's Django transaction."""
+    SET_ENQUEUE = "set_enqueue"
+    """A statement of the caller's own may enqueue a whole relation (`pg_queue.api.enqueue_sql`)."""
+    NAMESPACES = "namespaces"
+    KEYS = "keys"
+    """Idempotency keys."""
+    CANCEL = "cancel"
+    CONTINUATIONS = "continuations"
+    BARRIERS = "barriers"
+    EVENTS = "events"
+    """The outbox."""
+    SWITCHES = "switches"
+    LOCKS = "locks"
+    FAIRNESS = "fairness"
+    """Organizations take turns, and low priority is not starved."""
+    WAKE = "wake"
+    """A listener hears of an enqueue; without it, workers poll."""
+    OPERATIONS = "operations"
+    """Browse, purge and drop."""

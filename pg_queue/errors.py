@@ -57,6 +57,23 @@ class Configuration(QueueError):
     """A setting is wrong. The message says which key, what was expected and what was got."""
 
 
+class CapabilityMissing(QueueError):
+    """The store cannot do what was asked of it: nothing was done."""
+
+    def __init__(self, store: str, capability: str) -> None:
+        self.store = store
+        self.capability = capability
+        super().__init__(f"expected a store that has '{capability}', got: the store {store!r}, which has not")
+
+
+class StoreUnavailable(QueueError):
+    """The store cannot be reached, or did not answer in time. Whether the operation was done is not known."""
+
+
+class WaitedTooLong(QueueError, TimeoutError):
+    """The message had not ended when the caller's patience did."""
+
+
 class DutyFailed(QueueError):
     """A round of the reaper's duties was not done in full. The message names the duties and what they raised."""
 

@@ -13,7 +13,7 @@ from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 
-from pg_queue.domain import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY, TERMINAL_STATES, MessageState
+from pg_queue.domain import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY, TERMINAL_STATES, BarrierState, MessageState
 
 NEXT_SEQUENCE = Func(Value("pg_queue_message_sequence"), function="nextval", output_field=models.BigIntegerField())
 NEW_ID = Func(function="pg_queue_uuid7", output_field=models.UUIDField())
@@ -28,6 +28,8 @@ class Message(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=NEW_ID, editable=False)
     sequence = models.BigIntegerField(db_default=NEXT_SEQUENCE, editable=False)
     """First in, first out among messages that become due at one instant."""
+    namespace = models.CharField(max_length=64, blank=True, db_default="")
+    """The tenant to which this, like every row of the queue, belongs; a store sees one of them only."""
     queue = models.CharField(max_length=128, db_default="default")
     priority = models.SmallIntegerField(db_default=DEFAULT_PRIORITY)
     run_after = models.DateTimeField(db_default=Now())
@@ -47,6 +49,12 @@ class Message(models.Model):
     lease_until = models.DateTimeField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     last_error = models.JSONField(null=True, blank=True)
+    key = models.CharField(max_length=255, null=True, blank=True)
+    """Its idempotency key; see `Key`."""
+    barrier_id = models.UUIDField(null=True, blank=True)
+    """The barrier that waits for it; see `Barrier`."""
+    continuations = models.JSONField(null=True, blank=True)
+    """What its end enqueues: lists of messages under the keys `success` and `failure`; null: nothing."""
 
     class Meta:
         indexes = [
@@ -89,6 +97,7 @@ class Result(models.Model):
     """What became of a message: one row per settled message, kept until `expires_at` (null: for ever)."""
 
     message_id = models.UUIDField(primary_key=True, editable=False)
+    namespace = models.CharField(max_length=64, blank=True, db_default="")
     state = models.CharField(max_length=16, choices=[(s.value, s.value) for s in MessageState])
     task = models.CharField(max_length=255)
     queue = models.CharField(max_length=128)
@@ -107,6 +116,8 @@ class Result(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField(null=True, blank=True)
+    key = models.CharField(max_length=255, null=True, blank=True)
+    barrier_id = models.UUIDField(null=True, blank=True)
 
     class Meta:
         indexes = [
@@ -132,6 +143,7 @@ class DeadLetter(models.Model):
     """A message whose attempts are used up, with everything that a replay needs, and why and when it died."""
 
     id = models.UUIDField(primary_key=True, editable=False)
+    namespace = models.CharField(max_length=64, blank=True, db_default="")
     queue = models.CharField(max_length=128)
     priority = models.SmallIntegerField()
     task = models.CharField(max_length=255)
@@ -145,6 +157,8 @@ class DeadLetter(models.Model):
     enqueued_at = models.DateTimeField()
     died_at = models.DateTimeField(db_default=Now())
     error = models.JSONField()
+    key = models.CharField(max_length=255, null=True, blank=True)
+    continuations = models.JSONField(null=True, blank=True)
 
     class Meta:
         indexes = [models.Index(fields=["died_at", "id"], name="pg_queue_deadletter_died")]
@@ -158,6 +172,7 @@ class Worker(models.Model):
 
     id = models.CharField(primary_key=True, max_length=255)
     """host:pid:start, unique for ever."""
+    namespace = models.CharField(max_length=64, blank=True, db_default="")
     host = models.CharField(max_length=255)
     process_id = models.IntegerField()
     queues = models.JSONField(default=list)
@@ -174,6 +189,123 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return self.id
+
+
+class Key(models.Model):
+    """An idempotency key: it holds while its message lives, and until `expires_at` once that has ended."""
+
+    namespace = models.CharField(max_length=64, blank=True, db_default="")
+    key = models.CharField(max_length=255)
+    message_id = models.UUIDField(unique=True)
+    ttl_seconds = models.FloatField()
+    expires_at = models.DateTimeField(null=True, blank=True)
+    """Null: the message waits or runs."""
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["expires_at"], name="pg_queue_key_expiring", condition=Q(expires_at__isnull=False))
+        ]
+        constraints = [models.UniqueConstraint(fields=["namespace", "key"], name="pg_queue_key_once")]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Barrier(models.Model):
+    """How many members a barrier still waits for. Rewritten as they end, so what stays the same is in `BarrierPlan`."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    namespace = models.CharField(max_length=64, blank=True, db_default="")
+    state = models.CharField(max_length=16, choices=[(s.value, s.value) for s in BarrierState])
+    remaining = models.IntegerField()
+    callback_id = models.UUIDField(null=True, blank=True)
+    culprit_id = models.UUIDField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["ended_at"], name="pg_queue_barrier_ended", condition=Q(ended_at__isnull=False))
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="pg_queue_barrier_state_whole",
+                condition=Q(state=BarrierState.OPEN.value, remaining__gt=0, ended_at__isnull=True)
+                | Q(state=BarrierState.DONE.value, remaining=0, ended_at__isnull=False)
+                | Q(
+                    state=BarrierState.ABORTED.value, remaining__gt=0, ended_at__isnull=False, culprit_id__isnull=False
+                ),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.state}"
+
+
+class BarrierPlan(models.Model):
+    """What a barrier waits for, and what follows: written once."""
+
+    barrier = models.OneToOneField(Barrier, on_delete=models.CASCADE, primary_key=True, related_name="plan")
+    member_ids = models.JSONField()
+    callback = models.JSONField(null=True, blank=True)
+    on_abort = models.JSONField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return str(self.barrier_id)
+
+
+class Event(models.Model):
+    """The outbox: what is to leave the database once its transaction has committed. Gone when it was relayed."""
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    namespace = models.CharField(max_length=64, blank=True, db_default="")
+    topic = models.CharField(max_length=128)
+    key = models.CharField(max_length=255)
+    payload = models.JSONField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+    run_after = models.DateTimeField(db_default=Now())
+    """Not leased before this instant: moved on by each lease and each failure."""
+    token = models.UUIDField(null=True, blank=True)
+    attempts = models.IntegerField(db_default=0)
+    error = models.TextField(blank=True, db_default="")
+
+    class Meta:
+        indexes = [models.Index(fields=["namespace", "topic", "run_after", "id"], name="pg_queue_event_due")]
+
+    def __str__(self) -> str:
+        return f"{self.topic} {self.key}"
+
+
+class Switch(models.Model):
+    """An operator's switch: one queue, or with an empty name all of the namespace. Without a row it is on."""
+
+    namespace = models.CharField(max_length=64, blank=True, db_default="")
+    queue = models.CharField(max_length=128, blank=True)
+    is_on = models.BooleanField()
+    changed_at = models.DateTimeField(db_default=Now())
+    changed_by = models.CharField(max_length=255)
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["namespace", "queue"], name="pg_queue_switch_once")]
+
+    def __str__(self) -> str:
+        return f"{self.queue or 'all'} {'on' if self.is_on else 'off'}"
+
+
+class Lock(models.Model):
+    """A named lock: held by `owner` until it expires, whatever becomes of the process that took it."""
+
+    namespace = models.CharField(max_length=64, blank=True, db_default="")
+    name = models.CharField(max_length=255)
+    owner = models.UUIDField()
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["namespace", "name"], name="pg_queue_lock_once")]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Leader(models.Model):

@@ -17,7 +17,7 @@ from django.db import close_old_connections, connections
 from pg_queue.errors import DutyFailed
 from pg_queue.health.metrics import CLAIMS_EXPIRED, REAPED, REAPER_FAILURES
 from pg_queue.settings import queue_settings
-from pg_queue.storage import store, workers
+from pg_queue.storage import store
 
 logger = logging.getLogger(__name__)
 
@@ -171,4 +171,4 @@ def retain_outcomes() -> int:
 def forget_workers() -> int:
     """Delete one batch of rows of workers that are long gone."""
     conf = queue_settings()
-    return workers.forget(older_than=timedelta(seconds=conf.worker_ttl_seconds), limit=conf.reap_batch)
+    return store().workers.forget(older_than=timedelta(seconds=conf.worker_ttl_seconds), limit=conf.reap_batch)

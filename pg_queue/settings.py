@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
@@ -44,6 +45,10 @@ class QueueSettings:
     """Most messages claimed at once. Reached only while tasks take milliseconds."""
     poll_seconds: float = 1.0
     """Longest wait of an idle worker; NOTIFY only shortens it."""
+    key_ttl_seconds: float = 86400.0
+    """How long an idempotency key holds after its message has ended, where the message does not say; 0: not at all."""
+    stores: Mapping[str, Any] | None = None
+    """Stores by alias, as `DATABASES` is; see `StoreSettings`. None: one, `default`, in `database`."""
     result_ttl_seconds: float = 7 * 86400.0
     """How long results are kept after they finish; 0: for ever."""
     dead_letter_ttl_seconds: float = 30 * 86400.0
@@ -56,15 +61,70 @@ class QueueSettings:
     """Most rows that one statement of a reaper duty touches."""
 
     def __post_init__(self) -> None:
-        for check in (_check_types, _check_ranges, _check_relations):
+        for check in (_check_types, _check_ranges, _check_relations, _check_stores):
             check(self)
+
+    @property
+    def places(self) -> Mapping[str, StoreSettings]:
+        """The stores by alias, `default` among them."""
+        given = {"default": {}} if self.stores is None else self.stores
+        return {alias: _parse_store(alias, raw, self.database) for alias, raw in given.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """One entry of `PG_QUEUE["STORES"]`."""
+
+    alias: str
+    backend: str = ""
+    """A backend's name, or the dotted path of a class; empty: the one of `database`'s vendor."""
+    database: str = "default"
+    """Alias of a Django database, for a store that lives in one; `PG_QUEUE["DATABASE"]` where the entry has none."""
+    url: str = ""
+    """Address of a server, for a store that has one of its own."""
+    namespace: str = ""
+    """The tenant whose messages are seen."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The backend's own."""
+
+    def wrong(self, key: str, expected: str, got: object) -> Configuration:
+        """The error that names this entry's `key`."""
+        return Configuration(f"PG_QUEUE['STORES'][{self.alias!r}][{key!r}]: expected {expected}, got: {got}")
+
+
+NAMESPACE_RULE = "0 to 64 letters, digits, '_', '-', '.' or ':'"
+_NAMESPACE = re.compile(r"[A-Za-z0-9._:-]{0,64}")
+
+
+def _parse_store(alias: str, raw: object, database: str) -> StoreSettings:
+    if not isinstance(raw, Mapping):
+        raise Configuration(f"PG_QUEUE['STORES'][{alias!r}]: expected a dictionary, got: {raw!r}")
+    known = {one.name.upper() for one in fields(StoreSettings)} - {"ALIAS"}
+    if unknown := sorted(set(raw) - known):
+        expected = ", ".join(sorted(known))
+        raise Configuration(f"PG_QUEUE['STORES'][{alias!r}]: expected keys among {expected}, got: {unknown[0]!r}")
+    place = StoreSettings(alias=alias, **{"database": database, **{key.lower(): raw[key] for key in raw}})
+    for key in ("backend", "database", "url", "namespace"):
+        if not isinstance(value := getattr(place, key), str):
+            raise place.wrong(key.upper(), "a text", repr(value))
+    if not isinstance(place.options, Mapping):
+        raise place.wrong("OPTIONS", "a dictionary", repr(place.options))
+    if not _NAMESPACE.fullmatch(place.namespace):
+        raise place.wrong("NAMESPACE", NAMESPACE_RULE, repr(place.namespace))
+    return place
+
+
+def _check_stores(conf: QueueSettings) -> None:
+    if conf.stores is not None and "default" not in conf.stores:
+        raise _wrong("stores", "an entry 'default', as DATABASES has", sorted(conf.stores))
+    _ = conf.places
 
 
 def _check_types(conf: QueueSettings) -> None:
-    for field in fields(QueueSettings):
-        value = getattr(conf, field.name)
-        if not isinstance(value, _TYPES[str(field.type)]) or isinstance(value, bool):
-            raise _wrong(field.name, str(field.type), value)
+    for one in fields(QueueSettings):
+        value = getattr(conf, one.name)
+        if not isinstance(value, _TYPES[str(one.type)]) or isinstance(value, bool):
+            raise _wrong(one.name, str(one.type), value)
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -73,8 +133,15 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "float | None": (int, float, type(None)),
+    "Mapping[str, Any] | None": (Mapping, type(None)),
 }
-_MAY_BE_ZERO = {"result_ttl_seconds", "dead_letter_ttl_seconds", "retry_backoff_seconds", "drain_seconds"}
+_MAY_BE_ZERO = {
+    "key_ttl_seconds",
+    "result_ttl_seconds",
+    "dead_letter_ttl_seconds",
+    "retry_backoff_seconds",
+    "drain_seconds",
+}
 
 
 _LONGEST_SECONDS, _LARGEST = 100 * 366 * 86400, 2**31 - 1
@@ -82,15 +149,15 @@ _LONGEST_SECONDS, _LARGEST = 100 * 366 * 86400, 2**31 - 1
 
 
 def _check_ranges(conf: QueueSettings) -> None:
-    for field in fields(QueueSettings):
-        value = getattr(conf, field.name)
+    for one in fields(QueueSettings):
+        value = getattr(conf, one.name)
         if not isinstance(value, int | float):
             continue
-        least = "a number, 0 or more" if field.name in _MAY_BE_ZERO else "a number above 0"
-        most = _LONGEST_SECONDS if field.name.endswith("_seconds") else _LARGEST
-        is_enough = value > 0 or (value == 0 and field.name in _MAY_BE_ZERO)
+        least = "a number, 0 or more" if one.name in _MAY_BE_ZERO else "a number above 0"
+        most = _LONGEST_SECONDS if one.name.endswith("_seconds") else _LARGEST
+        is_enough = value > 0 or (value == 0 and one.name in _MAY_BE_ZERO)
         if not is_enough or value > most:  # the former is false for NaN
-            raise _wrong(field.name, f"{least}, at most {most}", value)
+            raise _wrong(one.name, f"{least}, at most {most}", value)
     if conf.max_attempts > 32767:
         raise _wrong("max_attempts", "at most 32767", conf.max_attempts)
 
@@ -110,7 +177,7 @@ def _wrong(key: str, expected: str, got: object) -> Configuration:
 
 def parse(raw: Mapping[str, Any]) -> QueueSettings:
     """Validate `raw` (keys in upper case). Raises `Configuration`, also for a key that does not exist."""
-    known = {field.name.upper(): field.name for field in fields(QueueSettings)}
+    known = {one.name.upper(): one.name for one in fields(QueueSettings)}
     for key in raw:
         if key not in known:
             raise Configuration(f"PG_QUEUE: expected keys among {', '.join(sorted(known))}, got: {key!r}")

@@ -1,30 +1,67 @@
-"""Where messages live. `store()` is the project's one; the contract is `pg_queue.ports.QueueStore`."""
+"""Where messages live: `store(alias)` is one of `PG_QUEUE["STORES"]`; the contract is `pg_queue.ports.QueueStore`.
+
+A backend is a class that is made with `(QueueSettings, StoreSettings)`. Its module is imported when its store is first
+asked for, so a driver that is not used need not be installed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING, cast
 
 from django.core.signals import setting_changed
 from django.db import connections
+from django.utils.module_loading import import_string
 
 from pg_queue.errors import Configuration
 from pg_queue.ports import QueueStore
-from pg_queue.settings import queue_settings
+from pg_queue.settings import QueueSettings, StoreSettings, queue_settings
+
+Backend = Callable[[QueueSettings, StoreSettings], QueueStore]
+
+BACKENDS = {"postgres": "pg_queue.storage.postgres.PostgresStore"}
+"""The backends that have a name; any other is named by the dotted path of its class."""
+
+if TYPE_CHECKING:  # that each keeps the contract's signatures
+    from pg_queue.storage.postgres import PostgresStore
+
+    _KEPT_BY: tuple[Backend, ...] = (PostgresStore,)
+
+VENDORS = {"postgresql": "postgres"}
+"""The backend of a Django database, by its vendor."""
 
 
 @cache
-def store() -> QueueStore:
-    """The store that `PG_QUEUE` names. Raises `Configuration` when its database is not PostgreSQL."""
-    from pg_queue.storage.postgres import PostgresStore
-
+def store(alias: str = "default") -> QueueStore:
+    """The store of this alias. Raises: Configuration where there is none, or it cannot be made."""
     conf = queue_settings()
-    vendor = connections[conf.database].vendor
-    if vendor != "postgresql":
+    try:
+        place = conf.places[alias]
+    except KeyError:
+        known = ", ".join(sorted(conf.places))
+        raise Configuration(f"PG_QUEUE['STORES']: expected an alias among {known}, got: {alias!r}") from None
+    return _backend(place)(conf, place)
+
+
+def _backend(place: StoreSettings) -> Backend:
+    name = place.backend or _backend_of_database(place)
+    path = BACKENDS.get(name, name)
+    try:
+        return cast(Backend, import_string(path))
+    except ImportError as error:
+        expected = f"one of {', '.join(sorted(BACKENDS))}, or the dotted path of a class"
+        raise place.wrong("BACKEND", expected, f"{name!r} ({error})") from error
+
+
+def _backend_of_database(place: StoreSettings) -> str:
+    vendor = connections[place.database].vendor
+    if vendor not in VENDORS:
         raise Configuration(
-            f"PG_QUEUE['DATABASE']: expected the alias of a PostgreSQL database, got: {conf.database!r}, "
-            f"whose engine is {vendor}"
+            f"PG_QUEUE['DATABASE']: expected the alias of a database of {' or '.join(sorted(VENDORS))}, "
+            f"got: {place.database!r}, whose engine is {vendor}"
         )
-    return PostgresStore(conf)
+    return VENDORS[vendor]
 
 
 def _forget(*, setting: str, **_: object) -> None:

@@ -1,4 +1,4 @@
-"""The queue in PostgreSQL, on the Django connection of `PG_QUEUE["DATABASE"]`.
+"""The queue in PostgreSQL, on the Django connection of its database.
 
 The statements are in `sql/postgres/`. They run on a psycopg cursor of Django's own session rather than on Django's
 cursor: results travel in binary and come back as Python values whatever adapters the project set up, and the statement
@@ -17,9 +17,10 @@ from typing import Any
 import psycopg
 from django.db import connections, transaction
 
-from pg_queue.domain import Claim, Death, Failure, Message, NewMessage, Retry, Settled, Settlement, Success
-from pg_queue.settings import QueueSettings
+from pg_queue.domain import Capability, Claim, Death, Failure, Message, NewMessage, Retry, Settled, Settlement, Success
+from pg_queue.settings import QueueSettings, StoreSettings
 from pg_queue.sql import statements
+from pg_queue.storage.capable import Capable
 from pg_queue.storage.rows import (
     Row,
     claim_key,
@@ -29,6 +30,7 @@ from pg_queue.storage.rows import (
     encode_messages,
     encode_outcomes,
 )
+from pg_queue.storage.workers import DatabaseWorkers
 
 ENQUEUE_CHUNK = 2000
 """Most messages in one statement: bounds the memory that one of them takes on both sides."""
@@ -54,21 +56,26 @@ class Depth:
     oldest_due_seconds: float
 
 
-class PostgresStore:
+class PostgresStore(Capable):
     """Implements `pg_queue.ports.QueueStore`.
 
     A lease that has run out still holds until `expire_claims` takes the message back: a worker that comes late, and
     before anyone else got the message, may still settle or renew it.
     """
 
-    def __init__(self, conf: QueueSettings) -> None:
-        self.alias = conf.database
+    capabilities = frozenset({Capability.TRANSACTIONS, Capability.SET_ENQUEUE})
+
+    def __init__(self, conf: QueueSettings, place: StoreSettings) -> None:
+        super().__init__(place)
+        self.database = place.database
+        self.workers = DatabaseWorkers(place.database, self.namespace)
         self._conf = conf
         self._messages = statements("messages")
         self._outcomes = statements("outcomes")
 
     def enqueue(self, messages: Sequence[NewMessage]) -> list[uuid.UUID]:
         """See the port."""
+        self._check_demands(messages)
         if len(messages) == 1:
             row = encode_message(messages[0], self._conf.max_attempts)
             self._fetch(self._messages["enqueue_one"], row)
@@ -78,7 +85,7 @@ class PostgresStore:
         if len(chunks) == 1:
             self._fetch(self._messages["enqueue"], {"messages": chunks[0], "queues": queues})
             return ids
-        with transaction.atomic(using=self.alias, savepoint=False):
+        with transaction.atomic(using=self.database, savepoint=False):
             for chunk in chunks:
                 self._fetch(self._messages["enqueue"], {"messages": chunk, "queues": queues})
         return ids
@@ -104,7 +111,7 @@ class PostgresStore:
         """See the port. The whole batch is one transaction; successes alone are one statement."""
         if not any(isinstance(s.outcome, Retry | Death) for s in settlements):
             return self._lost(settlements) | self._succeed(settlements)
-        with transaction.atomic(using=self.alias):
+        with transaction.atomic(using=self.database):
             retrying = self._retry(settlements)
             return self._lost(settlements) | self._succeed(settlements) | retrying | self._bury(settlements, retrying)
 
@@ -216,7 +223,7 @@ class PostgresStore:
     @contextmanager
     def _cursor(self) -> Iterator[psycopg.Cursor[Row]]:
         """A cursor with server-side parameters on Django's session; its errors are Django's database errors."""
-        connection = connections[self.alias]
+        connection = connections[self.database]
         connection.ensure_connection()
         connection.validate_no_broken_transaction()
         with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:

@@ -22,7 +22,7 @@ from pg_queue.health.metrics import CHILD_EXITS
 from pg_queue.health.readiness import Pulse
 from pg_queue.process import StopSignals
 from pg_queue.settings import queue_settings
-from pg_queue.storage import store, workers
+from pg_queue.storage import store
 from pg_queue.tasks import get_task
 from pg_queue.worker import child as protocol
 from pg_queue.worker.books import Books
@@ -319,7 +319,7 @@ class Worker:
 
     def _announce(self) -> None:
         host, process_id, _ = self.options.worker_id.rsplit(":", 2)
-        workers.announce(
+        self._store.workers.announce(
             self.options.worker_id,
             host=host,
             process_id=int(process_id),
@@ -329,7 +329,7 @@ class Worker:
 
     def _beat(self) -> None:
         figures = self._books.figures
-        is_known = workers.beat(
+        is_known = self._store.workers.beat(
             self.options.worker_id, running=len(self._holdings), finished=figures.finished, failed=figures.failed
         )
         if not is_known:  # away for so long that its row was forgotten
@@ -339,7 +339,7 @@ class Worker:
         figures = self._books.figures
         for _ in range(2):  # the session may have been lost since it was last used
             try:
-                workers.sign_off(self.options.worker_id, finished=figures.finished, failed=figures.failed)
+                self._store.workers.sign_off(self.options.worker_id, finished=figures.finished, failed=figures.failed)
                 break
             except (DatabaseError, InterfaceError):
                 logger.warning("worker.sign_off_failed worker=%s", self.options.worker_id, exc_info=True)

@@ -13,7 +13,7 @@ from django.db import connection
 
 from pg_queue import api
 from pg_queue.models import Message
-from pg_queue.storage import workers
+from pg_queue.storage import store
 
 pytestmark = pytest.mark.django_db
 
@@ -191,8 +191,8 @@ def test_a_message_of_the_same_id_is_refused() -> None:
 
 def test_workers_are_listed_the_last_heard_of_first() -> None:
     for worker_id in ("h:1:1", "h:2:2"):
-        workers.announce(worker_id, host="h", process_id=1, queues=["default"], concurrency=2)
-    workers.beat("h:1:1", running=1, finished=5, failed=0)
+        store().workers.announce(worker_id, host="h", process_id=1, queues=["default"], concurrency=2)
+    store().workers.beat("h:1:1", running=1, finished=5, failed=0)
     first, second = api.workers()
     assert (first.id, first.finished, first.running, first.stopped_at) == ("h:1:1", 5, 1, None)
     assert second.id == "h:2:2"

@@ -9,6 +9,7 @@ import pytest
 from pg_queue.checks import check_queue_settings
 from pg_queue.errors import Configuration
 from pg_queue.settings import parse
+from pg_queue.storage import store
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -45,6 +46,37 @@ def test_a_wrong_setting_is_refused_by_name(raw: dict[str, Any], said: str) -> N
 def test_system_checks_show_what_is_wrong(settings: Any, raw: dict[str, Any], check_id: str) -> None:
     settings.PG_QUEUE = raw
     assert [message.id for message in check_queue_settings()] == [check_id]
+
+
+@pytest.mark.parametrize(
+    ("stores", "said"),
+    [
+        ({}, r"'STORES'.*an entry 'default'"),
+        ({"default": 1}, r"'STORES'\]\['default'\]: expected a dictionary, got: 1"),
+        ({"default": {"BAKEND": "redis"}}, r"'default'\]: expected keys among BACKEND, .*got: 'BAKEND'"),
+        ({"default": {"URL": 1}}, r"'default'\]\['URL'\]: expected a text, got: 1"),
+        ({"default": {"OPTIONS": []}}, r"'OPTIONS'\]: expected a dictionary, got: \[\]"),
+        ({"default": {"NAMESPACE": "a b"}}, r"'NAMESPACE'\]: expected 0 to 64 letters.*got: 'a b'"),
+    ],
+)
+def test_a_wrong_store_is_refused_by_alias_and_key(stores: dict[str, Any], said: str) -> None:
+    with pytest.raises(Configuration, match=said):
+        parse({"STORES": stores})
+
+
+def test_stores_are_chosen_by_alias(settings: Any) -> None:
+    settings.PG_QUEUE = {"STORES": {"default": {}, "other": {"BACKEND": "pg_queue.storage.postgres.PostgresStore"}}}
+    assert [type(store(alias)).__name__ for alias in ("default", "other")] == ["PostgresStore", "PostgresStore"]
+    assert store("other") is store("other")
+    assert store("other") is not store()
+    with pytest.raises(Configuration, match="expected an alias among default, other, got: 'third'"):
+        store("third")
+
+
+def test_a_backend_that_is_nowhere_is_refused(settings: Any) -> None:
+    settings.PG_QUEUE = {"STORES": {"default": {"BACKEND": "nowhere.Store"}}}
+    with pytest.raises(Configuration, match=r"'default'\]\['BACKEND'\]: expected one of .*got: 'nowhere.Store'"):
+        store()
 
 
 def test_a_database_that_is_neither_postgresql_nor_sqlite_is_refused(

@@ -12,7 +12,7 @@ from django.db import IntegrityError, connection, transaction
 from pg_queue import api
 from pg_queue.domain import MessageState, NewMessage
 from pg_queue.models import DeadLetter
-from pg_queue.storage import workers
+from pg_queue.storage import store
 from pg_queue.storage.postgres import ENQUEUE_BYTES, PostgresStore
 
 pytestmark = pytest.mark.django_db
@@ -91,6 +91,6 @@ def test_large_messages_are_stored_in_batches_that_the_server_takes(monkeypatch:
 
 
 def test_a_worker_whose_row_was_forgotten_is_told_so() -> None:
-    workers.announce("h:1:1", host="h", process_id=1, queues=["default"], concurrency=1)
-    assert workers.beat("h:1:1", running=0, finished=0, failed=0)
-    assert not workers.beat("h:2:2", running=0, finished=0, failed=0)
+    store().workers.announce("h:1:1", host="h", process_id=1, queues=["default"], concurrency=1)
+    assert store().workers.beat("h:1:1", running=0, finished=0, failed=0)
+    assert not store().workers.beat("h:2:2", running=0, finished=0, failed=0)

@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +16,7 @@ import pytest
 from django.db import connections
 
 from pg_queue.domain import TERMINAL_STATES, Message, NewMessage
-from pg_queue.settings import queue_settings
+from pg_queue.settings import StoreSettings, queue_settings
 from pg_queue.storage.postgres import PostgresStore
 from tests.processes import Manage, ProcessDatabase, RunningProcess
 
@@ -94,7 +93,9 @@ def process_queue(database: ProcessDatabase, manage: Manage, blocker: Any) -> It
     connections.settings[alias] = {**connections["default"].settings_dict, "NAME": urlsplit(database.url).path[1:]}
     with blocker.unblock():
         try:
-            yield ProcessQueue(database, PostgresStore(replace(queue_settings(), database=alias)), manage)
+            yield ProcessQueue(
+                database, PostgresStore(queue_settings(), StoreSettings(alias="default", database=alias)), manage
+            )
         finally:
             connections[alias].close()
             del connections[alias]

@@ -179,7 +179,7 @@ def test_a_lost_database_connection_costs_no_outcome(queue: ProcessQueue, tmp_pa
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    connections[queue.store.alias].close()  # the test's own session went too
+    connections[queue.store.database].close()  # the test's own session went too
     (tmp_path / "go").touch()
     message = queue.outcome(message_id)
     assert (message.state, message.attempts) == (MessageState.SUCCEEDED, 1)

@@ -1,0 +1,79 @@
+"""What every store says of the things that it cannot do: refused at once, and by name."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from pg_queue.domain import Capability, NewMessage
+from pg_queue.errors import CapabilityMissing
+from pg_queue.settings import StoreSettings
+
+if TYPE_CHECKING:
+    from pg_queue.ports import Barriers, Listener, Locks, Operations, Outbox, QueueStore, Switches
+
+
+class Capable:
+    """A base for stores: each optional port refuses, until the store overrides it and names the capability."""
+
+    capabilities: frozenset[Capability] = frozenset()
+
+    def __init__(self, place: StoreSettings) -> None:
+        """Raises: CapabilityMissing for a namespace that the store cannot keep apart."""
+        self.alias, self.namespace = place.alias, place.namespace
+        if place.namespace:
+            self.require(Capability.NAMESPACES)
+
+    @property
+    def barriers(self) -> Barriers:
+        """See the port."""
+        self._lack(Capability.BARRIERS)
+
+    @property
+    def outbox(self) -> Outbox:
+        """See the port."""
+        self._lack(Capability.EVENTS)
+
+    @property
+    def switches(self) -> Switches:
+        """See the port."""
+        self._lack(Capability.SWITCHES)
+
+    @property
+    def locks(self) -> Locks:
+        """See the port."""
+        self._lack(Capability.LOCKS)
+
+    @property
+    def operations(self) -> Operations:
+        """See the port."""
+        self._lack(Capability.OPERATIONS)
+
+    def within(self, namespace: str) -> QueueStore:
+        """See the port."""
+        self._lack(Capability.NAMESPACES)
+
+    def listen(self, queues: Sequence[str]) -> Listener:
+        """See the port."""
+        self._lack(Capability.WAKE)
+
+    def cancel(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+        """See the port."""
+        self._lack(Capability.CANCEL)
+
+    def require(self, capability: Capability) -> None:
+        """Raises: CapabilityMissing where the store lacks it."""
+        if capability not in self.capabilities:
+            self._lack(capability)
+
+    def _check_demands(self, messages: Sequence[NewMessage]) -> None:
+        """Refuse messages that ask for more than the store can do, before anything is stored."""
+        for message in messages:
+            if message.key is not None:
+                self.require(Capability.KEYS)
+            if message.on_success or message.on_failure:
+                self.require(Capability.CONTINUATIONS)
+
+    def _lack(self, capability: Capability) -> NoReturn:
+        raise CapabilityMissing(self.alias, capability)
