@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from pg_queue.domain import Capability
 from tests.contract.harness import HARNESSES, Harness
+from tests.contract.table import store_marker
 
 
-@pytest.fixture(params=sorted(HARNESSES))
+def _parameters() -> Iterator[object]:
+    for name, make in sorted(HARNESSES.items()):
+        marks = [store_marker(name), pytest.mark.services(*make.services)]
+        yield pytest.param(name, id=name, marks=marks)
+
+
+@pytest.fixture(params=_parameters())
 def harness(request: pytest.FixtureRequest, transactional_db: None) -> Harness:
-    """A store with nothing in it. Its writes are committed, so that other threads and processes see them."""
-    found: Harness = HARNESSES[request.param]()
+    """A store with nothing in it. Its writes are committed, so that other threads and processes see them.
+
+    A test marked `capability("keys")` skips where the store lacks that.
+    """
+    found = HARNESSES[request.param]()
+    for marker in request.node.iter_markers("capability"):
+        for wanted in map(Capability, marker.args):
+            if wanted not in found.store.capabilities:
+                pytest.skip(f"lacks {wanted}")
     found.clear()
     return found
