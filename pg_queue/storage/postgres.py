@@ -7,6 +7,7 @@ still belongs to the transaction that the caller has open there.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ ENQUEUE_BYTES = 16 << 20
 
 UNREADABLE = (ValueError, RecursionError)
 """What the JSON parser raises: for a number of more digits than Python converts, and for too many levels."""
+
+logger = logging.getLogger(__name__)
 
 Pair = tuple[uuid.UUID, uuid.UUID]
 
@@ -97,7 +100,7 @@ class PostgresStore(Capable):
         try:
             return [decode_claim(row) for row in rows]
         except UNREADABLE:
-            return self._readable(rows)
+            return self._readable_claims(rows)
 
     def renew(self, claims: Sequence[Pair], *, lease: timedelta) -> set[uuid.UUID]:
         """See the port."""
@@ -124,12 +127,12 @@ class PostgresStore(Capable):
     def get(self, message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Message]:
         """See the port. What an outcome does not keep is empty: its args and kwargs."""
         rows = self._fetch(self._outcomes["get"], {"ids": list(message_ids)})
-        return {row[0]: decode_message(row) for row in rows}
+        return {message.id: message for message in _readable(rows)}
 
     def take_outcomes(self, report_to: str, *, limit: int) -> list[Message]:
         """See the port."""
         rows = self._fetch(self._outcomes["take_outcomes"], {"report_to": report_to, "limit": limit})
-        return [decode_message(row) for row in rows]
+        return list(_readable(rows))
 
     def retain(self, *, limit: int) -> int:
         """See the port."""
@@ -155,7 +158,7 @@ class PostgresStore(Capable):
         ((seconds,),) = self._fetch(self._messages["next_due"], {"queues": list(queues)})
         return None if seconds is None else max(0.0, float(seconds))
 
-    def _readable(self, rows: Sequence[Row]) -> list[Claim]:
+    def _readable_claims(self, rows: Sequence[Row]) -> list[Claim]:
         """The claims among `rows`; what cannot be read, because no `enqueue` has written it, is buried."""
         claims, deaths = [], []
         for row in rows:
@@ -228,3 +231,12 @@ class PostgresStore(Capable):
         connection.validate_no_broken_transaction()
         with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
             yield cursor
+
+
+def _readable(rows: Iterable[Row]) -> Iterator[Message]:
+    """The messages in `rows`; what no operation has written is left out, and said, so that it stops nobody."""
+    for row in rows:
+        try:
+            yield decode_message(row)
+        except UNREADABLE as error:
+            logger.warning("message.unreadable message=%s; %s", row[0], error)

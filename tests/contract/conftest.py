@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from pg_queue.domain import Capability
+from tests.contract.actors import Actor
 from tests.contract.harness import HARNESSES, Harness
 from tests.contract.table import store_marker
 
@@ -30,3 +31,17 @@ def harness(request: pytest.FixtureRequest, transactional_db: None) -> Harness:
                 pytest.skip(f"lacks {wanted}")
     found.clear()
     return found
+
+
+@pytest.fixture
+def actor(harness: Harness) -> Iterator[Callable[..., Actor]]:
+    """Starts processes at the store under test; none outlives the test."""
+    actors: list[Actor] = []
+
+    def start(**options: float) -> Actor:
+        actors.append(Actor(harness, **options))
+        return actors[-1]
+
+    yield start
+    for one in actors:
+        one.kill()

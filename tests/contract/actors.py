@@ -1,0 +1,56 @@
+"""The test's side of `tests.contract.actor`: processes that do as they are told, and die when they are to."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from tests.contract.harness import Harness
+from tests.processes import ROOT
+
+
+class Actor:
+    """One process at the store under test, ready when made. Its errors go to the test's own output."""
+
+    def __init__(self, harness: Harness, *, clock_off_by_seconds: float | None = None) -> None:
+        arguments = [] if clock_off_by_seconds is None else [str(clock_off_by_seconds)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.contract.actor", *arguments],
+            cwd=ROOT,
+            env=harness.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._read() == "ready"
+
+    def begin(self, do: str, **arguments: Any) -> None:
+        """Have it do something; `answer` waits for the end of that."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        """What the oldest command begun has answered."""
+        return json.loads(self._read())
+
+    def __call__(self, do: str, **arguments: Any) -> Any:
+        """Do something and wait for the answer."""
+        self.begin(do, **arguments)
+        return self.answer()
+
+    def kill(self) -> None:
+        """SIGKILL; waits until it is gone. May be called twice."""
+        self.process.kill()
+        self.process.wait(60)
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _read(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"the actor has ended: {self.process.wait(60)}"
+        return line.strip()
