@@ -11,7 +11,7 @@ Common to all operations of a store:
 - Safe in parallel: any number of threads and processes may call any operation at any time.
 - A store sees its own namespace only: nothing that is said here crosses from one into another. Housekeeping alone
   (`expire_claims`, `retain`, `Workers.forget`) serves all namespaces, so that one reaper does for a store.
-- Entries that no operation has written (put there by hand) stop nobody: a claim buries them as dead letters, and whoever
+- Entries that no operation has written (put there by hand) stop nobody: a claim buries them as dead letters, and who
   reads gets the others.
 - Raises: `StoreUnavailable`, or Django's database errors on a store in a Django database, where the server does not
   answer; `CapabilityMissing` for what the store cannot do.
@@ -87,8 +87,9 @@ class QueueStore(Protocol):
     def enqueue(self, messages: Sequence[NewMessage]) -> list[uuid.UUID]:
         """Store `messages` and return their ids in the same order. Joins the caller's transaction.
 
-        All or none, also where one of the ids is that of a message which waits or runs: an error, and nothing stored. First in is first out within one queue, priority and organization, also within one call. Waiting
-        workers are woken when the transaction commits. Values were validated by `pg_queue.api` before they get here.
+        All or none, also where one of the ids is that of a message which waits or runs: an error, and nothing stored.
+        First in is first out within one queue, priority and organization, also within one call. Waiting workers are
+        woken when the transaction commits. Values were validated by `pg_queue.api` before they get here.
 
         A message whose key holds is not stored, and the id of the one that holds it is returned in its place; that is
         so within one call too. A key holds while its message waits or runs, and for `key_ttl` after its end. Of two
