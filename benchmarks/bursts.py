@@ -7,7 +7,7 @@ import time
 import psycopg
 
 from benchmarks.databases import empty, fill, settle
-from pg_queue.leader import Election
+from pg_queue.leader import PostgresElection
 from scheduler.tick import Tick
 from tests.processes import ProcessDatabase
 
@@ -49,7 +49,7 @@ OWN_FIRE = """
 def tick_seconds(database: ProcessDatabase, session: psycopg.Connection, count: int) -> float:
     """Seconds in which the tick fires `count` schedules due together, ledger included."""
     fill(session, count, "now")
-    with Election(name="bench", connect=lambda: psycopg.connect(database.url, autocommit=True)) as election:
+    with PostgresElection(name="bench", connect=lambda: psycopg.connect(database.url, autocommit=True)) as election:
         leadership = election.stand()
         assert leadership is not None
     with leadership:

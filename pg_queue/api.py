@@ -43,7 +43,17 @@ from pg_queue.errors import (
     UnknownTask,
 )
 from pg_queue.health import METRICS, HealthServer, Pulse, QueueCollector, missing_migrations
-from pg_queue.leader import STAMP_SECONDS, Election, Leadership, direct_connection
+from pg_queue.leader import (
+    SESSION_ERRORS,
+    STAMP_SECONDS,
+    Election,
+    Leadership,
+    PostgresElection,
+    PostgresLeadership,
+    SqliteLeadership,
+    candidacy,
+    direct_connection,
+)
 from pg_queue.lookups import OfferedLookups
 from pg_queue.paginator import BoundedPaginator
 from pg_queue.payload import check_headers, check_payload
@@ -62,6 +72,7 @@ __all__ = [
     "METRICS",
     "MIN_PRIORITY",
     "NEW_ID_SQL",
+    "SESSION_ERRORS",
     "STAMP_SECONDS",
     "TERMINAL_STATES",
     "WAKE_SQL",
@@ -86,6 +97,8 @@ __all__ = [
     "OfferedLookups",
     "PayloadNotJSON",
     "PayloadTooLarge",
+    "PostgresElection",
+    "PostgresLeadership",
     "Pulse",
     "QueueCollector",
     "QueueDepth",
@@ -94,6 +107,7 @@ __all__ = [
     "RetryLater",
     "Round",
     "ServiceCommand",
+    "SqliteLeadership",
     "StopSignals",
     "StoreUnavailable",
     "TaskInfo",
@@ -101,6 +115,7 @@ __all__ = [
     "WorkerView",
     "add_duties",
     "all_duties",
+    "candidacy",
     "check_queue",
     "current_message",
     "depths",

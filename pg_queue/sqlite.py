@@ -1,6 +1,6 @@
-"""What the queue's tables need of SQLite that PostgreSQL has in the database: two functions, for each connection.
+"""SQLite as the queue uses it: connections, transactions and instants, and two functions for each connection.
 
-Columns name them as their defaults, so a program that knows nothing of them reads the file, and is refused
+Columns name the functions as their defaults, so a program that knows nothing of them reads the file, and is refused
 ("unknown function") where it inserts a message without an id and a sequence of its own.
 """
 
@@ -9,7 +9,12 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
+
+from django.db import connections
 
 from pg_queue.uuid7 import uuid7
 
@@ -38,3 +43,38 @@ def next_number() -> int:
     with _lock:
         _last_number = max(_last_number + 1, time.time_ns())
         return _last_number
+
+
+def raw_connection(alias: str) -> sqlite3.Connection:
+    """A connection of the caller's own to a Django alias, in autocommit, with the alias's options and the functions.
+
+    The caller closes it, and uses it from one thread. Raises: sqlite3.Error.
+    """
+    wrapper: Any = connections[alias]
+    connection: sqlite3.Connection = wrapper.get_new_connection(
+        wrapper.get_connection_params() | {"isolation_level": None, "detect_types": 0}
+    )
+    add_functions(connection)
+    return connection
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction on a raw connection that takes the write lock when it begins; whatever is raised rolls it back."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:  # SQLite itself ends it on some errors
+            connection.execute("ROLLBACK")
+
+
+def as_text(instant: datetime) -> str:
+    """An aware instant as Django stores one in SQLite: equal instants are equal texts, and later ones are greater."""
+    return str(instant.astimezone(UTC).replace(tzinfo=None))
+
+
+def as_instant(text: str) -> datetime:
+    """The aware instant that a column holds, whoever wrote it: Django, or SQLite's own clock (milliseconds)."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import psycopg
 
-from pg_queue.api import STAMP_SECONDS, Election, Leadership, LeadershipLost
+from pg_queue.api import SESSION_ERRORS, STAMP_SECONDS, LeadershipLost, PostgresElection, PostgresLeadership
 from scheduler import metrics
 from scheduler.statements import statements
 from scheduler.tick import Pass, Tick, fire_statements
@@ -54,14 +54,14 @@ class Loop:
         stop: Stop,
         *,
         on_turn: Callable[[], None] = lambda: None,
-        on_role: Callable[[Leadership | None], None] = lambda leadership: None,
-        election: Election | None = None,
+        on_role: Callable[[PostgresLeadership | None], None] = lambda leadership: None,
+        election: PostgresElection | None = None,
     ) -> None:
         """`on_turn` is called at every turn, standby's too; `on_role` when the lead is won (with it) or gone (None)."""
         self._stop = stop
         self._on_turn = on_turn
         self._on_role = on_role
-        self.election = election or Election(name=ELECTION)
+        self.election = election or PostgresElection(name=ELECTION)
 
     def run(self) -> None:
         """Stand and lead until stopped, then hand over.
@@ -80,7 +80,7 @@ class Loop:
                     if leadership := self.election.stand():
                         self._lead(leadership)
                     patience.reset()
-                except (psycopg.Error, LeadershipLost) as error:
+                except (*SESSION_ERRORS, LeadershipLost) as error:
                     metrics.LEADER_ERRORS.inc()
                     logger.warning("leader.session_lost error=%s: %s", type(error).__name__, str(error).strip())
                     self._stop.wait(patience.seconds())
@@ -88,7 +88,7 @@ class Loop:
     def run_once(self) -> Pass | None:
         """Make one pass if the lead can be had at once, and hand it over; None: another process leads.
 
-        Raises: as `run`, and what ends a session (`psycopg.Error`, `LeadershipLost`).
+        Raises: as `run`, and what ends a session (`SESSION_ERRORS`, `LeadershipLost`).
         """
         _compose_statements()
         with self.election:
@@ -102,7 +102,7 @@ class Loop:
                 metrics.note_shadow(Tick(leadership, is_shadow=True).run())
                 return made
 
-    def _lead(self, leadership: Leadership) -> None:
+    def _lead(self, leadership: PostgresLeadership) -> None:
         metrics.note_lead(leadership)
         logger.info("leader.elected name=%s term=%s", leadership.name, leadership.term)
         self._on_role(leadership)
@@ -123,7 +123,7 @@ def _compose_statements() -> None:
 class _Reign:
     """One term: tick, sleep, tick."""
 
-    def __init__(self, leadership: Leadership, stop: Stop, on_turn: Callable[[], None]) -> None:
+    def __init__(self, leadership: PostgresLeadership, stop: Stop, on_turn: Callable[[], None]) -> None:
         self._leadership, self._stop, self._on_turn = leadership, stop, on_turn
         self._session = leadership.session
         self._stalled = _Patience(*_STALLED_SECONDS)

@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, scalar_row
 
-from pg_queue.api import WAKE_SQL, Leadership, enqueue_sql, is_unsettled_sql
+from pg_queue.api import WAKE_SQL, PostgresLeadership, enqueue_sql, is_unsettled_sql
 from scheduler.domain import REPORT_TO
 from scheduler.recurrence.intervals import LONGEST, SHORTEST
 from scheduler.settings import scheduler_settings
@@ -96,7 +96,7 @@ class Tick:
 
     def __init__(
         self,
-        leadership: Leadership,
+        leadership: PostgresLeadership,
         *,
         batch: int | None = None,
         is_stopping: Callable[[], bool] = lambda: False,

@@ -1,8 +1,10 @@
 """Election of one leader among any number of processes, and the session that it leads on.
 
-The authority is PostgreSQL: whoever's session holds the advisory lock of the election leads. Everything that only the
-leader may do is done in transactions of that very session, so a leader that lost the lock has lost its transaction too,
-whatever it still believes.
+`candidacy(name)` stands for the lead on whatever database the queue lives in. Everything that only the leader may do is
+done in `Leadership.transaction()`: a leader that lost the lead cannot commit one, whatever it still believes.
+
+**On PostgreSQL** the authority is the server: whoever's session holds the advisory lock of the election leads, and the
+leader's transactions are those of that very session, so that one that lost the lock has lost its transaction too.
 
 States of a process: *standby* (its session waits for the lock) → *leader* (its session holds it, and the leader row
 carries its term) → gone. A session is never used again after an error; the process begins again as a standby.
@@ -24,9 +26,59 @@ allows each that follows 3 s: a batch that takes longer is rolled back, before i
 stale.
 
 A standby never waits without end: a long wait would hold back VACUUM in the whole database.
+
+**On SQLite** there is no server, and no session that could end: the authority is the leader row. It carries the term,
+and with each stamp a lease of 5 s. States: *standby* (reads the row, some twenty times a second) → *leader* (has
+counted the term up by one, in one statement, because the lease was over or the leader before had resigned) → gone.
+
+A transaction of the leader takes the file's one write lock when it begins (BEGIN IMMEDIATE), then stamps the row where
+the term is its own. Counting the term up takes the same lock. So either the stamp finds another term and nothing is
+committed, or nobody else can begin a term before the commit.
+
+What happens when the leader
+
+- stops in good order: it stamps the end of its term, and the standby has the lead at its next look;
+- is killed: the system gives its locks back and the next opener rolls its transaction back; the standby has the lead
+  when the lease is over;
+- is frozen between two transactions: the same, and when it thaws its next transaction finds another term:
+  `LeadershipLost`;
+- is frozen within a transaction: it holds the file's write lock, and nobody can write anything until it thaws or is
+  killed. Its transaction is then still the lead's, and may be committed.
+
+The lease is measured by the machine's clock, which all processes on a file of SQLite share. A clock that is put forward
+ends it early, one that is put back may double it; neither makes two leaders, since the term decides.
 """
 
-from pg_queue.leader.election import STAMP_SECONDS, Election, Leadership
-from pg_queue.leader.session import direct_connection
+import sqlite3
 
-__all__ = ["STAMP_SECONDS", "Election", "Leadership", "direct_connection"]
+import psycopg
+from django.db import connections
+
+from pg_queue.leader.contract import STAMP_SECONDS, Election, Leadership
+from pg_queue.leader.postgres import PostgresElection, PostgresLeadership
+from pg_queue.leader.session import direct_connection
+from pg_queue.leader.sqlite import SqliteElection, SqliteLeadership
+from pg_queue.settings import direct_alias
+
+__all__ = [
+    "SESSION_ERRORS",
+    "STAMP_SECONDS",
+    "Election",
+    "Leadership",
+    "PostgresElection",
+    "PostgresLeadership",
+    "SqliteElection",
+    "SqliteLeadership",
+    "candidacy",
+    "direct_connection",
+]
+
+SESSION_ERRORS = (psycopg.Error, sqlite3.Error)
+"""What a leader's session raises that is in trouble, or whose database is."""
+
+
+def candidacy(name: str) -> Election:
+    """Stand for the lead called `name` on the queue's database, whichever it is."""
+    if direct_alias() in connections.settings and connections[direct_alias()].vendor == "sqlite":
+        return SqliteElection(name=name)
+    return PostgresElection(name=name)  # refuses what is neither, and an alias that is unknown, when it connects

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from pg_queue.leader import Election, Leadership
+from pg_queue.leader import PostgresElection, PostgresLeadership
 from tests.processes import ProcessDatabase
 
 ELECTION = "scheduler"
@@ -106,13 +106,13 @@ class Rows:
         self.session.close()
 
 
-def candidacy(database: ProcessDatabase, name: str = ELECTION, **options: Any) -> Election:
+def candidacy(database: ProcessDatabase, name: str = ELECTION, **options: Any) -> PostgresElection:
     """A candidacy on this database."""
-    return Election(name=name, connect=lambda: psycopg.connect(database.url, autocommit=True), **options)
+    return PostgresElection(name=name, connect=lambda: psycopg.connect(database.url, autocommit=True), **options)
 
 
 @contextmanager
-def lead(database: ProcessDatabase, name: str = ELECTION) -> Iterator[Leadership]:
+def lead(database: ProcessDatabase, name: str = ELECTION) -> Iterator[PostgresLeadership]:
     """Lead on this database while the block lasts."""
     with candidacy(database, name) as election:
         leadership = election.stand()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,7 +59,7 @@ class Command(ServiceCommand):
         self.say_started(mode="once")
         try:
             made = self._loop.run_once()
-        except (psycopg.OperationalError, LeadershipLost) as error:
+        except (psycopg.OperationalError, sqlite3.OperationalError, LeadershipLost) as error:
             raise CommandError(f"leader session: {str(error).strip()}", returncode=ExitCode.DATABASE) from error
         if made is None:
             self.say("skipped", reason="another process leads", **self._standing())

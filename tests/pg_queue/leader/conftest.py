@@ -7,27 +7,27 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from pg_queue.leader import Election, election
+from pg_queue.leader import PostgresElection, postgres
 from tests.processes import ProcessDatabase
 
-Candidate = Callable[..., Election]
+Candidate = Callable[..., PostgresElection]
 PATIENT = dict.fromkeys(("idle_session_timeout", "idle_in_transaction_session_timeout", "statement_timeout"), "60s")
 
 
 @pytest.fixture(autouse=True)
 def patient_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that stalls for some seconds costs no leader of these tests its session."""
-    monkeypatch.setattr(election, "SESSION_SETTINGS", election.SESSION_SETTINGS | PATIENT)
-    monkeypatch.setattr(election, "BATCH_SECONDS", 60.0)
+    monkeypatch.setattr(postgres, "SESSION_SETTINGS", postgres.SESSION_SETTINGS | PATIENT)
+    monkeypatch.setattr(postgres, "BATCH_SECONDS", 60.0)
 
 
 @pytest.fixture
 def candidate(process_database: ProcessDatabase) -> Iterator[Candidate]:
     """Makes candidates; what they hold is given up with the test."""
-    made: list[Election] = []
+    made: list[PostgresElection] = []
 
-    def make(name: str = "test", **options: float) -> Election:
-        candidate = Election(
+    def make(name: str = "test", **options: float) -> PostgresElection:
+        candidate = PostgresElection(
             name=name, connect=lambda: psycopg.connect(process_database.url, autocommit=True), **options
         )
         made.append(candidate)

@@ -5,22 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
 from pg_queue.errors import LeadershipLost
-from pg_queue.leader import Election, Leadership, election
-from pg_queue.leader.election import lock_key
+from pg_queue.leader import PostgresElection, PostgresLeadership, postgres
+from pg_queue.leader.postgres import lock_key
 from tests.processes import LOCKED_HERE, ProcessDatabase
 
-Candidate = Callable[..., Election]
-AS_SHIPPED, BATCH_AS_SHIPPED = election.SESSION_SETTINGS, election.BATCH_SECONDS
+Candidate = Callable[..., PostgresElection]
+AS_SHIPPED, BATCH_AS_SHIPPED = postgres.SESSION_SETTINGS, postgres.BATCH_SECONDS
 
 
-def win(candidate: Election, within_seconds: float = 60) -> Leadership:
+def win(candidate: PostgresElection, within_seconds: float = 60) -> PostgresLeadership:
     """Stand until the lead is won, as a scheduler does: a session that was lost meanwhile is replaced."""
     deadline = time.monotonic() + within_seconds
     while time.monotonic() < deadline:
@@ -73,43 +72,6 @@ def test_the_first_candidate_wins_and_the_row_says_who_it_is(
         assert row["backend_start"] == start
 
 
-def test_only_one_of_two_candidates_leads_and_the_other_knows_who(candidate: Candidate) -> None:
-    first, second = candidate(), candidate()
-    with win(first) as leadership:
-        assert second.stand() is None
-        assert second.standing is not None
-        assert (second.standing.term, second.standing.is_holder) == (leadership.term, False)
-
-
-def test_elections_of_different_names_do_not_meet(candidate: Candidate) -> None:
-    with win(candidate("one")), win(candidate("other")):
-        pass
-
-
-def test_a_clean_stop_hands_over_at_once_and_says_when(candidate: Candidate, watcher: psycopg.Connection[Any]) -> None:
-    first, second = win(candidate()), candidate()
-    assert second.stand() is None
-    first.resign()
-    row = leader_row(watcher)
-    assert row["resigned_at"] == pytest.approx(row["heartbeat_at"], abs=timedelta(seconds=60))
-    following = second.stand()
-    assert following is not None
-    assert following.term == 2
-    assert following.previous_heartbeat_at == row["heartbeat_at"]
-    assert leader_row(watcher)["resigned_at"] is None
-    following.close()
-
-
-def test_a_term_that_did_nothing_does_not_hide_the_gap_before_it(
-    candidate: Candidate, watcher: psycopg.Connection[Any]
-) -> None:
-    first = win(candidate())
-    led_until = first.stamp()
-    first.close()
-    win(candidate()).close()
-    assert win(candidate()).previous_heartbeat_at == led_until
-
-
 def test_a_stamp_of_another_term_or_session_is_refused_and_nothing_is_committed(
     candidate: Candidate, watcher: psycopg.Connection[Any]
 ) -> None:
@@ -136,7 +98,7 @@ def test_a_batch_that_takes_too_long_is_cut_off_and_the_leader_goes_on(
             leadership.session.execute("INSERT INTO done VALUES ('slow')")
             leadership.session.execute("SELECT pg_sleep(60)")
 
-    monkeypatch.setattr(election, "BATCH_SECONDS", 1.0)
+    monkeypatch.setattr(postgres, "BATCH_SECONDS", 1.0)
     with pytest.raises(psycopg.errors.QueryCanceled):
         take_long()
     assert watcher.execute("SELECT FROM done").fetchall() == []
@@ -175,7 +137,7 @@ def test_the_server_ends_the_session_of_a_leader_that_says_nothing(
 ) -> None:
     waiting = candidate(stale_seconds=3_600)  # no standby ends it
     with monkeypatch.context() as patched:
-        patched.setattr(election, "SESSION_SETTINGS", AS_SHIPPED)
+        patched.setattr(postgres, "SESSION_SETTINGS", AS_SHIPPED)
         silent = win(candidate())
     if is_in_transaction:
         silent.session.execute("BEGIN")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pg_queue.leader import Leadership
+from pg_queue.leader import PostgresLeadership
 from scheduler.tick import Tick
 from tests.pg_queue.leader.conftest import patient_server  # noqa: F401  for these leaders too
 from tests.processes import ProcessDatabase
@@ -24,13 +24,13 @@ def rows(process_database: ProcessDatabase) -> Iterator[Rows]:
 
 
 @pytest.fixture
-def leadership(process_database: ProcessDatabase) -> Iterator[Leadership]:
+def leadership(process_database: ProcessDatabase) -> Iterator[PostgresLeadership]:
     """A lead on the test's database."""
     with lead(process_database) as won:
         yield won
 
 
 @pytest.fixture
-def tick(leadership: Leadership) -> Tick:
+def tick(leadership: PostgresLeadership) -> Tick:
     """A tick of that leader."""
     return Tick(leadership)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +14,7 @@ import psycopg
 import pytest
 from django.db.models import DateTimeField
 
-from pg_queue.leader import Leadership
+from pg_queue.leader import PostgresLeadership
 from scheduler.models import PgPeriodicSchedule
 from scheduler.tick import Tick
 from tests.processes import LOCKED_HERE, ProcessDatabase
@@ -27,7 +28,7 @@ WAITS_AT_GATE = f"SELECT count(*) FROM pg_locks WHERE objid = 42 AND NOT granted
 class InterruptedTick(Tick):
     """A tick during which something happens between the survey and the statement that fires."""
 
-    def __init__(self, leadership: Leadership, interrupt: Callable[[], Any]) -> None:
+    def __init__(self, leadership: PostgresLeadership, interrupt: Callable[[], Any]) -> None:
         super().__init__(leadership)
         self.interrupt: Callable[[], Any] | None = interrupt
 
@@ -100,7 +101,7 @@ def test_rows_that_break_the_whole_statement_are_found_among_many(tick: Tick, ro
 
 
 def test_a_schedule_edited_between_survey_and_fire_is_not_fired_by_its_old_cadence(
-    leadership: Leadership, rows: Rows
+    leadership: PostgresLeadership, rows: Rows
 ) -> None:
     edited, other = rows.add(next_run_at=NOON), rows.add(next_run_at=NOON)
     tick = InterruptedTick(leadership, lambda: rows.change(edited, cron_string="30 * * * *"))
@@ -115,7 +116,7 @@ def test_a_schedule_edited_between_survey_and_fire_is_not_fired_by_its_old_caden
 
 @pytest.mark.parametrize("moved_by", [-MINUTE, MINUTE], ids=["back", "on"])
 def test_a_schedule_moved_between_survey_and_fire_is_not_fired_by_the_verdict_on_its_old_instant(
-    leadership: Leadership, rows: Rows, moved_by: timedelta
+    leadership: PostgresLeadership, rows: Rows, moved_by: timedelta
 ) -> None:
     moved = rows.add(next_run_at=NOON)
     tick = InterruptedTick(leadership, lambda: rows.change(moved, next_run_at=NOON + moved_by))
@@ -132,7 +133,7 @@ def test_a_schedule_moved_between_survey_and_fire_is_not_fired_by_the_verdict_on
     ids=["paused", "handed over", "quarantined", "ended"],
 )
 def test_a_schedule_taken_out_between_survey_and_fire_is_not_fired(
-    leadership: Leadership, rows: Rows, change: dict[str, Any]
+    leadership: PostgresLeadership, rows: Rows, change: dict[str, Any]
 ) -> None:
     taken_out, other = rows.add(next_run_at=NOON), rows.add(next_run_at=NOON)
     InterruptedTick(leadership, lambda: rows.change(taken_out, **change)).run(at=NOON)
@@ -151,7 +152,7 @@ def test_an_edit_during_a_tick_costs_no_term_where_the_database_keeps_snapshots(
     assert fired_ids(rows) == {other}
 
 
-def test_a_schedule_deleted_between_survey_and_fire_is_not_fired(leadership: Leadership, rows: Rows) -> None:
+def test_a_schedule_deleted_between_survey_and_fire_is_not_fired(leadership: PostgresLeadership, rows: Rows) -> None:
     deleted, other = rows.add(next_run_at=NOON), rows.add(next_run_at=NOON)
 
     def delete() -> None:
@@ -193,7 +194,7 @@ def test_an_occurrence_already_in_the_ledger_is_not_fired_again_and_the_schedule
 
 
 def test_two_ticks_at_one_instant_on_two_sessions_fire_each_occurrence_once(
-    process_database: ProcessDatabase, rows: Rows, leadership: Leadership
+    process_database: ProcessDatabase, rows: Rows, leadership: PostgresLeadership
 ) -> None:
     """The lock and the stamp bypassed: one tick is held in the middle of its statement while the other one runs."""
     rows.add_many(90, NOON, cadences=3)
@@ -227,7 +228,7 @@ def test_two_ticks_at_one_instant_on_two_sessions_fire_each_occurrence_once(
 
 
 def test_a_tick_that_replays_committed_work_from_a_stale_view_fires_nothing_twice(
-    process_database: ProcessDatabase, rows: Rows, leadership: Leadership
+    process_database: ProcessDatabase, rows: Rows, leadership: PostgresLeadership
 ) -> None:
     """The rows say due, the ledger says fired: as after a restore of the schedules alone."""
     rows.add_many(50, NOON)
@@ -237,12 +238,12 @@ def test_a_tick_that_replays_committed_work_from_a_stale_view_fires_nothing_twic
     assert len(rows.messages()) == 50
 
 
-class _Unstamped(Leadership):
+class _Unstamped(PostgresLeadership):
     """A leadership that nobody checks, on any session."""
 
-    def __init__(self, leadership: Leadership, session: psycopg.Connection[Any]) -> None:
-        fields = {name: getattr(leadership, name) for name in Leadership.__slots__}
-        super().__init__(**{**fields, "session": session})
+    def __init__(self, leadership: PostgresLeadership, session: psycopg.Connection[Any]) -> None:
+        values = {field.name: getattr(leadership, field.name) for field in fields(leadership)}
+        super().__init__(**{**values, "session": session})
 
     @contextmanager
     def transaction(self) -> Iterator[datetime]:
@@ -288,7 +289,7 @@ def test_a_ledger_without_room_for_the_month_is_no_rows_fault(tick: Tick, rows: 
 
 
 def test_a_connection_dropped_between_two_statements_of_a_batch_leaves_nothing_behind(
-    leadership: Leadership, rows: Rows
+    leadership: PostgresLeadership, rows: Rows
 ) -> None:
     rows.add_many(20, NOON)
     pid = leadership.session.info.backend_pid

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from pg_queue.leader import Leadership
+from pg_queue.leader import PostgresLeadership
 from scheduler import tick as ticking
 from scheduler.tick import Tick
 from tests.scheduler.rows import Rows
@@ -152,7 +152,7 @@ def test_an_occurrence_within_its_window_by_a_second_is_fired(tick: Tick, rows: 
 
 
 def test_a_stretch_that_began_under_an_earlier_leader_is_expired_not_leaderless(
-    leadership: Leadership, rows: Rows
+    leadership: PostgresLeadership, rows: Rows
 ) -> None:
     tick = Tick(replace(leadership, previous_heartbeat_at=NOON - 2 * HOUR, since=NOON))
     before = rows.add(cron_string="0 9 * * *", next_run_at=NOON - 3 * HOUR)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pg_queue.leader import Leadership
+from pg_queue.leader import PostgresLeadership
 from scheduler.tick import Tick
 from tests.scheduler.rows import Rows
 
@@ -15,7 +15,7 @@ SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hou
 
 
 @pytest.fixture
-def shadow(leadership: Leadership) -> Tick:
+def shadow(leadership: PostgresLeadership) -> Tick:
     """A tick of Beat's schedules."""
     return Tick(leadership, is_shadow=True)
 

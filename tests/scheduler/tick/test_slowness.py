@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from psycopg.pq import TransactionStatus
 
-from pg_queue.leader import Leadership, election
+from pg_queue.leader import PostgresLeadership, postgres
 from scheduler import tick as ticking
 from scheduler import verdicts
 from scheduler.tick import Tick
@@ -18,11 +19,11 @@ from tests.scheduler.rows import Rows
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 
 
-class Watched(Leadership):
+class Watched(PostgresLeadership):
     """A leadership that remembers in which state of its session it stamped."""
 
-    def __init__(self, leadership: Leadership) -> None:
-        super().__init__(**{name: getattr(leadership, name) for name in Leadership.__slots__})
+    def __init__(self, leadership: PostgresLeadership) -> None:
+        super().__init__(**{field.name: getattr(leadership, field.name) for field in fields(leadership)})
         object.__setattr__(self, "stamped_in", [])
 
     def stamp(self) -> datetime:
@@ -38,7 +39,7 @@ class Hurried(Tick):
     """A tick whose server cuts off the firing of more than 10 rows, at 0.02 s each, and no other statement."""
 
     @classmethod
-    def of(cls, leadership: Leadership, rows: Rows) -> Hurried:
+    def of(cls, leadership: PostgresLeadership, rows: Rows) -> Hurried:
         """Slow the database's messages down, and make the tick."""
         rows.session.execute(
             """
@@ -58,7 +59,7 @@ class Hurried(Tick):
 
 
 def test_expressions_that_take_long_to_evaluate_keep_no_transaction_open_and_the_term_going(
-    leadership: Leadership, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    leadership: PostgresLeadership, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge, judged_in = verdicts.judge, []
 
@@ -76,7 +77,7 @@ def test_expressions_that_take_long_to_evaluate_keep_no_transaction_open_and_the
     assert watched.stamps_for_all_to_see() == 60
 
 
-def test_a_leader_whose_batches_are_cut_off_goes_on_stamping(leadership: Leadership, rows: Rows) -> None:
+def test_a_leader_whose_batches_are_cut_off_goes_on_stamping(leadership: PostgresLeadership, rows: Rows) -> None:
     rows.add_many(40, NOON)
     watched = Watched(leadership)
     assert Hurried.of(watched, rows).run(at=NOON).fired == 40
@@ -84,7 +85,7 @@ def test_a_leader_whose_batches_are_cut_off_goes_on_stamping(leadership: Leaders
 
 
 def test_batches_that_run_into_the_servers_time_limit_are_made_smaller_until_they_pass(
-    leadership: Leadership, rows: Rows
+    leadership: PostgresLeadership, rows: Rows
 ) -> None:
     rows.add_many(100, NOON)
     made = Hurried.of(leadership, rows).run(at=NOON)
@@ -94,9 +95,9 @@ def test_batches_that_run_into_the_servers_time_limit_are_made_smaller_until_the
 
 
 def test_a_batch_that_takes_longer_than_the_leader_may_is_made_smaller_and_no_lead_is_lost(
-    leadership: Leadership, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    leadership: PostgresLeadership, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(election, "BATCH_SECONDS", 2.0)
+    monkeypatch.setattr(postgres, "BATCH_SECONDS", 2.0)
     rows.session.execute(  # a hundred take too long; one, not even on a machine that stalls
         """
         CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql
@@ -112,7 +113,7 @@ def test_a_batch_that_takes_longer_than_the_leader_may_is_made_smaller_and_no_le
 
 
 def test_a_stop_ends_the_pass_after_the_batch_in_hand(
-    leadership: Leadership, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    leadership: PostgresLeadership, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ticking, "_BATCH_SECONDS", 60.0)
     rows.add_many(30, NOON)
@@ -126,7 +127,7 @@ def test_a_stop_ends_the_pass_after_the_batch_in_hand(
 
 
 def test_a_stop_is_heard_while_expressions_are_evaluated(
-    leadership: Leadership, rows: Rows, monkeypatch: pytest.MonkeyPatch
+    leadership: PostgresLeadership, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ticking, "_EVALUATION_SECONDS", -1.0)
     rows.add_many(10, NOON, cadences=10)
@@ -135,7 +136,7 @@ def test_a_stop_is_heard_while_expressions_are_evaluated(
     assert Tick(leadership).run(at=NOON).fired == 10 - made.fired
 
 
-def test_a_row_that_fails_only_at_the_commit_is_set_aside(leadership: Leadership, rows: Rows) -> None:
+def test_a_row_that_fails_only_at_the_commit_is_set_aside(leadership: PostgresLeadership, rows: Rows) -> None:
     rows.session.execute(
         """
         CREATE FUNCTION refuse_late() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,4 +1,4 @@
-"""Standing for election, and leading. The protocol is in the package's docstring."""
+"""Standing for election, and leading, on PostgreSQL. The protocol is in the package's docstring."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
 from pg_queue.errors import LeadershipLost
+from pg_queue.leader.contract import BATCH_SECONDS, Election, Leadership, Standing
 from pg_queue.leader.session import Session, direct_connection
 from pg_queue.sql import statements
 
@@ -24,11 +24,6 @@ _SQL, _SESSIONS = statements("leader"), statements("sessions")
 
 STALE_SECONDS = 10.0
 """A stamp older than this is that of a leader which the server's own timeouts failed to end."""
-STAMP_SECONDS = 2.0
-"""How often a leader stamps at least."""
-BATCH_SECONDS = 3.0
-"""How long a leader's transaction may last: a statement of it that takes longer is cut off. Shorter than the time after
-which the server ends the session, so that a slow batch costs itself and not the lead."""
 # Long, because each round costs an idle standby a millisecond of CPU; below PostgreSQL's `deadlock_timeout` (1 s), past
 # which a wait is searched for deadlocks and, with `log_lock_waits`, logged.
 _WAIT_MILLISECONDS = 900
@@ -51,38 +46,14 @@ database or the role may have set otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """What a standby last read of the leader; None, but for `is_holder`, before the first election."""
+class PostgresLeadership(Leadership):
+    """A term on the session that holds the advisory lock."""
 
-    is_holder: bool
-    """This very session holds the lock."""
-    term: int | None
-    host: str | None
-    process_id: int | None
-    stamp_age_seconds: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leadership:
-    """One term of one process, on `session`. Not safe between threads."""
-
-    name: str
     session: Session
-    """Holds the lock. Raw psycopg, autocommit; whatever only the leader may do is done in `transaction()` on it."""
-    term: int
-    since: datetime
-    previous_heartbeat_at: datetime | None
-    """The last sign of the leader before; from then until `since` nobody led. None: there was none."""
+    """Raw psycopg, autocommit; whatever only the leader may do is done in `transaction()` on it."""
 
     def stamp(self) -> datetime:
-        """Say that this term goes on; the database's clock. Joins the session's transaction, else commits.
-
-        In a transaction, each statement after it may take `BATCH_SECONDS`.
-
-        Raises:
-            LeadershipLost: the term is not this session's any more: nothing of the transaction may be committed.
-            psycopg.Error: the session is gone.
-        """
+        """See the contract. In a transaction, each statement after it may take `BATCH_SECONDS`."""
         parameters = {"name": self.name, "term": self.term, "batch_timeout": f"{BATCH_SECONDS * 1000:.0f}ms"}
         row = self.session.execute(_SQL["stamp"], parameters).fetchone()
         if row is None:
@@ -92,15 +63,12 @@ class Leadership:
 
     @contextmanager
     def transaction(self) -> Iterator[datetime]:
-        """A transaction that commits only while this term lasts; yields the database's clock at its beginning.
-
-        A statement that takes longer than `BATCH_SECONDS` raises `psycopg.errors.QueryCanceled`; the session is sound.
-        """
+        """See the contract: a statement that is cut off raises `psycopg.errors.QueryCanceled`."""
         with self.session.transaction():
             yield self.stamp()
 
     def resign(self) -> None:
-        """End the term in good order and close the session. A session already gone is no error: so is the term."""
+        """See the contract."""
         with suppress(psycopg.Error):
             self.session.execute(_SQL["resign"], {"name": self.name, "term": self.term})
             self.session.execute(_SQL["unlock"], {"key": lock_key(self.name)})
@@ -110,38 +78,18 @@ class Leadership:
         """Abandon the term: the server rolls back and unlocks."""
         self.session.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Resign after a good end; after any error the session is in doubt, and is closed."""
-        self.resign() if error is None else self.close()
-
 
 @dataclass(slots=True, kw_only=True)
-class Election:
-    """A process's candidacy for the lead called `name`. Use from one thread; close it, or use it in a `with`."""
+class PostgresElection(Election):
+    """Stands in line for the advisory lock."""
 
-    name: str
     connect: Callable[[], Session] | None = None
     """Opens the session that waits and then leads; None: `direct_connection`."""
     stale_seconds: float = STALE_SECONDS
-    standing: Standing | None = None
-    """What the last round read, for `/readyz`."""
     _session: Session | None = field(default=None, init=False)
 
-    def stand(self) -> Leadership | None:
-        """Wait for the lead, at most about a second; None: another process has it, call again.
-
-        The session is kept from one round to the next, so that its place in the lock's queue is soon taken again, and
-        is handed to the `Leadership` that is won. After any error it is closed, and the next round opens another.
-
-        Raises:
-            DirectConnectionRequired, Configuration: see `direct_connection`.
-            psycopg.Error: the database cannot be reached, or ended the session.
-        """
+    def stand(self) -> PostgresLeadership | None:
+        """See the contract: the place in the lock's queue is soon taken again in the next round."""
         try:
             session = self._open()
             session.execute(sql.SQL(_SQL["wait_for_lock"]).format(key=sql.Literal(lock_key(self.name))), prepare=False)
@@ -154,16 +102,10 @@ class Election:
             raise
 
     def close(self) -> None:
-        """Give up waiting. Does nothing to a lead already won."""
+        """See the contract."""
         if self._session is not None:
             self._session.close()
             self._session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _open(self) -> Session:
         if self._session is None:
@@ -185,12 +127,14 @@ class Election:
         if age is not None and age > self.stale_seconds:
             session.execute(_SQL["terminate_stale"], self._parameters())
 
-    def _begin_term(self, session: Session) -> Leadership:
+    def _begin_term(self, session: Session) -> PostgresLeadership:
         session.execute(_SQL["lift_lock_timeout"])
         row = session.execute(_SQL["take_over"], self._parameters()).fetchone()
         assert row is not None
         self._session = None
-        return Leadership(name=self.name, session=session, term=row[0], since=row[1], previous_heartbeat_at=row[2])
+        return PostgresLeadership(
+            name=self.name, session=session, term=row[0], since=row[1], previous_heartbeat_at=row[2]
+        )
 
     def _parameters(self) -> dict[str, Any]:
         key = lock_key(self.name) & (2**64 - 1)
