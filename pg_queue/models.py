@@ -59,7 +59,7 @@ class Message(models.Model):
     class Meta:
         indexes = [
             models.Index(
-                fields=["queue", "priority", "run_after", "sequence"],
+                fields=["namespace", "queue", "priority", "run_after", "sequence"],
                 name="pg_queue_message_ready",
                 condition=Q(claim_token__isnull=True),
             ),

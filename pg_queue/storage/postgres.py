@@ -95,7 +95,13 @@ class PostgresStore(Capable):
 
     def claim(self, *, queues: Sequence[str], limit: int, lease: timedelta, worker: str) -> list[Claim]:
         """See the port."""
-        parameters = {"queues": list(queues), "limit": limit, "lease": lease.total_seconds(), "worker": worker}
+        parameters = {
+            "namespace": self.namespace,
+            "queues": list(queues),
+            "limit": limit,
+            "lease": lease.total_seconds(),
+            "worker": worker,
+        }
         rows = self._fetch(self._messages["claim"], parameters)
         try:
             return [decode_claim(row) for row in rows]
@@ -155,7 +161,8 @@ class PostgresStore(Capable):
 
     def next_due_seconds(self, queues: Sequence[str]) -> float | None:
         """See the port."""
-        ((seconds,),) = self._fetch(self._messages["next_due"], {"queues": list(queues)})
+        parameters = {"namespace": self.namespace, "queues": list(queues)}
+        ((seconds,),) = self._fetch(self._messages["next_due"], parameters)
         return None if seconds is None else max(0.0, float(seconds))
 
     def _readable_claims(self, rows: Sequence[Row]) -> list[Claim]:

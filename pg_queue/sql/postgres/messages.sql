@@ -51,6 +51,7 @@ LISTEN pg_queue
 
 -- name: claim
 -- Hold the next due messages: queues as given, then the higher priority, then the order in which they became due.
+-- Queues that are off have no slot; a switch's empty name is all of the namespace.
 -- Each slot (queue, priority) is a range of the ready index that ends at now(), so delayed messages are never walked.
 -- The rows are pulled one by one through the outer LIMIT: no more of them are locked than are claimed. OFFSET 0 keeps
 -- the slots a sorted relation of their own, which the lateral join can then only read in that order.
@@ -59,6 +60,9 @@ WITH slot AS (
     SELECT q.name, q.rank, p.priority
     FROM unnest(%(queues)s::text[]) WITH ORDINALITY AS q (name, rank)
     CROSS JOIN generate_series(10, 1, -1) AS p (priority)
+    WHERE NOT ARRAY[q.name, ''] && ARRAY(
+        SELECT s.queue::text FROM pg_queue_switch AS s WHERE s.namespace = %(namespace)s AND NOT s.is_on
+    )
     ORDER BY q.rank, p.priority DESC
     OFFSET 0
 ),
@@ -68,7 +72,8 @@ candidate AS (
     CROSS JOIN LATERAL (
         SELECT m.id
         FROM pg_queue_message AS m
-        WHERE m.queue = slot.name AND m.priority = slot.priority AND m.claim_token IS NULL AND m.run_after <= now()
+        WHERE m.namespace = %(namespace)s AND m.queue = slot.name AND m.priority = slot.priority
+            AND m.claim_token IS NULL AND m.run_after <= now()
         ORDER BY m.run_after, m.sequence
         LIMIT %(limit)s
         FOR UPDATE SKIP LOCKED
@@ -199,14 +204,17 @@ GROUP BY queue
 ORDER BY queue
 
 -- name: next_due
--- Seconds until the next unclaimed message of these queues is due; null without one.
+-- Seconds until the next unclaimed message of these queues is due; null without one. Queues that are off have none.
 SELECT extract(epoch FROM min(due.run_after) - now())::double precision AS seconds
 FROM unnest(%(queues)s::text[]) AS q (name)
 CROSS JOIN generate_series(1, 10) AS p (priority)
 CROSS JOIN LATERAL (
     SELECT m.run_after
     FROM pg_queue_message AS m
-    WHERE m.queue = q.name AND m.priority = p.priority AND m.claim_token IS NULL
+    WHERE m.namespace = %(namespace)s AND m.queue = q.name AND m.priority = p.priority AND m.claim_token IS NULL
     ORDER BY m.run_after, m.sequence
     LIMIT 1
 ) AS due
+WHERE NOT ARRAY[q.name, ''] && ARRAY(
+    SELECT s.queue::text FROM pg_queue_switch AS s WHERE s.namespace = %(namespace)s AND NOT s.is_on
+)
