@@ -52,7 +52,6 @@ from pg_queue.leader import (
     PostgresLeadership,
     SqliteLeadership,
     candidacy,
-    direct_connection,
 )
 from pg_queue.lookups import OfferedLookups
 from pg_queue.paginator import BoundedPaginator
@@ -60,6 +59,7 @@ from pg_queue.payload import check_headers, check_payload
 from pg_queue.ports import QueueDepth
 from pg_queue.process import ExitCode, ServiceCommand, StopSignals
 from pg_queue.reaper import Duty, DutyRounds, Reaper, Round, add_duties, all_duties, refuse_failed
+from pg_queue.session import direct_connection
 from pg_queue.settings import direct_alias, queue_settings
 from pg_queue.sql import named_statements as load_sql
 from pg_queue.sql import statements as _statements

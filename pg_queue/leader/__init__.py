@@ -56,7 +56,6 @@ from django.db import connections
 
 from pg_queue.leader.contract import STAMP_SECONDS, Election, Leadership
 from pg_queue.leader.postgres import PostgresElection, PostgresLeadership
-from pg_queue.leader.session import direct_connection
 from pg_queue.leader.sqlite import SqliteElection, SqliteLeadership
 from pg_queue.settings import direct_alias
 
@@ -70,7 +69,6 @@ __all__ = [
     "SqliteElection",
     "SqliteLeadership",
     "candidacy",
-    "direct_connection",
 ]
 
 SESSION_ERRORS = (psycopg.Error, sqlite3.Error)

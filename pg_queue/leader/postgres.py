@@ -17,7 +17,7 @@ from psycopg.rows import class_row
 
 from pg_queue.errors import LeadershipLost
 from pg_queue.leader.contract import BATCH_SECONDS, Election, Leadership, Standing
-from pg_queue.leader.session import Session, direct_connection
+from pg_queue.session import Session, direct_connection
 from pg_queue.sql import statements
 
 _SQL, _SESSIONS = statements("leader"), statements("sessions")

@@ -8,7 +8,7 @@ import time
 import psycopg
 
 from pg_queue.errors import DirectConnectionRequired
-from pg_queue.leader import direct_connection
+from pg_queue.session import direct_connection
 from pg_queue.sql import statements
 
 logger = logging.getLogger(__name__)

@@ -75,14 +75,14 @@ def test_a_row_that_cannot_be_read_is_buried_and_blocks_no_other(args: str) -> N
 
 def test_large_messages_are_stored_in_batches_that_the_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
-    store = api.store()
-    fetch = PostgresStore._fetch
+    store = PostgresStore(api.queue_settings(), api.queue_settings().places["default"])
+    fetch = store._fetch
 
-    def spy(self: PostgresStore, statement: str, parameters: Any) -> Any:
+    def spy(statement: str, parameters: Any) -> Any:
         sent.append(len(parameters.get("messages", "")))
-        return fetch(self, statement, parameters)
+        return fetch(statement, parameters)
 
-    monkeypatch.setattr(PostgresStore, "_fetch", spy)
+    monkeypatch.setattr(store, "_fetch", spy)
     ids = store.enqueue([NewMessage(task="noop", args=["x" * 200_000]) for _ in range(200)])
     monkeypatch.undo()
     assert max(sent) <= ENQUEUE_BYTES

@@ -1,27 +1,21 @@
-"""The queue in PostgreSQL, on the Django connection of its database.
-
-The statements are in `sql/postgres/`. They run on a psycopg cursor of Django's own session rather than on Django's
-cursor: results travel in binary and come back as Python values whatever adapters the project set up, and the statement
-still belongs to the transaction that the caller has open there.
-"""
+"""Messages from enqueue to outcome."""
 
 from __future__ import annotations
 
 import logging
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import psycopg
-from django.db import connections, transaction
+from django.db import transaction
 
 from pg_queue.domain import Capability, Claim, Death, Failure, Message, NewMessage, Retry, Settled, Settlement, Success
 from pg_queue.settings import QueueSettings, StoreSettings
 from pg_queue.sql import statements
 from pg_queue.storage.capable import Capable
+from pg_queue.storage.postgres.connection import StoreConnection
 from pg_queue.storage.rows import (
     Row,
     claim_key,
@@ -71,6 +65,8 @@ class PostgresStore(Capable):
     def __init__(self, conf: QueueSettings, place: StoreSettings) -> None:
         super().__init__(place)
         self.database = place.database
+        connection = StoreConnection(place.database)
+        self._fetch, self._count = connection.fetch, connection.count
         self.workers = DatabaseWorkers(place.database, self.namespace)
         self._conf = conf
         self._messages = statements("messages")
@@ -221,23 +217,6 @@ class PostgresStore(Capable):
             return set()
         ids, tokens = zip(*claims, strict=True)
         return {row[0] for row in self._fetch(statement, {"ids": list(ids), "tokens": list(tokens), **parameters})}
-
-    def _fetch(self, statement: str, parameters: Mapping[str, Any]) -> list[Row]:
-        with self._cursor() as cursor:
-            return cursor.execute(statement, parameters, binary=True).fetchall()
-
-    def _count(self, statement: str, parameters: Mapping[str, Any]) -> int:
-        with self._cursor() as cursor:
-            return cursor.execute(statement, parameters).rowcount
-
-    @contextmanager
-    def _cursor(self) -> Iterator[psycopg.Cursor[Row]]:
-        """A cursor with server-side parameters on Django's session; its errors are Django's database errors."""
-        connection = connections[self.database]
-        connection.ensure_connection()
-        connection.validate_no_broken_transaction()
-        with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-            yield cursor
 
 
 def _readable(rows: Iterable[Row]) -> Iterator[Message]:

@@ -19,9 +19,9 @@ import pytest
 from django.db import connections
 
 from backend.standalone.ports import free_port
+from pg_queue import session as queue_session
 from pg_queue.errors import Configuration, DirectConnectionRequired
-from pg_queue.leader import session as leader_session
-from pg_queue.leader.session import connection_parameters, direct_connection
+from pg_queue.session import connection_parameters, direct_connection
 from tests import services
 from tests.processes import Manage, ProcessDatabase
 
@@ -101,7 +101,7 @@ def parameters_of(url: str) -> dict[str, object]:
 def test_a_proxy_that_shares_sessions_is_refused_and_the_message_says_what_to_set(
     pgbouncer: str, pool_mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leader_session, "connection_parameters", lambda alias: parameters_of(pgbouncer))
+    monkeypatch.setattr(queue_session, "connection_parameters", lambda alias: parameters_of(pgbouncer))
     for _ in range(5):
         if pool_mode == "session":
             direct_connection().close()
@@ -130,7 +130,7 @@ def test_a_scheduler_behind_a_sharing_proxy_ends_with_bad_configuration_unless_i
 def test_a_direct_connection_is_a_plain_session_in_autocommit_with_its_name_and_settings(
     process_database: ProcessDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leader_session, "connection_parameters", lambda alias: parameters_of(process_database.url))
+    monkeypatch.setattr(queue_session, "connection_parameters", lambda alias: parameters_of(process_database.url))
     with direct_connection("downbeat test", settings={"work_mem": "7MB"}) as session:
         assert type(session) is psycopg.Connection
         assert session.autocommit
@@ -154,7 +154,7 @@ def test_a_database_that_is_not_postgresql_is_refused() -> None:
     code = (
         "import django; from django.conf import settings;"
         "settings.configure(DATABASES={'default': {'ENGINE': 'django.db.backends.sqlite3', 'NAME': ':memory:'}});"
-        "from pg_queue.leader.session import connection_parameters; connection_parameters('default')"
+        "from pg_queue.session import connection_parameters; connection_parameters('default')"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert "expected PostgreSQL, got: 'sqlite'" in run.stderr
