@@ -20,15 +20,19 @@ from pg_queue.settings import QueueSettings, StoreSettings, queue_settings
 
 Backend = Callable[[QueueSettings, StoreSettings], QueueStore]
 
-BACKENDS = {"postgres": "pg_queue.storage.postgres.PostgresStore"}
+BACKENDS = {
+    "postgres": "pg_queue.storage.postgres.PostgresStore",
+    "sqlite": "pg_queue.storage.sqlite.SqliteStore",
+}
 """The backends that have a name; any other is named by the dotted path of its class."""
 
 if TYPE_CHECKING:  # that each keeps the contract's signatures
     from pg_queue.storage.postgres import PostgresStore
+    from pg_queue.storage.sqlite import SqliteStore
 
-    _KEPT_BY: tuple[Backend, ...] = (PostgresStore,)
+    _KEPT_BY: tuple[Backend, ...] = (PostgresStore, SqliteStore)
 
-VENDORS = {"postgresql": "postgres"}
+VENDORS = {"postgresql": "postgres", "sqlite": "sqlite"}
 """The backend of a Django database, by its vendor."""
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -11,8 +13,25 @@ from uuid import UUID
 from pg_queue.domain import Claim, Failure, Message, MessageState, NewMessage, Settlement
 from pg_queue.uuid7 import uuid7
 
+logger = logging.getLogger(__name__)
+
+UNREADABLE = (ValueError, RecursionError)
+"""What the JSON parser raises: for a number of more digits than Python converts, and for too many levels."""
+
 Row = Sequence[Any]
 """The columns of `claim`, `get` and `take_outcomes`, in the order in which their statements list them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Depth:
+    """See `pg_queue.ports.QueueDepth`."""
+
+    queue: str
+    waiting: int
+    delayed: int
+    running: int
+    dead: int
+    oldest_due_seconds: float
 
 
 def encode_messages(
@@ -94,6 +113,15 @@ def decode_message(row: Row) -> Message:
 def decode_claim(row: Row) -> Claim:
     """The claim in all columns of the statement `claim`."""
     return Claim(message=decode_message(row), token=row[19], lease_until=row[20].astimezone(UTC))
+
+
+def readable(rows: Iterable[Row], decode: Callable[[Row], Message] = decode_message) -> Iterator[Message]:
+    """The messages in `rows`; what no operation has written is left out, and said, so that it stops nobody."""
+    for row in rows:
+        try:
+            yield decode(row)
+        except UNREADABLE as error:
+            logger.warning("message.unreadable message=%s; %s", row[0], error)
 
 
 def decode_failure(stored: dict[str, Any]) -> Failure:

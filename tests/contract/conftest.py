@@ -19,18 +19,19 @@ def _parameters() -> Iterator[object]:
 
 
 @pytest.fixture(params=_parameters())
-def harness(request: pytest.FixtureRequest, transactional_db: None) -> Harness:
+def harness(request: pytest.FixtureRequest, transactional_db: None) -> Iterator[Harness]:
     """A store with nothing in it. Its writes are committed, so that other threads and processes see them.
 
     A test marked `capability("keys")` skips where the store lacks that.
     """
     found = HARNESSES[request.param]()
-    for marker in request.node.iter_markers("capability"):
-        for wanted in map(Capability, marker.args):
-            if wanted not in found.store.capabilities:
-                pytest.skip(f"lacks {wanted}")
-    found.clear()
-    return found
+    with found.installed():
+        for marker in request.node.iter_markers("capability"):
+            for wanted in map(Capability, marker.args):
+                if wanted not in found.store.capabilities:
+                    pytest.skip(f"lacks {wanted}")
+        found.clear()
+        yield found
 
 
 @pytest.fixture

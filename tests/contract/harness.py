@@ -5,17 +5,24 @@ A store joins the suite by an entry in `HARNESSES`.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import ClassVar, Protocol
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError, connection, connections
+from django.db.models import UUIDField
 
+from backend.database_url import parse_database_url
 from pg_queue.ports import QueueStore
 from pg_queue.storage import store
-from tests.processes import child_environment, database_url
+from tests.processes import child_environment, database_url, migrate, sqlite_url
 
 
 class Harness(Protocol):
@@ -27,6 +34,13 @@ class Harness(Protocol):
     """What the store raises where its server, or the connection to it, fails."""
     has_server_clock: ClassVar[bool]
     """False: client and store share the machine's clock by nature, so neither can be wrong."""
+
+    has_one_writer: ClassVar[bool]
+    """True: who writes waits for the end of any other transaction that writes."""
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Within: `pg_queue.storage.store()` is this store."""
 
     @property
     def store(self) -> QueueStore:
@@ -49,67 +63,84 @@ class Harness(Protocol):
         """Within: settling is cut off after its first statement, as by a lost connection."""
 
 
-class PostgresHarness:
-    """The PostgreSQL store, on pytest-django's database; what it writes is committed."""
+TABLES = (
+    "pg_queue_message",
+    "pg_queue_result",
+    "pg_queue_deadletter",
+    "pg_queue_worker",
+    "pg_queue_key",
+    "pg_queue_barrierplan",
+    "pg_queue_barrier",
+    "pg_queue_event",
+    "pg_queue_switch",
+    "pg_queue_lock",
+)
+INSTANTS = {
+    "pg_queue_message": ("run_after", "enqueued_at", "lease_until", "started_at"),
+    "pg_queue_result": ("finished_at", "expires_at"),
+    "pg_queue_deadletter": ("died_at", "enqueued_at"),
+    "pg_queue_worker": ("heartbeat_at", "started_at", "stopped_at"),
+    "pg_queue_key": ("expires_at",),
+    "pg_queue_barrier": ("created_at", "ended_at"),
+    "pg_queue_event": ("created_at", "run_after"),
+    "pg_queue_lock": ("expires_at",),
+}
 
-    services = ("postgresql",)
+
+class DatabaseHarness:
+    """A store in a Django database, which is the alias `default`."""
+
     failures = (DatabaseError, InterfaceError)
     has_server_clock = True
-    tables = (
-        "pg_queue_message",
-        "pg_queue_result",
-        "pg_queue_deadletter",
-        "pg_queue_worker",
-        "pg_queue_key",
-        "pg_queue_barrierplan",
-        "pg_queue_barrier",
-        "pg_queue_event",
-        "pg_queue_switch",
-        "pg_queue_lock",
-    )
+    move: ClassVar[str]
+    """SQL expression of a column's instant, `%(by)s` seconds before."""
 
     @property
     def store(self) -> QueueStore:
         """See the protocol."""
         return store()
 
-    def environment(self) -> dict[str, str]:
-        """See the protocol."""
-        return child_environment(database_url(os.environ["DATABASE_URL"], connection.settings_dict["NAME"]))
-
     def spoil(self) -> uuid.UUID:
         """A number of more digits than Python converts."""
         message_id = uuid.uuid4()
+        args = f"[{'9' * 5000}]"
         with connection.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO pg_queue_message (id, task, args, kwargs, headers, max_attempts)"
                 " VALUES (%s, 'noop', %s, '{}', '{}', 3)",
-                [message_id, f"[{'9' * 5000}]"],
+                [UUIDField().get_db_prep_value(message_id, connection), args],
             )
         return message_id
 
     def clear(self) -> None:
         """See the protocol."""
         with connection.cursor() as cursor:
-            for table in self.tables:
+            for table in TABLES:
                 cursor.execute(f"DELETE FROM {table}")  # of a few rows: a tenth of a TRUNCATE's time
 
     def advance(self, seconds: float) -> None:
         """Every stored instant moves into the past: the same as the clock moving on."""
-        instants = {
-            "pg_queue_message": ("run_after", "enqueued_at", "lease_until", "started_at"),
-            "pg_queue_result": ("finished_at", "expires_at"),
-            "pg_queue_deadletter": ("died_at", "enqueued_at"),
-            "pg_queue_worker": ("heartbeat_at", "started_at", "stopped_at"),
-            "pg_queue_key": ("expires_at",),
-            "pg_queue_barrier": ("created_at", "ended_at"),
-            "pg_queue_event": ("created_at", "run_after"),
-            "pg_queue_lock": ("expires_at",),
-        }
         with connection.cursor() as cursor:
-            for table, columns in instants.items():
-                moves = ", ".join(f"{column} = {column} - make_interval(secs => %(by)s)" for column in columns)
+            for table, columns in INSTANTS.items():
+                moves = ", ".join(f"{column} = {self.move.format(column)}" for column in columns)
                 cursor.execute(f"UPDATE {table} SET {moves}", {"by": seconds})
+
+
+class PostgresHarness(DatabaseHarness):
+    """The PostgreSQL store, on pytest-django's database; what it writes is committed."""
+
+    services = ("postgresql",)
+    has_one_writer = False
+    move = "{} - make_interval(secs => %(by)s)"
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """It is already."""
+        yield
+
+    def environment(self) -> dict[str, str]:
+        """See the protocol."""
+        return child_environment(database_url(os.environ["DATABASE_URL"], connection.settings_dict["NAME"]))
 
     @contextmanager
     def broken_settling(self) -> Iterator[None]:
@@ -130,4 +161,55 @@ class PostgresHarness:
                 cursor.execute("DROP FUNCTION cut CASCADE")
 
 
-HARNESSES: dict[str, Callable[[], Harness]] = {"postgres": PostgresHarness}
+class SqliteHarness(DatabaseHarness):
+    """The SQLite store, in a file of its own that is the alias `default` in all threads meanwhile."""
+
+    services = ()
+    has_one_writer = True
+    move = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', {}, printf('%%+.3f seconds', -%(by)s))"
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """pytest-django gets its own connection, and its settings, back for what it does at the test's end."""
+        before, settings = connections["default"], connections.settings["default"]
+        connections.settings["default"] = connections.configure_settings(
+            {"default": parse_database_url(sqlite_url(migrated_file()))}
+        )["default"]
+        del connections["default"]
+        store.cache_clear()
+        try:
+            yield
+        finally:
+            connections["default"].close()
+            connections.settings["default"], connections["default"] = settings, before
+            store.cache_clear()
+
+    def environment(self) -> dict[str, str]:
+        """See the protocol."""
+        return child_environment(sqlite_url(migrated_file()))
+
+    @contextmanager
+    def broken_settling(self) -> Iterator[None]:
+        """Dead letters cannot be written: the transaction is rolled back in its middle, as it is for who dies there."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "CREATE TRIGGER cut BEFORE INSERT ON pg_queue_deadletter BEGIN SELECT RAISE(ROLLBACK, 'cut'); END"
+            )
+        try:
+            yield
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("DROP TRIGGER cut")
+
+
+@cache
+def migrated_file() -> Path:
+    """A file of SQLite for all tests of this process."""
+    folder = Path(tempfile.mkdtemp(prefix="downbeat_contract_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "queue.sqlite3"
+    migrate(sqlite_url(path))
+    return path
+
+
+HARNESSES: dict[str, Callable[[], Harness]] = {"postgres": PostgresHarness, "sqlite": SqliteHarness}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -17,13 +15,15 @@ from pg_queue.sql import statements
 from pg_queue.storage.capable import Capable
 from pg_queue.storage.postgres.connection import StoreConnection
 from pg_queue.storage.rows import (
+    UNREADABLE,
+    Depth,
     Row,
     claim_key,
     decode_claim,
-    decode_message,
     encode_message,
     encode_messages,
     encode_outcomes,
+    readable,
 )
 from pg_queue.storage.workers import DatabaseWorkers
 
@@ -33,24 +33,7 @@ ENQUEUE_CHUNK = 2000
 ENQUEUE_BYTES = 16 << 20
 """The same in characters of JSON; PostgreSQL takes at most 256 MB in one `jsonb`."""
 
-UNREADABLE = (ValueError, RecursionError)
-"""What the JSON parser raises: for a number of more digits than Python converts, and for too many levels."""
-
-logger = logging.getLogger(__name__)
-
 Pair = tuple[uuid.UUID, uuid.UUID]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Depth:
-    """See `pg_queue.ports.QueueDepth`."""
-
-    queue: str
-    waiting: int
-    delayed: int
-    running: int
-    dead: int
-    oldest_due_seconds: float
 
 
 class PostgresStore(Capable):
@@ -129,12 +112,12 @@ class PostgresStore(Capable):
     def get(self, message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Message]:
         """See the port. What an outcome does not keep is empty: its args and kwargs."""
         rows = self._fetch(self._outcomes["get"], {"ids": list(message_ids)})
-        return {message.id: message for message in _readable(rows)}
+        return {message.id: message for message in readable(rows)}
 
     def take_outcomes(self, report_to: str, *, limit: int) -> list[Message]:
         """See the port."""
         rows = self._fetch(self._outcomes["take_outcomes"], {"report_to": report_to, "limit": limit})
-        return list(_readable(rows))
+        return list(readable(rows))
 
     def retain(self, *, limit: int) -> int:
         """See the port."""
@@ -217,12 +200,3 @@ class PostgresStore(Capable):
             return set()
         ids, tokens = zip(*claims, strict=True)
         return {row[0] for row in self._fetch(statement, {"ids": list(ids), "tokens": list(tokens), **parameters})}
-
-
-def _readable(rows: Iterable[Row]) -> Iterator[Message]:
-    """The messages in `rows`; what no operation has written is left out, and said, so that it stops nobody."""
-    for row in rows:
-        try:
-            yield decode_message(row)
-        except UNREADABLE as error:
-            logger.warning("message.unreadable message=%s; %s", row[0], error)

@@ -1,0 +1,70 @@
+"""Claims: which messages are next, given to a worker."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from pg_queue.sql import statements
+from pg_queue.storage.sqlite.session import Row, Session, after, dump_instant, dump_pairs, load_instant
+
+
+class Claims:
+    """Chooses and holds messages of one namespace."""
+
+    def __init__(self, session: Session, namespace: str) -> None:
+        self._session, self._namespace = session, namespace
+        self._statements = statements("messages", "sqlite")
+
+    def claim(self, queues: Sequence[str], *, limit: int, lease: timedelta, worker: str) -> list[Row]:
+        """Rows of `claimed`, in the order of the claim.
+
+        Whether something is due is asked before the write lock is taken: idle workers do not stand in anyone's way.
+        """
+        if limit < 1 or self.next_due_seconds(queues) != 0:
+            return []
+        return self._session.write(lambda now: self._hold(self._choose(queues, limit, now), lease, worker, now))
+
+    def next_due_seconds(self, queues: Sequence[str]) -> float | None:
+        """See `pg_queue.ports.QueueStore`."""
+        ((due_at,),) = self._session.fetch(self._statements["next_due"], self._parameters(queues))
+        return None if due_at is None else max(0.0, (load_instant(due_at) - self._session.now()).total_seconds())
+
+    def _choose(self, queues: Sequence[str], limit: int, now: datetime) -> list[str]:
+        chosen: list[str] = []
+        instant = dump_instant(now)
+        for queue, priority in self._session.fetch(self._statements["slots"], self._parameters(queues, now=instant)):
+            slot = {"namespace": self._namespace, "queue": queue, "priority": priority, "now": instant}
+            rows = self._session.fetch(self._statements["due"], slot | {"limit": limit - len(chosen)})
+            chosen += [message_id for (message_id,) in rows]
+            if len(chosen) == limit:
+                break
+        return chosen
+
+    def _hold(self, chosen: Sequence[str], lease: timedelta, worker: str, now: datetime) -> list[Row]:
+        held = json.dumps([(message_id, uuid.uuid4().hex) for message_id in chosen])
+        parameters = {"chosen": held, "worker": worker, "now": dump_instant(now), "until": after(now, lease)}
+        self._session.count(self._statements["hold"], parameters)
+        return self._session.fetch(self._statements["claimed"], {"chosen": held})
+
+    def _parameters(self, queues: Sequence[str], **others: str) -> dict[str, str]:
+        return {"namespace": self._namespace, "queues": json.dumps(list(queues)), **others}
+
+    def renew(self, pairs: Sequence[tuple[uuid.UUID, uuid.UUID]], *, lease: timedelta) -> set[uuid.UUID]:
+        """See `pg_queue.ports.QueueStore`."""
+        return self._touch("renew", pairs, lease)
+
+    def release(self, pairs: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> set[uuid.UUID]:
+        """See `pg_queue.ports.QueueStore`."""
+        return self._touch("release", pairs, timedelta())
+
+    def _touch(self, name: str, pairs: Sequence[tuple[uuid.UUID, uuid.UUID]], lease: timedelta) -> set[uuid.UUID]:
+        def touch(now: datetime) -> set[uuid.UUID]:
+            held = self._session.fetch(self._statements["held"], {"pairs": dump_pairs(pairs)})
+            until = after(now, lease)
+            self._session.each(self._statements[name], [{"id": message_id, "until": until} for message_id, _ in held])
+            return {uuid.UUID(token) for _, token in held}
+
+        return self._session.write(touch) if pairs else set()

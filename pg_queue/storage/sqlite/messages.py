@@ -1,0 +1,59 @@
+"""Messages on their way in: stored as rows, unless another holds their key."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from pg_queue.domain import NewMessage
+from pg_queue.settings import QueueSettings
+from pg_queue.sql import statements
+from pg_queue.storage.sqlite.rows import dump_message
+from pg_queue.storage.sqlite.session import Session, dump_instant
+
+
+class Messages:
+    """Stores messages, for the store itself and for what enqueues more of them: ends, barriers, replays.
+
+    Its methods are called in a transaction that has the write lock, so nobody comes between their statements.
+    """
+
+    def __init__(self, session: Session, conf: QueueSettings) -> None:
+        self._session, self._conf = session, conf
+        self._store = statements("messages", "sqlite")["store"]
+        self._keys = statements("keys", "sqlite")
+
+    def store(
+        self, messages: Sequence[NewMessage], *, now: datetime, namespace: str, barrier_id: uuid.UUID | None = None
+    ) -> list[uuid.UUID]:
+        """Store `messages`; the ids of those, or of who holds their key, in the same order."""
+        ids, rows = [], []
+        for message in messages:
+            row = dump_message(
+                message, now=now, namespace=namespace, max_attempts=self._conf.max_attempts, barrier_id=barrier_id
+            )
+            holder = row["id"] if message.key is None else self._take_key(message, row)
+            ids.append(uuid.UUID(holder))
+            if holder == row["id"]:
+                rows.append(row)
+        self._session.each(self._store, rows)
+        return ids
+
+    def resume_key(self, row: dict[str, Any]) -> None:
+        """Let a message that waits again hold its key, if nobody else does."""
+        self._session.count(self._keys["resume"], row | {"ttl_seconds": self._conf.key_ttl_seconds})
+
+    def lapse_keys(self, message_ids: Sequence[str], now: datetime) -> None:
+        """These messages have ended: their keys hold for their time to live."""
+        instant = dump_instant(now)
+        self._session.each(self._keys["lapse"], [{"id": one, "now": instant} for one in message_ids])
+
+    def _take_key(self, message: NewMessage, row: dict[str, Any]) -> str:
+        """The id of the message that holds the key from now on: this one's, or an older one's."""
+        ttl = self._conf.key_ttl_seconds if message.key_ttl is None else message.key_ttl.total_seconds()
+        taken = self._session.fetch(self._keys["take"], row | {"ttl_seconds": ttl})
+        if not taken:
+            taken = self._session.fetch(self._keys["holder"], row)
+        return str(taken[0][0])
