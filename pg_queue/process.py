@@ -50,28 +50,26 @@ class NotMigrated(QueueError):
         super().__init__(f"the database lacks {', '.join(missing)}: run `python manage.py migrate` first")
 
 
-class StopSignals:
-    """SIGTERM and SIGINT as something to wait for, while the block lasts. Main thread only."""
+class StopRequest:
+    """A wish to stop as something to wait for. `request` is safe from any thread, and from a signal handler."""
 
     def __init__(self) -> None:
         self.count = 0
-        """How many have arrived: 1 means stop in good order, more mean at once."""
+        """How often it was wished: 1 means stop in good order, more mean at once."""
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
 
-    def __enter__(self) -> StopSignals:
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        os.close(self._read)
-        os.close(self._write)
+    def request(self) -> None:
+        """Wish it."""
+        self.count += 1
+        try:
+            os.write(self._write, b"!")
+        except BlockingIOError:
+            return  # the pipe is full: it is readable already
 
     def fileno(self) -> int:
-        """Readable once a signal has arrived, until `drain`."""
+        """Readable once it was wished, until `drain`."""
         return self._read
 
     def drain(self) -> None:
@@ -87,12 +85,26 @@ class StopSignals:
             select.select([self], [], [], seconds)
         return self.count > 0
 
+    def close(self) -> None:
+        """Give the descriptors back."""
+        os.close(self._read)
+        os.close(self._write)
+
+
+class StopSignals(StopRequest):
+    """SIGTERM and SIGINT as a `StopRequest`, while the block lasts. Main thread only."""
+
+    def __enter__(self) -> StopSignals:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self.close()
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
-        try:
-            os.write(self._write, b"!")
-        except BlockingIOError:
-            return  # the pipe is full: it is readable already
+        self.request()
 
 
 def check_ready(app_labels: Sequence[str]) -> None:

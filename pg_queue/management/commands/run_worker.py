@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -15,10 +16,16 @@ from pg_queue.settings import queue_settings
 from pg_queue.tasks import tasks
 from pg_queue.worker.loop import Worker
 from pg_queue.worker.options import WorkerOptions
+from pg_queue.worker.threads import ThreadWorker
+
+POOLS: dict[str, Callable[[WorkerOptions, StopSignals], Worker | ThreadWorker]] = {
+    "process": Worker,
+    "thread": ThreadWorker,
+}
 
 
 class Command(ServiceCommand):
-    """Runs one worker: a parent that claims and settles, and child processes that run the tasks."""
+    """Runs one worker: it claims and settles, and child processes or threads run the tasks."""
 
     help = "Run the tasks of messages. Any number of workers may run, on any number of hosts."
 
@@ -31,6 +38,12 @@ class Command(ServiceCommand):
         parser.add_argument(
             "--concurrency", type=int, default=os.cpu_count() or 1, metavar="N", help="tasks at once; default: the CPUs"
         )
+        parser.add_argument(
+            "--pool",
+            choices=sorted(POOLS),
+            default="process",
+            help="what runs the tasks; threads share this process and cannot be killed; default: %(default)s",
+        )
         parser.add_argument("--drain-seconds", type=float, metavar="S", help="default: PG_QUEUE['DRAIN_SECONDS']")
 
     def serve(self, **options: Any) -> None:
@@ -38,13 +51,14 @@ class Command(ServiceCommand):
         chosen = self._chosen(options)
         known = tasks()
         with StopSignals() as stop:
-            worker = Worker(chosen, stop)
+            worker = POOLS[options["pool"]](chosen, stop)
             health = self.health_server(options, worker.pulse, details=worker.details)
             if health:
                 health.start()
             self.say_started(
                 queues=",".join(chosen.queues),
                 concurrency=chosen.concurrency,
+                pool=options["pool"],
                 tasks=len(known),
                 **({"health_port": health.port} if health else {}),
             )

@@ -1,0 +1,67 @@
+"""A worker of threads inside a process that has other things to do: a web server's, a desktop application's."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from pg_queue.process import StopRequest, check_ready
+from pg_queue.worker.options import WorkerOptions
+from pg_queue.worker.threads import ThreadWorker
+
+logger = logging.getLogger(__name__)
+
+RESTART_SECONDS = 5.0
+"""After a loop that ended with an error, and was not told to."""
+LAST_WORDS_SECONDS = 5.0
+"""How long after its drain a worker may take to end."""
+
+
+class EmbeddedWorker:
+    """Runs in a thread of its own, from `start` to `stop`."""
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self._options = options
+        self._stop = StopRequest()
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
+
+    def start(self) -> None:
+        """Begin, after everything that can be known to be wrong was looked for.
+
+        Raises: Configuration, where threads will not do or the store cannot be made; NotMigrated; Django's
+        `OperationalError` where the database does not answer.
+        """
+        check_ready(("pg_queue",))
+        self._worker = ThreadWorker(self._options, self._stop)
+        self._thread.start()
+
+    def stop(self) -> bool:
+        """Claim no more, and wait until what runs has ended, at most for its drain and five seconds.
+
+        Also while it drains already. False: something goes on; its claim will run out.
+        """
+        self._stop.request()
+        self._thread.join(self._options.drain_seconds + LAST_WORDS_SECONDS)
+        return not self._thread.is_alive() and not self._worker.details()["held"]
+
+    def details(self) -> dict[str, object]:
+        """See `ThreadWorker.details`."""
+        return self._worker.details()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self._worker.run()
+                return
+            except Exception:  # nobody else would start it again
+                logger.exception("worker.failed restart_seconds=%s", RESTART_SECONDS)
+            if self._stop.wait(RESTART_SECONDS):
+                return
+            self._worker = ThreadWorker(
+                WorkerOptions(
+                    queues=self._options.queues,
+                    concurrency=self._options.concurrency,
+                    drain_seconds=self._options.drain_seconds,
+                ),
+                self._stop,
+            )

@@ -1,0 +1,166 @@
+"""The worker of threads: alone as a command, and inside a process that has other things to do."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from pg_queue import tasks as registry
+from pg_queue.api import task
+from pg_queue.domain import TERMINAL_STATES, Message, MessageState, NewMessage
+from pg_queue.errors import Configuration
+from pg_queue.settings import queue_settings
+from pg_queue.storage import store
+from pg_queue.worker.embedded import EmbeddedWorker
+from pg_queue.worker.options import WorkerOptions
+from pg_queue.worker.threads import check_threads_will_do
+from tests.pg_queue.worker.conftest import ProcessQueue, until, worker_environment
+
+pytestmark = pytest.mark.django_db(transaction=True, available_apps=["pg_queue"])
+
+Start = Callable[..., EmbeddedWorker]
+
+
+@pytest.fixture(autouse=True)
+def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers goes with it."""
+    registry.tasks()  # discovered before, not into the copies
+    for name in ("_registered", "_origins"):
+        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts workers inside this process; they stop with the test."""
+    started: list[EmbeddedWorker] = []
+
+    def begin(**options: Any) -> EmbeddedWorker:
+        chosen = {"queues": ("default",), "concurrency": 2, "drain_seconds": 10.0, **options}
+        started.append(EmbeddedWorker(WorkerOptions(**chosen)))
+        started[-1].start()
+        return started[-1]
+
+    yield begin
+    for worker in started:
+        worker.stop()
+
+
+def add(name: str, *args: Any, **fields: Any) -> uuid.UUID:
+    return store().enqueue([NewMessage(task=name, args=args, **fields)])[0]
+
+
+def outcome(message_id: uuid.UUID) -> Message:
+    def ended() -> Message | None:
+        found = store().get([message_id])[message_id]
+        return found if found.state in TERMINAL_STATES else None
+
+    message: Message = until(ended, what=f"end of {message_id}")
+    return message
+
+
+def test_tasks_run_at_once_in_threads_of_this_process(start: Start) -> None:
+    meeting = threading.Barrier(3)
+
+    @task("test.meet")
+    def meet() -> str:
+        meeting.wait(30)
+        return threading.current_thread().name
+
+    start()
+    ids = [add("test.meet"), add("test.meet")]
+    meeting.wait(30)
+    assert {outcome(i).result for i in ids} == {"task-0", "task-1"}
+    assert store().depths() == []
+
+
+def test_what_a_task_raises_is_retried_and_then_buried(start: Start) -> None:
+    @task("test.fails", max_attempts=2, retry_backoff_seconds=0)
+    def fails() -> None:
+        raise ValueError("no")
+
+    start()
+    message = outcome(add("test.fails", max_attempts=2))
+    assert (message.state, message.attempts) == (MessageState.FAILED, 2)
+    assert message.error is not None
+    assert (message.error.type, message.error.message) == ("ValueError", "no")
+
+
+def test_stopping_waits_for_what_runs_and_claims_nothing_more(start: Start) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    @task("test.wait")
+    def wait() -> str:
+        begun.set()
+        assert go.wait(30)
+        return "done"
+
+    worker = start(concurrency=1)
+    running = add("test.wait")
+    assert begun.wait(30)
+    stopping = threading.Thread(target=worker.stop)
+    stopping.start()
+    until(lambda: worker.details()["draining"], what="the drain")
+    left = add("test.wait")
+    go.set()
+    stopping.join(30)
+    assert not stopping.is_alive()
+    assert outcome(running).result == "done"
+    assert store().get([left])[left].attempts == 0
+
+
+def test_stopping_is_bounded_and_what_goes_on_is_left_to_its_lease(start: Start) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    @task("test.stuck")
+    def stuck() -> None:
+        begun.set()
+        go.wait(60)
+
+    worker = start(concurrency=1, drain_seconds=0.2)
+    message_id = add("test.stuck")
+    assert begun.wait(30)
+    assert worker.stop() is False
+    assert store().get([message_id])[message_id].state is MessageState.RUNNING
+    assert store().workers.list()[0].stopped_at is not None
+    go.set()
+
+
+def test_a_second_stop_while_it_drains_returns_too(start: Start) -> None:
+    worker = start()
+    assert [worker.stop(), worker.stop()] == [True, True]
+
+
+def test_a_time_limit_is_refused_before_the_start() -> None:
+    @task("test.limited", time_limit_seconds=2)
+    def limited() -> None: ...
+
+    with pytest.raises(Configuration, match=r"task 'test.limited': expected no time limit.*got: 2 s"):
+        EmbeddedWorker(WorkerOptions(queues=("default",), concurrency=1, drain_seconds=1)).start()
+
+
+def test_the_settings_time_limit_counts_for_every_task(settings: Any) -> None:
+    settings.PG_QUEUE = {"TASK_TIME_LIMIT_SECONDS": 30}
+    with pytest.raises(Configuration, match="got: 30 s"):
+        check_threads_will_do(queue_settings(), registry.tasks())
+
+
+@pytest.mark.processes
+def test_the_command_runs_a_worker_of_threads_and_drains_on_sigterm(queue: ProcessQueue) -> None:
+    environment = {**worker_environment(), "DJANGO_SETTINGS_MODULE": "backend.settings"}
+    worker = queue._manage("run_worker", "--pool", "thread", "--concurrency", "3", env=environment)
+    worker.wait_for_line("started command=run_worker .*pool=thread")
+    ids = [queue.add("echo", number) for number in range(20)]
+    assert [queue.outcome(i).result["args"] for i in ids] == [[number] for number in range(20)]
+    assert worker.stop() == 0, worker.output
+    assert queue.sql("SELECT running, stopped_at IS NOT NULL, finished FROM pg_queue_worker") == [(0, True, 20)]
+
+
+@pytest.mark.processes
+def test_the_command_names_a_task_that_threads_cannot_limit(queue: ProcessQueue) -> None:
+    worker = queue._manage("run_worker", "--pool", "thread", env=worker_environment())
+    assert worker.wait() == 2
+    assert "expected no time limit, which a worker of threads cannot enforce" in worker.stderr
