@@ -22,6 +22,7 @@ from django.db.models import UUIDField
 from backend.database_url import parse_database_url
 from pg_queue.ports import QueueStore
 from pg_queue.storage import store
+from tests.contract.redis_harness import RedisHarness
 from tests.processes import child_environment, database_url, migrate, sqlite_url
 
 
@@ -212,4 +213,8 @@ def migrated_file() -> Path:
     return path
 
 
-HARNESSES: dict[str, Callable[[], Harness]] = {"postgres": PostgresHarness, "sqlite": SqliteHarness}
+HARNESSES: dict[str, Callable[[], Harness]] = {
+    "postgres": PostgresHarness,
+    "redis": RedisHarness,
+    "sqlite": SqliteHarness,
+}

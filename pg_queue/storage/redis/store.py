@@ -1,0 +1,215 @@
+"""The store: the contract's operations, each by its script."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import cached_property
+from typing import Any
+
+from pg_queue.domain import (
+    Capability,
+    Claim,
+    Death,
+    Failure,
+    Message,
+    NewMessage,
+    Settled,
+    Settlement,
+)
+from pg_queue.errors import InvalidMessage
+from pg_queue.settings import QueueSettings, StoreSettings
+from pg_queue.storage.capable import Capable
+from pg_queue.storage.redis import encoding
+from pg_queue.storage.redis.barriers import RedisBarriers
+from pg_queue.storage.redis.listener import RedisListener
+from pg_queue.storage.redis.locks import RedisLocks
+from pg_queue.storage.redis.operations import RedisOperations
+from pg_queue.storage.redis.outbox import RedisOutbox
+from pg_queue.storage.redis.server import Server
+from pg_queue.storage.redis.switches import RedisSwitches
+from pg_queue.storage.redis.workers import RedisWorkers
+from pg_queue.storage.rows import Depth
+from pg_queue.uuid7 import uuid7
+
+AGING_SECONDS = 300.0
+
+Pair = tuple[uuid.UUID, uuid.UUID]
+
+
+class RedisStore(Capable):
+    """Implements `pg_queue.ports.QueueStore`. Each call is one script: a transaction of its own."""
+
+    capabilities = frozenset(Capability) - {Capability.TRANSACTIONS, Capability.SET_ENQUEUE}
+
+    def __init__(self, conf: QueueSettings, place: StoreSettings, server: Server | None = None) -> None:
+        """`server`: one that is shared with the store of another namespace. Raises: Configuration."""
+        super().__init__(place)
+        self._conf, self._place = conf, place
+        self._server = server or Server(place)
+        self._spaces: dict[str, RedisStore] = {}
+        self._ttl = encoding.microseconds(conf.result_ttl_seconds)
+        self.workers = RedisWorkers(self._server, self.namespace)
+
+    @cached_property
+    def barriers(self) -> RedisBarriers:
+        """See the port."""
+        return RedisBarriers(self._server, self.namespace, self._conf)
+
+    @cached_property
+    def outbox(self) -> RedisOutbox:
+        """See the port."""
+        return RedisOutbox(self._server, self.namespace)
+
+    @cached_property
+    def switches(self) -> RedisSwitches:
+        """See the port."""
+        return RedisSwitches(self._server, self.namespace)
+
+    @cached_property
+    def locks(self) -> RedisLocks:
+        """See the port."""
+        return RedisLocks(self._server, self.namespace)
+
+    @cached_property
+    def operations(self) -> RedisOperations:
+        """See the port."""
+        return RedisOperations(self._server, self.namespace, self._conf)
+
+    def within(self, namespace: str) -> RedisStore:
+        """See the port. On the same connections."""
+        if namespace == self.namespace:
+            return self
+        if namespace not in self._spaces:
+            place = replace(self._place, namespace=namespace)
+            self._spaces[namespace] = RedisStore(self._conf, place, self._server)
+        return self._spaces[namespace]
+
+    def listen(self, queues: Sequence[str]) -> RedisListener:
+        """See the port."""
+        return RedisListener(self._server, self.namespace, queues)
+
+    def enqueue(self, messages: Sequence[NewMessage]) -> list[uuid.UUID]:
+        """See the port. Raises: InvalidMessage (field `id`) for an id that waits or runs already."""
+        if not messages:
+            return []
+        parcels = [encoding.parcel(message, self._conf, id=message.id or uuid7()) for message in messages]
+        taken, *ids = self._run("enqueue", "enqueue", parcels=parcels)
+        if taken:
+            expected = "an id that no message has which waits or runs"
+            raise InvalidMessage(field="id", expected=expected, got=str(uuid.UUID(taken)))
+        return [uuid.UUID(one) for one in ids]
+
+    def claim(self, *, queues: Sequence[str], limit: int, lease: timedelta, worker: str) -> list[Claim]:
+        """See the port."""
+        rows = self._run(
+            "claim",
+            "claim",
+            queues=list(queues),
+            limit=limit,
+            lease=encoding.microseconds(lease),
+            worker=worker,
+            result_ttl=self._ttl,
+            **self._fairness(),
+        )
+        claims, deaths = [], []
+        for row in rows:
+            try:
+                claims.append(encoding.decode_claim(row))
+            except encoding.UNREADABLE as error:
+                deaths.append(_unreadable(row, error))
+        self.settle(deaths)
+        return claims
+
+    def renew(self, claims: Sequence[Pair], *, lease: timedelta) -> set[uuid.UUID]:
+        """See the port."""
+        return self._touch("renew", claims, lease=encoding.microseconds(lease))
+
+    def release(self, claims: Sequence[Pair]) -> set[uuid.UUID]:
+        """See the port."""
+        return self._touch("release", claims)
+
+    def settle(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
+        """See the port."""
+        if not settlements:
+            return {}
+        packed = [encoding.settlement(one, self._conf.result_ttl_seconds) for one in settlements]
+        answers = self._run("settle", "settle", settlements=packed)
+        return {one.token: Settled(answer) for one, answer in zip(settlements, answers, strict=True)}
+
+    def expire_claims(self, *, limit: int) -> int:
+        """See the port."""
+        return int(self._run("settle", "expire", limit=limit, result_ttl=self._ttl))
+
+    def cancel(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+        """See the port."""
+        failure = encoding.encode(Failure(type="message.cancelled", message="it was cancelled").as_json())
+        ids = [one.hex for one in message_ids]
+        return _uuids(self._run("settle", "cancel", ids=ids, failure=failure, result_ttl=self._ttl) if ids else [])
+
+    def get(self, message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Message]:
+        """See the port. What an outcome does not keep is empty: its args and kwargs."""
+        ids = [one.hex for one in message_ids]
+        rows = self._run("reading", "get", ids=ids) if ids else []
+        return {message.id: message for message in encoding.readable(rows)}
+
+    def take_outcomes(self, report_to: str, *, limit: int) -> list[Message]:
+        """See the port."""
+        return list(encoding.readable(self._run("outcomes", "take", report_to=report_to, limit=limit)))
+
+    def retain(self, *, limit: int) -> int:
+        """See the port."""
+        dead_letter_ttl = encoding.microseconds(self._conf.dead_letter_ttl_seconds)
+        return int(self._run("outcomes", "retain", limit=limit, result_ttl=self._ttl, dead_letter_ttl=dead_letter_ttl))
+
+    def replay(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+        """See the port."""
+        ids = [one.hex for one in message_ids]
+        return _uuids(self._run("outcomes", "replay", ids=ids) if ids else [])
+
+    def depths(self) -> list[Depth]:
+        """See the port."""
+        return [
+            Depth(
+                queue=queue,
+                waiting=waiting,
+                delayed=delayed,
+                running=running,
+                dead=dead,
+                oldest_due_seconds=int(age) / 1e6,
+            )
+            for queue, waiting, delayed, running, dead, age in self._run("reading", "depths")
+        ]
+
+    def next_due_seconds(self, queues: Sequence[str]) -> float | None:
+        """See the port."""
+        microseconds = self._run("claim", "next_due", queues=list(queues), lease=0, **self._fairness())
+        return None if microseconds is None else int(microseconds) / 1e6
+
+    def _touch(self, operation: str, claims: Sequence[Pair], **request: Any) -> set[uuid.UUID]:
+        pairs = [[message_id.hex, token.hex] for message_id, token in claims]
+        return _uuids(self._run("settle", operation, claims=pairs, **request) if pairs else [])
+
+    def _fairness(self) -> dict[str, Any]:
+        return {
+            "aging": encoding.microseconds(AGING_SECONDS),
+            "weights": {},
+            "default_weight": 1,
+            "caps": {},
+            "default_cap": False,
+        }
+
+    def _run(self, topic: str, operation: str, **request: Any) -> Any:
+        return self._server.run(topic, operation, namespace=self.namespace, seed=uuid.uuid4().hex, **request)
+
+
+def _unreadable(row: encoding.Row, error: Exception) -> Settlement:
+    message_id, token = encoding.claim_key(row)
+    failure = Failure(type="message.unreadable", message=f"{type(error).__name__}: {error}")
+    return Settlement(message_id=message_id, token=token, outcome=Death(failure=failure))
+
+
+def _uuids(texts: Iterable[str]) -> set[uuid.UUID]:
+    return {uuid.UUID(text) for text in texts}

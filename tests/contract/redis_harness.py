@@ -1,0 +1,107 @@
+"""The Redis store under test: a prefix of its own on a shared server."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+from django.test import override_settings
+from redis import Redis
+from redis.connection import Connection
+
+from pg_queue.domain import NewMessage
+from pg_queue.errors import StoreUnavailable
+from pg_queue.ports import QueueStore
+from pg_queue.storage import store
+from tests.processes import child_environment
+from tests.services import REDIS_URL
+
+PREFIX = f"downbeat-test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+ADVANCE = """
+local moved = {run_after=1, enqueued_at=1, started_at=1, finished_at=1, expires_at=1, lease_until=1, created_at=1,
+    ended_at=1, heartbeat_at=1, stopped_at=1}
+local by_id = {live=1, running=1, letters=1}
+local by = ARGV[2] * 1000000
+for _, name in ipairs(redis.call('KEYS', ARGV[1] .. ':*')) do
+    local kind = redis.call('TYPE', name).ok
+    if kind == 'zset' and not by_id[name:sub(#ARGV[1] + 2):match('^[^:]+')] then
+        local members = redis.call('ZRANGE', name, 0, -1)
+        for _, member in ipairs(members) do redis.call('ZINCRBY', name, -by, member) end
+    elseif kind == 'hash' then
+        local flat = redis.call('HGETALL', name)
+        for at = 1, #flat, 2 do
+            if moved[flat[at]] and tonumber(flat[at + 1]) then
+                redis.call('HSET', name, flat[at], string.format('%.0f', flat[at + 1] - by))
+            end
+        end
+    end
+end
+"""
+"""Every stored instant moves into the past: the same as the clock moving on."""
+
+
+class RedisHarness:
+    """See `tests.contract.harness.Harness`."""
+
+    services = ("redis",)
+    failures = (StoreUnavailable,)
+    has_server_clock = True
+    has_one_writer = False
+
+    def __init__(self, url: str = REDIS_URL) -> None:
+        self._client: Redis = Redis.from_url(url, decode_responses=True)
+        self._stores: dict[str, Any] = {"default": {"BACKEND": "redis", "URL": url, "OPTIONS": {"PREFIX": PREFIX}}}
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """See the protocol."""
+        with override_settings(PG_QUEUE={"STORES": self._stores}):
+            try:
+                yield
+            finally:
+                self.clear()
+                self._client.close()
+
+    @property
+    def store(self) -> QueueStore:
+        """See the protocol."""
+        return store()
+
+    def environment(self) -> dict[str, str]:
+        """See the protocol."""
+        own = {"DJANGO_SETTINGS_MODULE": "tests.settings", "TEST_PG_QUEUE": json.dumps({"STORES": self._stores})}
+        return child_environment(os.environ["DATABASE_URL"]) | own
+
+    def spoil(self) -> uuid.UUID:
+        """A number of more digits than Python converts."""
+        (message_id,) = self.store.enqueue([NewMessage(task="noop")])
+        self._client.set(f"{PREFIX}:body:{message_id.hex}", f"[[{'9' * 5000}],{{}}]")
+        return message_id
+
+    def clear(self) -> None:
+        """See the protocol."""
+        while names := list(self._client.scan_iter(f"{PREFIX}:*", count=1000)):
+            self._client.delete(*names)
+
+    def advance(self, seconds: float) -> None:
+        """See the protocol."""
+        self._client.eval(ADVANCE, 0, PREFIX, seconds)
+
+    @contextmanager
+    def broken_settling(self) -> Iterator[None]:
+        """The connection is cut when half of the request has been sent."""
+
+        def send_half(connection: Connection, command: Any, check_health: bool = True) -> None:
+            whole = b"".join(command if isinstance(command, list) else [command])
+            connection._sock.sendall(whole[: len(whole) // 2])
+            connection.disconnect()
+            raise ConnectionError("cut off")
+
+        with mock.patch.object(Connection, "send_packed_command", send_half):
+            yield
