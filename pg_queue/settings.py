@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
+from types import UnionType
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -47,6 +48,10 @@ class QueueSettings:
     """Longest wait of an idle worker; NOTIFY only shortens it."""
     key_ttl_seconds: float = 86400.0
     """How long an idempotency key holds after its message has ended, where the message does not say; 0: not at all."""
+    fairness: Mapping[str, Any] | None = None
+    """How organizations take turns; see `FairnessSettings`. None: all weigh the same, and run as much as they can."""
+    aging_seconds: float = 60.0
+    """What has been due longer goes first now and then, whatever its priority: in every sixteenth claim."""
     stores: Mapping[str, Any] | None = None
     """Stores by alias, as `DATABASES` is; see `StoreSettings`. None: one, `default`, in `database`."""
     result_ttl_seconds: float = 7 * 86400.0
@@ -61,14 +66,47 @@ class QueueSettings:
     """Most rows that one statement of a reaper duty touches."""
 
     def __post_init__(self) -> None:
-        for check in (_check_types, _check_ranges, _check_relations, _check_stores):
+        for check in (_check_types, _check_ranges, _check_relations, _check_fairness, _check_stores):
             check(self)
+
+    @property
+    def turns(self) -> FairnessSettings:
+        """How organizations take turns."""
+        return _parse_fairness(self.fairness or {})
 
     @property
     def places(self) -> Mapping[str, StoreSettings]:
         """The stores by alias, `default` among them."""
         given = {"default": {}} if self.stores is None else self.stores
         return {alias: _parse_store(alias, raw, self.database) for alias, raw in given.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FairnessSettings:
+    """`PG_QUEUE["FAIRNESS"]`."""
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Shares by organization."""
+    default_weight: float = 1.0
+    """The share of an organization that is not among `weights`."""
+    max_running: Mapping[str, int] | int | None = None
+    """Most messages that run at one time: of each organization, or of those that are named; None: as many as there are
+    workers for."""
+
+    @property
+    def most_by_name(self) -> Mapping[str, int]:
+        """Of the organizations that are named."""
+        return self.max_running if isinstance(self.max_running, Mapping) else {}
+
+    @property
+    def most_of_each(self) -> int | None:
+        """Of each other one."""
+        return self.max_running if isinstance(self.max_running, int) else None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is any maximum."""
+        return self.most_of_each is not None or bool(self.most_by_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +150,57 @@ def _parse_store(alias: str, raw: object, database: str) -> StoreSettings:
     if not _NAMESPACE.fullmatch(place.namespace):
         raise place.wrong("NAMESPACE", NAMESPACE_RULE, repr(place.namespace))
     return place
+
+
+HEAVIEST = 1_000_000
+
+
+def _parse_fairness(raw: Mapping[str, Any]) -> FairnessSettings:
+    known = {one.name.upper() for one in fields(FairnessSettings)}
+    if unknown := sorted(set(raw) - known, key=str):
+        expected = ", ".join(sorted(known))
+        raise Configuration(f"PG_QUEUE['FAIRNESS']: expected keys among {expected}, got: {unknown[0]!r}")
+    found = FairnessSettings(**{key.lower(): value for key, value in raw.items()})
+    _check_weights(found.weights, found.default_weight)
+    _check_max_running(found.max_running)
+    return found
+
+
+def _check_weights(weights: Any, default_weight: Any) -> None:
+    for key, weight in {"'DEFAULT_WEIGHT'": default_weight, **_by_name("WEIGHTS", weights)}.items():
+        if not _is_number(weight, int | float) or not 0 < weight <= HEAVIEST:
+            raise _unfair(key, f"a number above 0, at most {HEAVIEST}", weight)
+
+
+def _check_max_running(most: Any) -> None:
+    if most is None:
+        return
+    numbers = {"'MAX_RUNNING'": most} if _is_number(most, int) else _by_name("MAX_RUNNING", most)
+    for key, number in numbers.items():
+        if not _is_number(number, int) or not 0 < number <= _LARGEST:
+            raise _unfair(key, f"a whole number above 0, at most {_LARGEST}", number)
+
+
+def _by_name(key: str, given: Any) -> dict[str, Any]:
+    """What is `given` per organization, by the words that name each in an error."""
+    if not isinstance(given, Mapping):
+        raise _unfair(f"{key!r}", "a dictionary by organization", given)
+    for name in given:
+        if not isinstance(name, str):
+            raise _unfair(f"{key!r}", "names of organizations as keys", name)
+    return {f"{key!r}][{name!r}": value for name, value in given.items()}
+
+
+def _is_number(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _unfair(key: str, expected: str, got: object) -> Configuration:
+    return Configuration(f"PG_QUEUE['FAIRNESS'][{key}]: expected {expected}, got: {got!r}")
+
+
+def _check_fairness(conf: QueueSettings) -> None:
+    _ = conf.turns
 
 
 def _check_stores(conf: QueueSettings) -> None:

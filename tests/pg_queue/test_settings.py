@@ -49,6 +49,26 @@ def test_system_checks_show_what_is_wrong(settings: Any, raw: dict[str, Any], ch
 
 
 @pytest.mark.parametrize(
+    ("fairness", "said"),
+    [
+        ({"WEIGTHS": {}}, r"'FAIRNESS'\]: expected keys among DEFAULT_WEIGHT, .*got: 'WEIGTHS'"),
+        ({"WEIGHTS": 3}, r"'FAIRNESS'\]\['WEIGHTS'\]: expected a dictionary by organization, got: 3"),
+        ({"WEIGHTS": {"acme": 0}}, r"'WEIGHTS'\]\['acme'\]: expected a number above 0, at most 1000000, got: 0"),
+        ({"WEIGHTS": {"acme": NAN}}, r"'acme'\]: expected a number above 0, .*got: nan"),
+        ({"WEIGHTS": {"acme": True}}, r"'acme'\]: expected a number above 0, .*got: True"),
+        ({"WEIGHTS": {7: 1}}, r"expected names of organizations as keys, got: 7"),
+        ({"DEFAULT_WEIGHT": "1"}, r"'DEFAULT_WEIGHT'\]: expected a number above 0, .*got: '1'"),
+        ({"MAX_RUNNING": 0}, r"'MAX_RUNNING'\]: expected a whole number above 0, .*got: 0"),
+        ({"MAX_RUNNING": 1.5}, r"'MAX_RUNNING'\]: expected a dictionary by organization, got: 1.5"),
+        ({"MAX_RUNNING": {"acme": None}}, r"'acme'\]: expected a whole number above 0, .*got: None"),
+    ],
+)
+def test_wrong_fairness_is_refused_by_key(fairness: dict[str, Any], said: str) -> None:
+    with pytest.raises(Configuration, match=said):
+        parse({"FAIRNESS": fairness})
+
+
+@pytest.mark.parametrize(
     ("stores", "said"),
     [
         ({}, r"'STORES'.*an entry 'default'"),
