@@ -24,6 +24,7 @@ from pg_queue.domain import (
     Json,
     Message,
     MessageState,
+    NewEvent,
     NewMessage,
     WorkerView,
 )
@@ -55,7 +56,7 @@ from pg_queue.leader import (
 )
 from pg_queue.lookups import OfferedLookups
 from pg_queue.paginator import BoundedPaginator
-from pg_queue.payload import check_headers, check_payload
+from pg_queue.payload import check_headers, check_payload, check_value
 from pg_queue.ports import QueueDepth
 from pg_queue.process import ExitCode, ServiceCommand, StopSignals
 from pg_queue.reaper import Duty, DutyRounds, Reaper, Round, add_duties, all_duties, refuse_failed
@@ -93,6 +94,7 @@ __all__ = [
     "LeadershipLost",
     "Message",
     "MessageState",
+    "NewEvent",
     "NewMessage",
     "OfferedLookups",
     "PayloadNotJSON",
@@ -128,6 +130,9 @@ __all__ = [
     "get_task",
     "load_sql",
     "missing_migrations",
+    "publish",
+    "publish_many",
+    "publish_sql",
     "queue_settings",
     "refuse_failed",
     "replay",
@@ -139,7 +144,7 @@ __all__ = [
     "workers",
 ]
 
-_MESSAGES = _statements("messages")
+_MESSAGES, _OUTBOX = _statements("messages"), _statements("outbox")
 
 NEW_ID_SQL = "pg_queue_uuid7()"
 """SQL expression: a fresh, time-ordered id for a message."""
@@ -147,10 +152,10 @@ NEW_ID_SQL = "pg_queue_uuid7()"
 WAKE_SQL = _MESSAGES["wake"]
 """Statement with one parameter, `%(queues)s` (text[]): wakes the workers that wait for these queues, on commit."""
 
-_QUEUE_RULE = "1 to 128 letters, digits, '_', '-', '.' or ':', the first a letter, digit or '_'"
-"""What a queue may be called: nothing that a list of queues, a URL or a metric's label would have to quote."""
-_QUEUE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,127}")
-MAX_ORGANIZATION_LENGTH, MAX_REPORT_TO_LENGTH, MOST_ATTEMPTS = 64, 32, 32767
+_NAME_RULE = "1 to 128 letters, digits, '_', '-', '.' or ':', the first a letter, digit or '_'"
+"""What a queue or a topic may be called: nothing that a list of them, a URL or a metric's label would have to quote."""
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,127}")
+MAX_ORGANIZATION_LENGTH, MAX_REPORT_TO_LENGTH, MAX_KEY_LENGTH, MOST_ATTEMPTS = 64, 32, 255, 32767
 LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 """The last instant that every timezone can show: what is later could be stored, and not read back."""
 
@@ -232,8 +237,39 @@ def validate_payload(args: Sequence[Json], kwargs: Mapping[str, Json]) -> None:
 
 def check_queue(queue: str, priority: int = DEFAULT_PRIORITY) -> None:
     """Refuse a queue's name or a priority that no message may have. Raises: InvalidMessage."""
-    _check_queue_name(queue)
+    _check_name("queue", queue)
     _check_range("priority", priority, MIN_PRIORITY, MAX_PRIORITY)
+
+
+def publish(topic: str, payload: Json, *, key: str = "", id: uuid.UUID | None = None) -> uuid.UUID:
+    """Put one event into the outbox, for the relay of `topic`, and return its id. Joins the caller's transaction.
+
+    It leaves at least once after that transaction's commit, and never when it is rolled back. See `NewEvent` for the
+    parameters. Raises: InvalidMessage (also as PayloadNotJSON, PayloadTooLarge) naming the field.
+    """
+    return publish_many([NewEvent(topic=topic, payload=payload, key=key, id=id)])[0]
+
+
+def publish_many(events: Sequence[NewEvent]) -> list[uuid.UUID]:
+    """Publish events, all or none, and return their ids in the same order. Joins the caller's transaction.
+
+    Raises: as `publish`, before anything is stored.
+    """
+    max_bytes = queue_settings().max_payload_bytes
+    return store().outbox.publish([_checked_event(event, max_bytes) for event in events])
+
+
+def publish_sql(source: str) -> str:
+    """SQL that publishes an event for each row of `source`: for the caller's own statement, in its own transaction.
+
+    An `INSERT` without RETURNING, to be used as a data-modifying CTE or alone, on a session of the queue's database.
+    `source` is the name of a CTE or relation with the columns id (uuid, of `NEW_ID_SQL`), topic, key (null or empty:
+    the id's text) and payload (jsonb), in any order; extra columns do no harm. The caller answers for the values.
+    """
+    statement = _sql.SQL(_OUTBOX["publish_from"]).format(
+        namespace=_sql.Literal(store().namespace.replace("%", "%%")), source=_sql.SQL(source)
+    )
+    return statement.as_string(None)
 
 
 def get_messages(ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Message]:
@@ -272,8 +308,7 @@ def _checked(message: NewMessage, max_bytes: int) -> NewMessage:
         _check_labels(message.queue, message.priority, message.organization_id, message.report_to)
     except TypeError:  # not hashable, so not a text; the check itself says which
         _check_labels.__wrapped__(message.queue, message.priority, message.organization_id, message.report_to)
-    if message.id is not None and not isinstance(message.id, uuid.UUID):
-        raise InvalidMessage(field="id", expected="a uuid.UUID or None", got=message.id)
+    _check_id(message.id)
     if message.run_after is not None:
         _check_instant("run_after", message.run_after)
     if message.max_attempts is not None:
@@ -292,9 +327,22 @@ def _check_labels(queue: str, priority: int, organization_id: str, report_to: st
         _check_text("report_to", report_to, MAX_REPORT_TO_LENGTH)
 
 
-def _check_queue_name(value: object) -> None:
-    if not isinstance(value, str) or not _QUEUE.fullmatch(value):
-        raise InvalidMessage(field="queue", expected=_QUEUE_RULE, got=value)
+def _checked_event(event: NewEvent, max_bytes: int) -> NewEvent:
+    _check_name("topic", event.topic)
+    _check_text("key", event.key, MAX_KEY_LENGTH)
+    _check_id(event.id)
+    check_value(event.payload, field="payload", max_bytes=max_bytes)
+    return event
+
+
+def _check_name(field: str, value: object) -> None:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise InvalidMessage(field=field, expected=_NAME_RULE, got=value)
+
+
+def _check_id(value: object) -> None:
+    if value is not None and not isinstance(value, uuid.UUID):
+        raise InvalidMessage(field="id", expected="a uuid.UUID or None", got=value)
 
 
 def _check_text(field: str, value: object, most: int) -> None:

@@ -77,6 +77,15 @@ def check_headers(headers: Mapping[str, Json], *, max_bytes: int) -> None:
         raise PayloadTooLarge(field="headers", expected=expected, got=size)
 
 
+def check_value(value: Json, *, field: str, max_bytes: int) -> None:
+    """Refuse a value that would come back changed. Raises: PayloadNotJSON, PayloadTooLarge, naming `field`."""
+    has_parts = isinstance(value, (dict, list, tuple))
+    size = _checked_size(value, field) if has_parts else _size(encode(value, field=field))
+    if size > max_bytes:
+        expected = f"{field} of at most {max_bytes} bytes as JSON (MAX_PAYLOAD_BYTES)"
+        raise PayloadTooLarge(field=field, expected=expected, got=size)
+
+
 def plain_result(value: Json, *, max_bytes: int) -> Json:
     """A task's result as JSON gives it back: tuples are lists, keys are strings, subclasses their plain types.
 

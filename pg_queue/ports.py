@@ -143,11 +143,12 @@ class QueueStore(Protocol):
         """
         ...
 
-    def cancel(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    def cancel(self, message_ids: Sequence[uuid.UUID], *, reason: str = "") -> set[uuid.UUID]:
         """End messages that wait or run as `CANCELLED`; return the ids of those that did. Joins the transaction.
 
         The claim of a running one is lost: its worker learns so at its next renewal and stops the execution, and what
         that settles answers `LOST`. Continuations on failure are enqueued, and a barrier that waits for it is aborted.
+        The outcome's failure is of the type `message.cancelled`, and its text begins with `reason`: who, or why.
         """
         ...
 

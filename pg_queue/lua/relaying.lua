@@ -16,9 +16,10 @@ end
 
 -- topics, limit, lease: rows of id, topic, payload, key, created_at, attempts, error, token.
 function operations.lease()
-    local found = {}
+    local found, seen = {}, {}
     for _, topic in ipairs(request.topics) do
-        local due = due_in(topic)
+        local due = seen[topic] and {} or due_in(topic)
+        seen[topic] = true
         for at = 1, #due, 2 do found[#found + 1] = { topic, due[at], tonumber(due[at + 1]) } end
     end
     table.sort(found, function(one, other)

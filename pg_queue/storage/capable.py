@@ -58,7 +58,7 @@ class Capable:
         """See the port."""
         self._lack(Capability.WAKE)
 
-    def cancel(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    def cancel(self, message_ids: Sequence[uuid.UUID], *, reason: str = "") -> set[uuid.UUID]:
         """See the port."""
         self._lack(Capability.CANCEL)
 

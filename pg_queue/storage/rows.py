@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from pg_queue.domain import Claim, Failure, Message, MessageState, NewMessage, Settlement
+from pg_queue.domain import Claim, Event, Failure, Message, MessageState, NewEvent, NewMessage, Settlement
 from pg_queue.uuid7 import uuid7
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,37 @@ def encode_message(message: NewMessage, default_max_attempts: int) -> dict[str, 
 
 def encode_outcomes(outcomes: Iterable[tuple[Settlement, Any, float]]) -> str:
     """Settlements with what each keeps (a value or a failure) and its seconds, as the settling statements read them."""
-    return _encode([(s.message_id.hex, s.token.hex, kept, seconds) for s, kept, seconds in outcomes])
+    return encode_rows((s.message_id.hex, s.token.hex, kept, seconds) for s, kept, seconds in outcomes)
+
+
+def encode_rows(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as the JSON array of arrays that a statement reads."""
+    return _encode(list(rows))
+
+
+def encode_events(events: Sequence[NewEvent]) -> tuple[list[UUID], str]:
+    """Each event's id, and all of them as a JSON array of arrays, as the outbox's statements read them.
+
+    Ids that are made here ascend, so that events of one instant leave in the order in which they were given.
+    """
+    fresh = iter(sorted(uuid7() for event in events if event.id is None))
+    ids = [event.id or next(fresh) for event in events]
+    rows = [(str(i), e.topic, e.key or str(i), e.payload) for i, e in zip(ids, events, strict=True)]
+    return ids, encode_rows(rows)
+
+
+def decode_event(row: Row) -> Event:
+    """The event in the columns of the statement `lease`."""
+    return Event(
+        id=row[0],
+        topic=row[1],
+        payload=None if row[2] is None else _json(row[2]),
+        key=row[3],
+        created_at=row[4].astimezone(UTC),
+        attempts=row[5],
+        error=row[6],
+        token=row[7],
+    )
 
 
 def decode_message(row: Row) -> Message:

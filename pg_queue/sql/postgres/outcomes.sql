@@ -1,5 +1,5 @@
 -- name: succeed
--- Delete held messages and leave their results, in one statement.
+-- Delete held messages and leave their results, in one statement. Only those from whose end nothing follows.
 -- m.id = ANY(array) besides the join: an index scan whatever the planner thinks of the parameter's size.
 -- COALESCE keeps the planner off the index of claimed messages, here and below: all that were ever settled are its dead
 -- entries until the next VACUUM, and each batch would walk past them.
@@ -12,77 +12,21 @@ gone AS (
     USING outcome
     WHERE m.id = ANY (ARRAY(SELECT id FROM outcome)) AND m.id = outcome.id
         AND COALESCE(m.claim_token = outcome.token, false)
+        AND m.key IS NULL AND m.barrier_id IS NULL AND m.continuations IS NULL
     RETURNING m.*, outcome.token, outcome.value, outcome.ttl
 ),
 recorded AS (
     INSERT INTO pg_queue_result (
-        message_id, state, task, queue, priority, organization_id, headers, report_to, value, attempts, max_attempts,
-        worker, run_after, enqueued_at, started_at, finished_at, expires_at
+        message_id, namespace, state, task, queue, priority, organization_id, headers, report_to, value, attempts,
+        max_attempts, worker, run_after, enqueued_at, started_at, finished_at, expires_at
     )
     SELECT
-        id, 'succeeded', task, queue, priority, organization_id, headers, report_to, NULLIF(value, 'null'::jsonb),
+        id, namespace, 'succeeded', task, queue, priority, organization_id, headers, report_to, NULLIF(value, 'null'::jsonb),
         attempts, max_attempts, claimed_by, run_after, enqueued_at, started_at, clock_timestamp(),
         clock_timestamp() + make_interval(secs => NULLIF(ttl, 0))
     FROM gone
     ON CONFLICT (message_id) DO UPDATE
         SET state = EXCLUDED.state, report_to = EXCLUDED.report_to, value = EXCLUDED.value, error = NULL,
-            attempts = EXCLUDED.attempts, worker = EXCLUDED.worker, started_at = EXCLUDED.started_at,
-            finished_at = EXCLUDED.finished_at, expires_at = EXCLUDED.expires_at
-)
-SELECT token FROM gone
-
--- name: retry
--- Let held messages with attempts left wait again, each after its delay.
-WITH outcome AS (
-    SELECT (o ->> 0)::uuid AS id, (o ->> 1)::uuid AS token, o -> 2 AS failure, (o ->> 3)::double precision AS delay
-    FROM jsonb_array_elements(%(outcomes)s::jsonb) AS o
-)
-UPDATE pg_queue_message AS m
-SET claim_token = NULL, claimed_by = NULL, lease_until = NULL, last_error = outcome.failure,
-    run_after = clock_timestamp() + make_interval(secs => outcome.delay)
-FROM outcome
-WHERE m.id = ANY (ARRAY(SELECT id FROM outcome)) AND m.id = outcome.id
-        AND COALESCE(m.claim_token = outcome.token, false)
-    AND m.attempts < m.max_attempts
-RETURNING outcome.token
-
--- name: bury
--- Turn held messages into dead letters and failed results, in one statement.
-WITH outcome AS (
-    SELECT (o ->> 0)::uuid AS id, (o ->> 1)::uuid AS token, o -> 2 AS failure, (o ->> 3)::double precision AS ttl
-    FROM jsonb_array_elements(%(outcomes)s::jsonb) AS o
-),
-gone AS (
-    DELETE FROM pg_queue_message AS m
-    USING outcome
-    WHERE m.id = ANY (ARRAY(SELECT id FROM outcome)) AND m.id = outcome.id
-        AND COALESCE(m.claim_token = outcome.token, false)
-    RETURNING m.*, outcome.token, outcome.failure, outcome.ttl
-),
-buried AS (
-    INSERT INTO pg_queue_deadletter (
-        id, queue, priority, task, args, kwargs, headers, organization_id, report_to, attempts, max_attempts,
-        enqueued_at, died_at, error
-    )
-    SELECT
-        id, queue, priority, task, args, kwargs, headers, organization_id, report_to, attempts, max_attempts,
-        enqueued_at, clock_timestamp(), failure
-    FROM gone
-    ON CONFLICT (id) DO UPDATE
-        SET attempts = EXCLUDED.attempts, died_at = EXCLUDED.died_at, error = EXCLUDED.error
-),
-recorded AS (
-    INSERT INTO pg_queue_result (
-        message_id, state, task, queue, priority, organization_id, headers, report_to, error, attempts, max_attempts,
-        worker, run_after, enqueued_at, started_at, finished_at, expires_at
-    )
-    SELECT
-        id, 'failed', task, queue, priority, organization_id, headers, report_to, failure, attempts, max_attempts,
-        claimed_by, run_after, enqueued_at, started_at, clock_timestamp(),
-        clock_timestamp() + make_interval(secs => NULLIF(ttl, 0))
-    FROM gone
-    ON CONFLICT (message_id) DO UPDATE
-        SET state = EXCLUDED.state, report_to = EXCLUDED.report_to, value = NULL, error = EXCLUDED.error,
             attempts = EXCLUDED.attempts, worker = EXCLUDED.worker, started_at = EXCLUDED.started_at,
             finished_at = EXCLUDED.finished_at, expires_at = EXCLUDED.expires_at
 )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
 
-from pg_queue.domain import Capability, Claim, Death, Failure, Message, NewMessage, Retry, Settled, Settlement, Success
+from pg_queue.domain import Capability, Claim, Death, Failure, Message, NewMessage, Settled, Settlement, Success
 from pg_queue.settings import QueueSettings, StoreSettings
 from pg_queue.sql import statements
 from pg_queue.storage.capable import Capable
 from pg_queue.storage.postgres.connection import StoreConnection
+from pg_queue.storage.postgres.ends import Ends
+from pg_queue.storage.postgres.outbox import PostgresOutbox
 from pg_queue.storage.rows import (
     UNREADABLE,
     Depth,
@@ -43,7 +45,7 @@ class PostgresStore(Capable):
     before anyone else got the message, may still settle or renew it.
     """
 
-    capabilities = frozenset({Capability.TRANSACTIONS, Capability.SET_ENQUEUE})
+    capabilities = frozenset({Capability.TRANSACTIONS, Capability.SET_ENQUEUE, Capability.CANCEL, Capability.EVENTS})
 
     def __init__(self, conf: QueueSettings, place: StoreSettings) -> None:
         super().__init__(place)
@@ -54,6 +56,13 @@ class PostgresStore(Capable):
         self._conf = conf
         self._messages = statements("messages")
         self._outcomes = statements("outcomes")
+        self._outbox = PostgresOutbox(connection, self.namespace)
+        self._ends = Ends(connection, conf, self.namespace, self._outbox, self._enqueue_in)
+
+    @property
+    def outbox(self) -> PostgresOutbox:
+        """See the port."""
+        return self._outbox
 
     def enqueue(self, messages: Sequence[NewMessage]) -> list[uuid.UUID]:
         """See the port."""
@@ -96,18 +105,20 @@ class PostgresStore(Capable):
         return self._touch(self._messages["release"], claims)
 
     def settle(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
-        """See the port. The whole batch is one transaction; successes alone are one statement."""
-        if not any(isinstance(s.outcome, Retry | Death) for s in settlements):
-            return self._lost(settlements) | self._succeed(settlements)
-        with transaction.atomic(using=self.database):
-            retrying = self._retry(settlements)
-            return self._lost(settlements) | self._succeed(settlements) | retrying | self._bury(settlements, retrying)
+        """See the port. Successes from which nothing follows are one statement; what is left is a transaction."""
+        answers = {settlement.token: Settled.LOST for settlement in settlements}
+        if all(isinstance(s.outcome, Success) and not s.events for s in settlements):
+            answers |= dict.fromkeys(self._succeed(settlements), Settled.DONE)
+        left = [settlement for settlement in settlements if answers[settlement.token] is Settled.LOST]
+        return answers | self._ends.settle(left) if left else answers
 
     def expire_claims(self, *, limit: int) -> int:
         """See the port."""
-        ttl = self._conf.result_ttl_seconds
-        ((returned, died, _),) = self._fetch(self._messages["expire"], {"limit": limit, "ttl": ttl})
-        return int(returned) + int(died)
+        return self._ends.expire(limit=limit)
+
+    def cancel(self, message_ids: Sequence[uuid.UUID], *, reason: str = "") -> set[uuid.UUID]:
+        """See the port."""
+        return self._ends.cancel(message_ids, reason=reason)
 
     def get(self, message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Message]:
         """See the port. What an outcome does not keep is empty: its args and kwargs."""
@@ -157,40 +168,20 @@ class PostgresStore(Capable):
         self.settle(deaths)
         return claims
 
-    def _lost(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
-        return {settlement.token: Settled.LOST for settlement in settlements}
-
-    def _succeed(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
-        outcomes = [
+    def _succeed(self, settlements: Sequence[Settlement]) -> list[uuid.UUID]:
+        """The tokens of those that are settled: they held, and nothing follows from the message's end."""
+        if not settlements:
+            return []
+        outcomes = encode_outcomes(
             (s, s.outcome.value, self._ttl_seconds(s.outcome.ttl))
             for s in settlements
             if isinstance(s.outcome, Success)
-        ]
-        return dict.fromkeys(self._settle("succeed", outcomes), Settled.DONE)
+        )
+        return [row[0] for row in self._fetch(self._outcomes["succeed"], {"outcomes": outcomes})]
 
-    def _retry(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
-        outcomes = [
-            (s, s.outcome.failure.as_json(), s.outcome.delay.total_seconds())
-            for s in settlements
-            if isinstance(s.outcome, Retry)
-        ]
-        return dict.fromkeys(self._settle("retry", outcomes), Settled.RETRYING)
-
-    def _bury(
-        self, settlements: Sequence[Settlement], retrying: Mapping[uuid.UUID, Settled]
-    ) -> dict[uuid.UUID, Settled]:
-        outcomes = [
-            (s, s.outcome.failure.as_json(), self._ttl_seconds(s.outcome.ttl if isinstance(s.outcome, Death) else None))
-            for s in settlements
-            if isinstance(s.outcome, Retry | Death) and s.token not in retrying
-        ]
-        return dict.fromkeys(self._settle("bury", outcomes), Settled.DEAD)
-
-    def _settle(self, name: str, outcomes: list[tuple[Settlement, Any, float]]) -> list[uuid.UUID]:
-        """The tokens that held."""
-        if not outcomes:
-            return []
-        return [row[0] for row in self._fetch(self._outcomes[name], {"outcomes": encode_outcomes(outcomes)})]
+    def _enqueue_in(self, namespace: str, messages: Sequence[NewMessage]) -> None:
+        place = self if namespace == self.namespace else self.within(namespace)
+        place.enqueue(messages)
 
     def _ttl_seconds(self, ttl: timedelta | None) -> float:
         return self._conf.result_ttl_seconds if ttl is None else ttl.total_seconds()

@@ -143,9 +143,9 @@ class RedisStore(Capable):
         """See the port."""
         return int(self._run("settle", "expire", limit=limit, result_ttl=self._ttl))
 
-    def cancel(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    def cancel(self, message_ids: Sequence[uuid.UUID], *, reason: str = "") -> set[uuid.UUID]:
         """See the port."""
-        failure = encoding.encode(Failure(type="message.cancelled", message="it was cancelled").as_json())
+        failure = encoding.encode(Failure(type="message.cancelled", message=reason or "cancelled").as_json())
         ids = [one.hex for one in message_ids]
         return _uuids(self._run("settle", "cancel", ids=ids, failure=failure, result_ttl=self._ttl) if ids else [])
 

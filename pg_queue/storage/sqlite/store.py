@@ -31,6 +31,7 @@ from pg_queue.settings import QueueSettings, StoreSettings
 from pg_queue.sql import statements
 from pg_queue.sqlite import next_number
 from pg_queue.storage.capable import Capable
+from pg_queue.storage.failures import cancelled
 from pg_queue.storage.rows import UNREADABLE, Depth, decode_claim, decode_message, readable
 from pg_queue.storage.sqlite.barriers import SqliteBarriers
 from pg_queue.storage.sqlite.claims import Claims
@@ -147,13 +148,13 @@ class SqliteStore(Capable):
         """See the port."""
         return self._session.write(lambda now: self._expire(limit, now))
 
-    def cancel(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    def cancel(self, message_ids: Sequence[uuid.UUID], *, reason: str = "") -> set[uuid.UUID]:
         """See the port."""
 
         def cancel(now: datetime) -> set[uuid.UUID]:
             parameters = {"ids": dump_ids(message_ids), "namespace": self.namespace}
             living = [Living.of(row) for row in self._session.fetch(self._outcomes["alive"], parameters)]
-            self._ends.end([self._cancelled(message) for message in living], now)
+            self._ends.end([self._cancelled(message, reason) for message in living], now)
             return {uuid.UUID(message.id) for message in living}
 
         return self._session.write(cancel)
@@ -273,8 +274,19 @@ class SqliteStore(Capable):
         error, ttl = dump_json(failure.as_json()), self._conf.result_ttl_seconds
         return End(message=message, state=MessageState.FAILED, error=error, ttl_seconds=ttl)
 
-    def _cancelled(self, message: Living) -> End:
-        return End(message=message, state=MessageState.CANCELLED, ttl_seconds=self._conf.result_ttl_seconds)
+    def _cancelled(self, message: Living, reason: str) -> End:
+        failure = cancelled(
+            reason,
+            attempts=message.attempts,
+            max_attempts=message.max_attempts,
+            is_running=message.token is not None,
+        )
+        return End(
+            message=message,
+            state=MessageState.CANCELLED,
+            error=dump_json(failure.as_json()),
+            ttl_seconds=self._conf.result_ttl_seconds,
+        )
 
     def _ttl_seconds(self, ttl: timedelta | None) -> float:
         return self._conf.result_ttl_seconds if ttl is None else ttl.total_seconds()

@@ -1,0 +1,13 @@
+"""Failures that a store itself writes, worded alike by all of them."""
+
+from __future__ import annotations
+
+from pg_queue.domain import Failure
+
+
+def cancelled(reason: str, *, attempts: int, max_attempts: int, is_running: bool) -> Failure:
+    """Of a message that was cancelled: who or why, and what it was doing."""
+    doing = f"during attempt {attempts} of {max_attempts}"
+    if not is_running:
+        doing = f"while it waited, after {attempts} of {max_attempts} attempts"
+    return Failure(type="message.cancelled", message=f"{reason or 'cancelled'} ({doing})")
