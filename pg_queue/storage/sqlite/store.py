@@ -36,6 +36,7 @@ from pg_queue.storage.rows import UNREADABLE, Depth, decode_claim, decode_messag
 from pg_queue.storage.sqlite.barriers import SqliteBarriers
 from pg_queue.storage.sqlite.claims import Claims
 from pg_queue.storage.sqlite.ends import End, Ends, Living
+from pg_queue.storage.sqlite.listener import SqliteListener
 from pg_queue.storage.sqlite.locks import SqliteLocks
 from pg_queue.storage.sqlite.messages import Messages
 from pg_queue.storage.sqlite.outbox import SqliteOutbox
@@ -66,7 +67,6 @@ class SqliteStore(Capable):
     capabilities = frozenset(Capability) - {
         Capability.SET_ENQUEUE,
         Capability.FAIRNESS,
-        Capability.WAKE,
         Capability.OPERATIONS,
     }
 
@@ -114,6 +114,10 @@ class SqliteStore(Capable):
             tenant._tenants = self._tenants
             self._tenants[namespace] = tenant
         return self._tenants[namespace]
+
+    def listen(self, queues: Sequence[str]) -> SqliteListener:
+        """See the port."""
+        return SqliteListener(self.database, self.namespace, queues)
 
     def enqueue(self, messages: Sequence[NewMessage]) -> list[uuid.UUID]:
         """See the port."""
