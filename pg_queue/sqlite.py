@@ -6,9 +6,11 @@ Columns name the functions as their defaults, so a program that knows nothing of
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,6 +22,8 @@ from pg_queue.uuid7 import uuid7
 
 _lock = threading.Lock()
 _last_number = 0
+_wrappers: weakref.WeakSet[Any] = weakref.WeakSet()
+_across_fork: list[sqlite3.Connection] = []
 
 
 def add_functions(connection: sqlite3.Connection) -> None:
@@ -32,6 +36,28 @@ def add_functions_when_connected(*, connection: Any, **_: object) -> None:
     """The `connection_created` receiver: acts on connections to SQLite."""
     if connection.vendor == "sqlite":
         add_functions(connection.connection)
+        _wrappers.add(connection)
+
+
+def _hold_connections() -> None:
+    """Before a fork: what the child inherits must not be closed there either, as threads that it lacks would have it.
+
+    (sqlite.org, "How To Corrupt An SQLite Database File": a connection may not be carried across a fork, and the child
+    may not even close it.)
+    """
+    _across_fork.extend(one.connection for one in list(_wrappers) if one.connection is not None)
+
+
+def _forget_connections() -> None:
+    """In the child: Django connects anew, outside of any transaction that is the parent's."""
+    for wrapper in list(_wrappers):
+        if wrapper.connection is not None:
+            wrapper.connection = None
+            wrapper.in_atomic_block, wrapper.needs_rollback, wrapper.closed_in_transaction = False, False, False
+            wrapper.savepoint_ids, wrapper.atomic_blocks, wrapper.run_on_commit = [], [], []
+
+
+os.register_at_fork(before=_hold_connections, after_in_parent=_across_fork.clear, after_in_child=_forget_connections)
 
 
 def next_number() -> int:

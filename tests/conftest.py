@@ -19,8 +19,7 @@ from tests.processes import (
     ProcessDatabase,
     SqliteFile,
     copied_database,
-    migrate,
-    sqlite_url,
+    migrated_sqlite_file,
     template_database,
 )
 
@@ -83,11 +82,9 @@ def manage(process_database: ProcessDatabase) -> Iterator[Manage]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sqlite_template() -> Path:
     """A migrated file of SQLite, made once, to copy from."""
-    path = tmp_path_factory.mktemp("sqlite") / "template.sqlite3"
-    migrate(sqlite_url(path))
-    return path
+    return migrated_sqlite_file()
 
 
 @pytest.fixture

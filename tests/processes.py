@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -296,6 +300,16 @@ def migrate(url: str) -> None:
         command, cwd=ROOT, env=child_environment(url), capture_output=True, text=True, timeout=120, check=False
     )
     assert finished.returncode == 0, f"migrate failed:\n{finished.stdout}\n{finished.stderr}"
+
+
+@cache
+def migrated_sqlite_file() -> Path:
+    """A migrated file of SQLite, made once in this process, to copy from; nobody may write to it."""
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = folder / "template.sqlite3"
+    migrate(sqlite_url(path))
+    return path
 
 
 @contextmanager

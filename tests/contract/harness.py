@@ -23,7 +23,7 @@ from backend.database_url import parse_database_url
 from pg_queue.ports import QueueStore
 from pg_queue.storage import store
 from tests.contract.redis_harness import RedisHarness
-from tests.processes import child_environment, database_url, migrate, sqlite_url
+from tests.processes import child_environment, database_url, migrated_sqlite_file, sqlite_url
 
 
 class Harness(Protocol):
@@ -174,7 +174,7 @@ class SqliteHarness(DatabaseHarness):
         """pytest-django gets its own connection, and its settings, back for what it does at the test's end."""
         before, settings = connections["default"], connections.settings["default"]
         connections.settings["default"] = connections.configure_settings(
-            {"default": parse_database_url(sqlite_url(migrated_file()))}
+            {"default": parse_database_url(sqlite_url(own_file()))}
         )["default"]
         del connections["default"]
         store.cache_clear()
@@ -187,7 +187,7 @@ class SqliteHarness(DatabaseHarness):
 
     def environment(self) -> dict[str, str]:
         """See the protocol."""
-        return child_environment(sqlite_url(migrated_file()))
+        return child_environment(sqlite_url(own_file()))
 
     @contextmanager
     def broken_settling(self) -> Iterator[None]:
@@ -204,13 +204,11 @@ class SqliteHarness(DatabaseHarness):
 
 
 @cache
-def migrated_file() -> Path:
+def own_file() -> Path:
     """A file of SQLite for all tests of this process."""
     folder = Path(tempfile.mkdtemp(prefix="downbeat_contract_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = folder / "queue.sqlite3"
-    migrate(sqlite_url(path))
-    return path
+    return Path(shutil.copy(migrated_sqlite_file(), folder / "queue.sqlite3"))
 
 
 HARNESSES: dict[str, Callable[[], Harness]] = {

@@ -30,7 +30,7 @@ SELECT callback, on_abort FROM pg_queue_barrierplan WHERE barrier_id = :id
 
 -- name: get
 -- Barriers by id.
-SELECT b.id, p.member_ids, b.remaining, b.state, b.callback_id, b.culprit_id, b.created_at, b.ended_at
+SELECT b.id, p.member_ids, b.remaining, b.state, b.callback_id, b.culprit_id, +b.created_at, +b.ended_at
 FROM json_each(:ids) AS wanted
 CROSS JOIN pg_queue_barrier AS b
 CROSS JOIN pg_queue_barrierplan AS p

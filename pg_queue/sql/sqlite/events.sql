@@ -16,7 +16,7 @@ LIMIT :limit
 UPDATE pg_queue_event
 SET token = :token, run_after = :until, attempts = attempts + 1
 WHERE id = :id
-RETURNING id, topic, payload, key, created_at, attempts, error, token
+RETURNING id, topic, payload, key, +created_at, attempts, error, token
 
 -- name: confirm
 -- Delete an event, if the token holds.

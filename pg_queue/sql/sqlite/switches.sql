@@ -7,4 +7,4 @@ SET is_on = excluded.is_on, changed_at = excluded.changed_at, changed_by = exclu
 
 -- name: list
 -- Every switch of the namespace that was ever turned; the empty name, which is the namespace's own, comes first.
-SELECT queue, is_on, changed_at, changed_by, reason FROM pg_queue_switch WHERE namespace = :namespace ORDER BY queue
+SELECT queue, is_on, +changed_at, changed_by, reason FROM pg_queue_switch WHERE namespace = :namespace ORDER BY queue

@@ -11,18 +11,10 @@ from datetime import datetime
 from pg_queue.domain import Barrier, BarrierState, NewMessage
 from pg_queue.errors import InvalidMessage
 from pg_queue.sql import statements
+from pg_queue.sqlite import as_instant, as_text
 from pg_queue.storage.parcels import pack, unpack
 from pg_queue.storage.sqlite.messages import Messages
-from pg_queue.storage.sqlite.session import (
-    Row,
-    Session,
-    dump_ids,
-    dump_instant,
-    dump_json,
-    load_id_or_none,
-    load_instant,
-    load_instant_or_none,
-)
+from pg_queue.storage.sqlite.session import Row, Session, as_instant_or_none, dump_ids, dump_json, load_id_or_none
 from pg_queue.uuid7 import uuid7
 
 
@@ -57,17 +49,17 @@ class SqliteBarriers:
 
     def count_down(self, barrier_id: str, count: int, now: datetime) -> None:
         """So many members have succeeded. In a transaction that has the write lock, as `abort` is."""
-        parameters = {"id": barrier_id, "count": count, "now": dump_instant(now)}
+        parameters = {"id": barrier_id, "count": count, "now": as_text(now)}
         self._follow_up(barrier_id, self._session.fetch(self._statements["count_down"], parameters), now)
 
     def abort(self, barrier_id: str, culprit_id: str, now: datetime) -> None:
         """A member has failed for good or was cancelled."""
-        parameters = {"id": barrier_id, "culprit_id": culprit_id, "now": dump_instant(now)}
+        parameters = {"id": barrier_id, "culprit_id": culprit_id, "now": as_text(now)}
         self._follow_up(barrier_id, self._session.fetch(self._statements["abort"], parameters), now)
 
     def retain(self, *, before: datetime, limit: int) -> int:
         """Delete at most `limit` barriers that ended before this instant; return how many."""
-        ids = self._session.fetch(self._statements["retain"], {"before": dump_instant(before), "limit": limit})
+        ids = self._session.fetch(self._statements["retain"], {"before": as_text(before), "limit": limit})
         for name in ("forget_plan", "forget"):
             self._session.each(self._statements[name], [{"id": one} for (one,) in ids])
         return len(ids)
@@ -86,8 +78,8 @@ class SqliteBarriers:
             "state": BarrierState.OPEN if members else BarrierState.DONE,
             "remaining": len(members),
             "callback_id": callback and callback.id and callback.id.hex,
-            "now": dump_instant(now),
-            "ended_at": None if members else dump_instant(now),
+            "now": as_text(now),
+            "ended_at": None if members else as_text(now),
         }
         self._session.count(self._statements["open"], barrier)
         ids = self._messages.store(members, now=now, namespace=self._namespace, barrier_id=barrier_id)
@@ -123,6 +115,6 @@ def _decoded(row: Row) -> Barrier:
         state=BarrierState(row[3]),
         callback_id=load_id_or_none(row[4]),
         culprit_id=load_id_or_none(row[5]),
-        created_at=load_instant(row[6]),
-        ended_at=load_instant_or_none(row[7]),
+        created_at=as_instant(row[6]),
+        ended_at=as_instant_or_none(row[7]),
     )

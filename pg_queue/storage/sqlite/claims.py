@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from pg_queue.sql import statements
-from pg_queue.storage.sqlite.session import Row, Session, after, dump_instant, dump_pairs, load_instant
+from pg_queue.sqlite import as_instant, as_text
+from pg_queue.storage.sqlite.session import Row, Session, after, dump_pairs
 
 
 class Claims:
@@ -30,11 +31,11 @@ class Claims:
     def next_due_seconds(self, queues: Sequence[str]) -> float | None:
         """See `pg_queue.ports.QueueStore`."""
         ((due_at,),) = self._session.fetch(self._statements["next_due"], self._parameters(queues))
-        return None if due_at is None else max(0.0, (load_instant(due_at) - self._session.now()).total_seconds())
+        return None if due_at is None else max(0.0, (as_instant(due_at) - self._session.now()).total_seconds())
 
     def _choose(self, queues: Sequence[str], limit: int, now: datetime) -> list[str]:
         chosen: list[str] = []
-        instant = dump_instant(now)
+        instant = as_text(now)
         for queue, priority in self._session.fetch(self._statements["slots"], self._parameters(queues, now=instant)):
             slot = {"namespace": self._namespace, "queue": queue, "priority": priority, "now": instant}
             rows = self._session.fetch(self._statements["due"], slot | {"limit": limit - len(chosen)})
@@ -45,7 +46,7 @@ class Claims:
 
     def _hold(self, chosen: Sequence[str], lease: timedelta, worker: str, now: datetime) -> list[Row]:
         held = json.dumps([(message_id, uuid.uuid4().hex) for message_id in chosen])
-        parameters = {"chosen": held, "worker": worker, "now": dump_instant(now), "until": after(now, lease)}
+        parameters = {"chosen": held, "worker": worker, "now": as_text(now), "until": after(now, lease)}
         self._session.count(self._statements["hold"], parameters)
         return self._session.fetch(self._statements["claimed"], {"chosen": held})
 

@@ -15,10 +15,11 @@ from typing import Any
 
 from pg_queue.domain import MessageState
 from pg_queue.sql import statements
+from pg_queue.sqlite import as_text
 from pg_queue.storage.parcels import unpack_continuations
 from pg_queue.storage.sqlite.barriers import SqliteBarriers
 from pg_queue.storage.sqlite.messages import Messages
-from pg_queue.storage.sqlite.session import Row, Session, after, dump_instant
+from pg_queue.storage.sqlite.session import Row, Session, after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,6 @@ def _row(end: End, now: datetime) -> dict[str, Any]:
         "state": end.state.value,
         "value": end.value,
         "error": end.error,
-        "now": dump_instant(now),
+        "now": as_text(now),
         "expires_at": after(now, end.ttl_seconds) if end.ttl_seconds else None,
     }

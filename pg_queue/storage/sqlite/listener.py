@@ -14,12 +14,11 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from urllib.parse import quote
 
 from django.db import connections
 
 from pg_queue.sql import statements
-from pg_queue.storage.sqlite.session import load_instant
+from pg_queue.sqlite import as_instant, raw_connection
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +49,8 @@ class SqliteListener:
         if database.is_in_memory_db():  # type: ignore[attr-defined]
             return False
         try:
-            connection = _open(str(database.settings_dict["NAME"]))
+            connection = raw_connection(self._alias)
+            connection.execute("PRAGMA query_only = ON")
         except sqlite3.Error as error:
             logger.warning("worker.listen_failed the worker polls meanwhile; %s", error)
             return False
@@ -131,13 +131,4 @@ class Watcher:
         if due_at is None:
             return None
         ((now,),) = self._connection.execute(self._statements["now"])
-        return time.monotonic() + (load_instant(due_at) - load_instant(now)).total_seconds()
-
-
-def _open(path: str) -> sqlite3.Connection:
-    """A connection for another thread, to a file that is there. Raises: sqlite3.Error."""
-    connection = sqlite3.connect(
-        f"file:{quote(path)}?mode=rw", uri=True, isolation_level=None, check_same_thread=False, timeout=5
-    )
-    connection.execute("PRAGMA query_only = ON")
-    return connection
+        return time.monotonic() + (as_instant(due_at) - as_instant(now)).total_seconds()

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pg_queue.sql import statements
-from pg_queue.storage.sqlite.session import Session, after, dump_instant
+from pg_queue.sqlite import as_text
+from pg_queue.storage.sqlite.session import Session, after
 
 
 class SqliteLocks:
@@ -38,5 +39,5 @@ class SqliteLocks:
         return self._session.count(self._statements[statement], row) > 0
 
     def _row(self, name: str, owner: uuid.UUID, now: datetime, ttl: timedelta) -> dict[str, Any]:
-        instants = {"now": dump_instant(now), "until": after(now, ttl)}
+        instants = {"now": as_text(now), "until": after(now, ttl)}
         return {"namespace": self._namespace, "name": name, "owner": owner.hex, **instants}

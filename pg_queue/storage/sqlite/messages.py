@@ -10,8 +10,9 @@ from typing import Any
 from pg_queue.domain import NewMessage
 from pg_queue.settings import QueueSettings
 from pg_queue.sql import statements
+from pg_queue.sqlite import as_text
 from pg_queue.storage.sqlite.rows import dump_message
-from pg_queue.storage.sqlite.session import Session, dump_instant
+from pg_queue.storage.sqlite.session import Session
 
 
 class Messages:
@@ -47,7 +48,7 @@ class Messages:
 
     def lapse_keys(self, message_ids: Sequence[str], now: datetime) -> None:
         """These messages have ended: their keys hold for their time to live."""
-        instant = dump_instant(now)
+        instant = as_text(now)
         self._session.each(self._keys["lapse"], [{"id": one, "now": instant} for one in message_ids])
 
     def _take_key(self, message: NewMessage, row: dict[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from pg_queue.domain import Backlog, Event, NewEvent
 from pg_queue.sql import statements
-from pg_queue.storage.sqlite.session import Row, Session, after, dump_instant, dump_json, load_instant
+from pg_queue.sqlite import as_instant, as_text
+from pg_queue.storage.sqlite.session import Row, Session, after, dump_json
 from pg_queue.uuid7 import uuid7
 
 
@@ -35,7 +36,7 @@ class SqliteOutbox:
                 "topic": event.topic,
                 "key": event.key or str(event_id),
                 "payload": None if event.payload is None else dump_json(event.payload),
-                "now": dump_instant(now),
+                "now": as_text(now),
             }
             for event_id, event in zip(ids, events, strict=True)
         ]
@@ -46,7 +47,7 @@ class SqliteOutbox:
         """See the port."""
 
         def hold(now: datetime) -> list[Row]:
-            parameters = {"namespace": self._namespace, "topics": json.dumps(list(topics)), "now": dump_instant(now)}
+            parameters = {"namespace": self._namespace, "topics": json.dumps(list(topics)), "now": as_text(now)}
             ids = self._session.fetch(self._statements["due"], parameters | {"limit": limit})
             until = after(now, lease)
             held = [{"id": one, "token": uuid.uuid4().hex, "until": until} for (one,) in ids]
@@ -64,7 +65,7 @@ class SqliteOutbox:
 
     def backlog(self) -> Sequence[Backlog]:
         """See the port."""
-        parameters = {"namespace": self._namespace, "now": dump_instant(self._session.now())}
+        parameters = {"namespace": self._namespace, "now": as_text(self._session.now())}
         rows = self._session.fetch(self._statements["backlog"], parameters)
         return [Backlog(topic=row[0], waiting=row[1], failing=row[2], oldest_seconds=row[3]) for row in rows]
 
@@ -81,7 +82,7 @@ def _decoded(row: Row) -> Event:
         topic=row[1],
         payload=None if row[2] is None else json.loads(row[2]),
         key=row[3],
-        created_at=load_instant(row[4]),
+        created_at=as_instant(row[4]),
         attempts=row[5],
         error=row[6],
         token=uuid.UUID(row[7]),

@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from pg_queue.domain import NewMessage
-from pg_queue.sqlite import next_number
+from pg_queue.sqlite import as_instant, as_text, next_number
 from pg_queue.storage.parcels import pack_continuations
 from pg_queue.storage.rows import Row, encode_message
-from pg_queue.storage.sqlite.session import dump_instant, dump_json, load_instant, load_instant_or_none
+from pg_queue.storage.sqlite.session import as_instant_or_none, dump_json
 
 
 def dump_message(
@@ -23,8 +23,8 @@ def dump_message(
         "id": row["id"].hex,
         "sequence": next_number(),
         "namespace": namespace,
-        "now": dump_instant(now),
-        "run_after": dump_instant(message.run_after or now),
+        "now": as_text(now),
+        "run_after": as_text(message.run_after or now),
         "key": message.key,
         "barrier_id": barrier_id and barrier_id.hex,
         "continuations": continuations and dump_json(continuations),
@@ -34,14 +34,14 @@ def dump_message(
 def message_row(row: Row) -> Row:
     """The columns of a message, in the order that `pg_queue.storage.rows` reads. Raises: ValueError."""
     instants = (
-        load_instant(row[9]),
-        load_instant(row[10]),
-        load_instant_or_none(row[11]),
-        load_instant_or_none(row[12]),
+        as_instant(row[9]),
+        as_instant(row[10]),
+        as_instant_or_none(row[11]),
+        as_instant_or_none(row[12]),
     )
     return (uuid.UUID(row[0]), *row[1:9], *instants, *row[13:])
 
 
 def claim_row(row: Row) -> Row:
     """The same with a claim's token and lease at its end. Raises: ValueError."""
-    return (*message_row(row[:-2]), uuid.UUID(row[-2]), load_instant(row[-1]))
+    return (*message_row(row[:-2]), uuid.UUID(row[-2]), as_instant(row[-1]))

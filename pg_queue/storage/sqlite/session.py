@@ -11,13 +11,14 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 from django.db import OperationalError, connections, transaction
 
 from pg_queue.sql import statements
+from pg_queue.sqlite import as_instant, as_text
 
 Row = Sequence[Any]
 T = TypeVar("T")
@@ -51,7 +52,7 @@ class Session:
 
     def now(self) -> datetime:
         """The store's clock. Read in a transaction that writes, it is not before any that was committed."""
-        return load_instant(self.fetch(_NOW, {})[0][0])
+        return as_instant(self.fetch(_NOW, {})[0][0])
 
     def write(self, action: Callable[[datetime], T]) -> T:
         """Do `action(now)` in the caller's transaction, or in one of its own that has the write lock from its start.
@@ -89,20 +90,9 @@ def is_busy(error: OperationalError) -> bool:
     return getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in BUSY
 
 
-def dump_instant(instant: datetime) -> str:
-    """An instant as Django's fields keep it there, so that texts are in the order of the instants."""
-    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
-
-
-def load_instant(stored: str | datetime) -> datetime:
-    """What `dump_instant` or Django has written. A column's own value has been parsed by then, an expression's not."""
-    instant = datetime.fromisoformat(stored) if isinstance(stored, str) else stored
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
-
-
-def load_instant_or_none(stored: str | datetime | None) -> datetime | None:
-    """The same, where there may be none."""
-    return None if stored is None else load_instant(stored)
+def as_instant_or_none(text: str | None) -> datetime | None:
+    """The aware instant that a column holds, where it may hold none."""
+    return None if text is None else as_instant(text)
 
 
 def load_id_or_none(stored: str | None) -> UUID | None:
@@ -127,7 +117,7 @@ def dump_json(value: Any) -> str:
 
 def after(instant: datetime, delay: timedelta | float) -> str:
     """So long after an instant, to be stored."""
-    return dump_instant(instant + (delay if isinstance(delay, timedelta) else timedelta(seconds=delay)))
+    return as_text(instant + (delay if isinstance(delay, timedelta) else timedelta(seconds=delay)))
 
 
 _encode = json.JSONEncoder(default=dict, separators=(",", ":")).encode

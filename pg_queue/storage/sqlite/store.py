@@ -29,7 +29,7 @@ from pg_queue.domain import (
 )
 from pg_queue.settings import QueueSettings, StoreSettings
 from pg_queue.sql import statements
-from pg_queue.sqlite import next_number
+from pg_queue.sqlite import as_text, next_number
 from pg_queue.storage.capable import Capable
 from pg_queue.storage.failures import cancelled
 from pg_queue.storage.rows import UNREADABLE, Depth, decode_claim, decode_message, readable
@@ -41,15 +41,7 @@ from pg_queue.storage.sqlite.locks import SqliteLocks
 from pg_queue.storage.sqlite.messages import Messages
 from pg_queue.storage.sqlite.outbox import SqliteOutbox
 from pg_queue.storage.sqlite.rows import claim_row, message_row
-from pg_queue.storage.sqlite.session import (
-    Row,
-    Session,
-    after,
-    dump_ids,
-    dump_instant,
-    dump_json,
-    dump_pairs,
-)
+from pg_queue.storage.sqlite.session import Row, Session, after, dump_ids, dump_json, dump_pairs
 from pg_queue.storage.sqlite.switches import SqliteSwitches
 from pg_queue.storage.workers import DatabaseWorkers
 
@@ -194,7 +186,7 @@ class SqliteStore(Capable):
 
     def depths(self) -> list[Depth]:
         """See the port."""
-        parameters = {"namespace": self.namespace, "now": dump_instant(self._session.now())}
+        parameters = {"namespace": self.namespace, "now": as_text(self._session.now())}
         return [
             Depth(queue=row[0], waiting=row[1], delayed=row[2], running=row[3], dead=row[4], oldest_due_seconds=row[5])
             for row in self._session.fetch(self._messages["depths"], parameters)
@@ -236,7 +228,7 @@ class SqliteStore(Capable):
                 self._ends.end([self._dead(Living.of(held), failure)], now)
 
     def _expire(self, limit: int, now: datetime) -> int:
-        parameters = {"now": dump_instant(now), "limit": limit}
+        parameters = {"now": as_text(now), "limit": limit}
         ends: list[End] = []
         rows = self._session.fetch(self._outcomes["expired"], parameters)
         for *columns, worker in rows:
@@ -257,7 +249,7 @@ class SqliteStore(Capable):
             dict(zip(REPLAYED, row, strict=True)) for row in self._session.fetch(self._outcomes["raise"], parameters)
         ]
         for row in rows:
-            row |= {"namespace": self.namespace, "now": dump_instant(now), "sequence": next_number()}
+            row |= {"namespace": self.namespace, "now": as_text(now), "sequence": next_number()}
             self._session.count(self._outcomes["forget_failure"], row)
             self._session.count(self._outcomes["replay"], row)
             if row["key"] is not None:
@@ -265,7 +257,7 @@ class SqliteStore(Capable):
         return {uuid.UUID(row["id"]) for row in rows}
 
     def _retain(self, limit: int, now: datetime) -> int:
-        parameters = {"now": dump_instant(now), "limit": limit}
+        parameters = {"now": as_text(now), "limit": limit}
         gone = sum(self._session.count(self._outcomes[name], parameters) for name in ("retain_results", "retain_keys"))
         if ttl := self._conf.dead_letter_ttl_seconds:
             parameters = {"before": after(now, -ttl), "limit": limit}

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from pg_queue.domain import Switch
 from pg_queue.sql import statements
-from pg_queue.storage.sqlite.session import Session, dump_instant, load_instant
+from pg_queue.sqlite import as_instant, as_text
+from pg_queue.storage.sqlite.session import Session
 
 
 class SqliteSwitches:
@@ -22,7 +23,7 @@ class SqliteSwitches:
 
         def turn(now: datetime) -> Switch:
             row = {"namespace": self._namespace, "queue": queue or "", "is_on": is_on, "by": by, "reason": reason}
-            self._session.count(self._statements["turn"], row | {"now": dump_instant(now)})
+            self._session.count(self._statements["turn"], row | {"now": as_text(now)})
             return Switch(queue=queue, is_on=is_on, changed_at=now, changed_by=by, reason=reason)
 
         return self._session.write(turn)
@@ -34,7 +35,7 @@ class SqliteSwitches:
             Switch(
                 queue=row[0] or None,
                 is_on=bool(row[1]),
-                changed_at=load_instant(row[2]),
+                changed_at=as_instant(row[2]),
                 changed_by=row[3],
                 reason=row[4],
             )
