@@ -71,6 +71,7 @@ INSTALLED_APPS = [
     "backend.pipelines",
     "scheduler",
     "pg_queue",
+    "pg_queue.results",
     "django_celery_beat",
     "rest_framework",
     "rest_framework.authtoken",

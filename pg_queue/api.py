@@ -39,8 +39,13 @@ from pg_queue.errors import (
     PayloadNotJSON,
     PayloadTooLarge,
     QueueError,
+    ResultNotKept,
+    ResultNotReady,
+    ResultRefused,
+    ResultsUnavailable,
     RetryLater,
     StoreUnavailable,
+    TaskFailed,
     UnknownTask,
 )
 from pg_queue.health import METRICS, HealthServer, Pulse, QueueCollector, missing_migrations
@@ -60,6 +65,10 @@ from pg_queue.payload import check_headers, check_payload, check_value
 from pg_queue.ports import QueueDepth
 from pg_queue.process import ExitCode, ServiceCommand, StopSignals
 from pg_queue.reaper import Duty, DutyRounds, Reaper, Round, add_duties, all_duties, refuse_failed
+from pg_queue.results.domain import Outcome, Result
+from pg_queue.results.ports import ResultStore
+from pg_queue.results.reading import read_result, read_results
+from pg_queue.results.registry import result_store
 from pg_queue.session import direct_connection
 from pg_queue.settings import direct_alias, queue_settings
 from pg_queue.sql import named_statements as load_sql
@@ -97,6 +106,7 @@ __all__ = [
     "NewEvent",
     "NewMessage",
     "OfferedLookups",
+    "Outcome",
     "PayloadNotJSON",
     "PayloadTooLarge",
     "PostgresElection",
@@ -106,12 +116,19 @@ __all__ = [
     "QueueDepth",
     "QueueError",
     "Reaper",
+    "Result",
+    "ResultNotKept",
+    "ResultNotReady",
+    "ResultRefused",
+    "ResultStore",
+    "ResultsUnavailable",
     "RetryLater",
     "Round",
     "ServiceCommand",
     "SqliteLeadership",
     "StopSignals",
     "StoreUnavailable",
+    "TaskFailed",
     "TaskInfo",
     "UnknownTask",
     "WorkerView",
@@ -127,6 +144,8 @@ __all__ = [
     "enqueue_many",
     "enqueue_sql",
     "get_messages",
+    "get_result",
+    "get_results",
     "get_task",
     "load_sql",
     "missing_migrations",
@@ -136,6 +155,7 @@ __all__ = [
     "queue_settings",
     "refuse_failed",
     "replay",
+    "result_store",
     "store",
     "take_outcomes",
     "task",
@@ -275,6 +295,23 @@ def publish_sql(source: str) -> str:
 def get_messages(ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Message]:
     """The messages of these ids, whatever state they are in; unknown and expired ones are left out."""
     return store().get(ids)
+
+
+def get_result(message_id: uuid.UUID) -> Result | None:
+    """What became of a message, with what its task returned, wherever that is kept; None for an unknown or expired one.
+
+    Raises: ResultNotKept for a message of a fire-and-forget task, unless it failed; ResultsUnavailable when the queue
+    or the store of results cannot be asked, which says nothing of the message.
+    """
+    return read_result(message_id)
+
+
+def get_results(ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Result]:
+    """What became of these messages, by id, as `get_result` tells it; unknown and expired ones are left out.
+
+    Of a fire-and-forget task there is the state, with `is_kept` False. Raises: ResultsUnavailable.
+    """
+    return read_results(ids)
 
 
 def take_outcomes(report_to: str, *, limit: int) -> list[Message]:

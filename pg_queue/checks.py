@@ -10,17 +10,29 @@ from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
 
 from pg_queue.errors import Configuration
+from pg_queue.results.registry import result_store
 from pg_queue.settings import QueueSettings, queue_settings
 
 
 @register
 def check_queue_settings(app_configs: object = None, **_: Any) -> list[CheckMessage]:
-    """E001: `PG_QUEUE` is wrong. E002: an alias is unknown. E003: its database is neither PostgreSQL nor SQLite."""
+    """E001: `PG_QUEUE` is wrong. E002: an alias is unknown. E003: its database is neither PostgreSQL nor SQLite.
+
+    E004: results cannot be kept where `RESULTS` says.
+    """
     try:
         conf = queue_settings()
     except Configuration as error:
         return [Error(str(error), hint="docs/reference/settings.md lists every key.", id="pg_queue.E001")]
-    return list(_check_aliases(conf))
+    return [*_check_aliases(conf), *_check_results()]
+
+
+def _check_results() -> Iterable[CheckMessage]:
+    """The driver and the table's app; whether the server answers is for whoever uses it to find out."""
+    try:
+        result_store()
+    except Configuration as error:
+        yield Error(str(error), hint="docs/howto/results.md shows how to set up each place.", id="pg_queue.E004")
 
 
 def _check_aliases(conf: QueueSettings) -> Iterable[CheckMessage]:

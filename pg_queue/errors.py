@@ -74,6 +74,30 @@ class WaitedTooLong(QueueError, TimeoutError):
     """The message had not ended when the caller's patience did."""
 
 
+class ResultNotKept(QueueError):
+    """Somebody asked for a value that nobody keeps: its task is fire-and-forget, or its time to live is over."""
+
+
+class ResultNotReady(QueueError):
+    """Somebody asked for the value of a message that has no end yet."""
+
+
+class ResultsUnavailable(QueueError):
+    """The store of results cannot be asked now: whether it has a result is not known. Try again later."""
+
+
+class ResultRefused(QueueError):
+    """The store of results can be reached, and cannot hold what it was given: it would refuse it again."""
+
+
+class TaskFailed(QueueError):
+    """The message's last execution failed. `type`, `message` and `traceback` are those of what its task raised."""
+
+    def __init__(self, *, type: str, message: str, traceback: str = "") -> None:
+        self.type, self.message, self.traceback = type, message, traceback
+        super().__init__(f"{type}: {message}")
+
+
 class DutyFailed(QueueError):
     """A round of the reaper's duties was not done in full. The message names the duties and what they raised."""
 

@@ -93,13 +93,17 @@ def plain_result(value: Json, *, max_bytes: int) -> Json:
     """
     if value is None or value is True or value is False:
         return value
+    return json.loads(encode_result(value, max_bytes=max_bytes))
+
+
+def encode_result(value: Json, *, max_bytes: int) -> str:
+    """A task's result as JSON text. Raises: PayloadNotJSON, PayloadTooLarge (field `result`)."""
     text = encode(value, field="result")
     size = _size(text)
     if size > max_bytes:
-        raise PayloadTooLarge(
-            field="result", expected=f"a result of at most {max_bytes} bytes as JSON (MAX_PAYLOAD_BYTES)", got=size
-        )
-    return json.loads(text)
+        expected = f"a result of at most {max_bytes} bytes as JSON (MAX_PAYLOAD_BYTES, or MAX_BYTES of RESULTS)"
+        raise PayloadTooLarge(field="result", expected=expected, got=size)
+    return text
 
 
 def _depth(text: str) -> int:

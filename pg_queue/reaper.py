@@ -16,6 +16,7 @@ from django.db import close_old_connections, connections
 
 from pg_queue.errors import DutyFailed
 from pg_queue.health.metrics import CLAIMS_EXPIRED, REAPED, REAPER_FAILURES
+from pg_queue.results.registry import result_store
 from pg_queue.settings import queue_settings
 from pg_queue.storage import store
 
@@ -147,13 +148,19 @@ def all_duties() -> list[Duty]:
 
 
 def queue_duties() -> list[Duty]:
-    """The queue's own duties: expired claims, outcomes and dead letters past their time, rows of workers long gone."""
+    """The queue's own duties: expired claims, outcomes and dead letters past their time, rows of workers long gone.
+
+    And, where results are kept elsewhere, those that are past their time.
+    """
     conf = queue_settings()
-    return [
+    duties = [
         Duty(name="expire_claims", every_seconds=conf.reap_seconds, run=expire_claims, batch=conf.reap_batch),
         Duty(name="retain_outcomes", every_seconds=conf.reap_seconds, run=retain_outcomes, batch=conf.reap_batch),
         Duty(name="forget_workers", every_seconds=conf.reap_seconds, run=forget_workers, batch=conf.reap_batch),
     ]
+    if conf.results is not None:
+        duties.append(Duty(name="retain_results", every_seconds=conf.reap_seconds, run=retain_results, batch=1))
+    return duties
 
 
 def expire_claims() -> int:
@@ -172,3 +179,15 @@ def forget_workers() -> int:
     """Delete one batch of rows of workers that are long gone."""
     conf = queue_settings()
     return store().workers.forget(older_than=timedelta(seconds=conf.worker_ttl_seconds), limit=conf.reap_batch)
+
+
+def retain_results() -> int:
+    """Delete one batch of results past their time to live, and one of those that finished too long ago."""
+    conf, results = queue_settings(), result_store()
+    if conf.results is None or results is None:
+        return 0
+    deleted = results.expire(limit=conf.reap_batch)
+    if not conf.results.clear_after_seconds:
+        return deleted
+    too_old = results.now() - timedelta(seconds=conf.results.clear_after_seconds)
+    return deleted + results.clear(completed_before=too_old, limit=conf.reap_batch)

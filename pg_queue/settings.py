@@ -16,6 +16,32 @@ from pg_queue.errors import Configuration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResultsSettings:
+    """Every key of `PG_QUEUE["RESULTS"]`, with its default: where results are kept outside of the queue's own rows."""
+
+    backend: str = "database"
+    """`database`, `redis`, or the dotted path of a class that implements `pg_queue.results.ports.ResultStore`."""
+    database: str | None = None
+    """`database`: alias of the Django database that keeps the results; needed."""
+    url: str | None = None
+    """`redis`: URL of the server, such as `redis://127.0.0.1:6379/0`; needed."""
+    prefix: str = "downbeat"
+    """`redis`: what all keys begin with."""
+    ttl_seconds: float | None = None
+    """How long results are kept after they finish; 0: for ever; None: `RESULT_TTL_SECONDS`."""
+    clear_after_seconds: float = 0.0
+    """The reaper deletes what finished longer ago than this, whatever its time to live; 0: nothing."""
+    max_bytes: int | None = None
+    """Bound on a result as UTF-8 JSON; None: `MAX_PAYLOAD_BYTES`."""
+    give_up_seconds: float = 60.0
+    """How long a worker holds on to a result while the store cannot be reached; then the message is tried again."""
+
+    def __post_init__(self) -> None:
+        for check in (_check_types, _check_ranges, _check_backend):
+            check(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSettings:
     """Every key of `PG_QUEUE`, with its default. Durations are in seconds."""
 
@@ -64,6 +90,8 @@ class QueueSettings:
     """How often the reaper makes its rounds."""
     reap_batch: int = 1000
     """Most rows that one statement of a reaper duty touches."""
+    results: ResultsSettings | None = None
+    """Where results are kept, as a dictionary with the keys of `ResultsSettings`; None: in the queue's own rows."""
 
     def __post_init__(self) -> None:
         for check in (_check_types, _check_ranges, _check_relations, _check_fairness, _check_stores):
@@ -79,6 +107,18 @@ class QueueSettings:
         """The stores by alias, `default` among them."""
         given = {"default": {}} if self.stores is None else self.stores
         return {alias: _parse_store(alias, raw, self.database) for alias, raw in given.items()}
+
+    @property
+    def max_result_bytes(self) -> int:
+        """Bound on a result as UTF-8 JSON, wherever it is kept."""
+        own = self.results.max_bytes if self.results else None
+        return self.max_payload_bytes if own is None else own
+
+    @property
+    def results_ttl_seconds(self) -> float:
+        """How long the store of `results` keeps one after it finished; 0: for ever."""
+        own = self.results.ttl_seconds if self.results else None
+        return self.result_ttl_seconds if own is None else own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,24 +245,29 @@ def _check_fairness(conf: QueueSettings) -> None:
 
 def _check_stores(conf: QueueSettings) -> None:
     if conf.stores is not None and "default" not in conf.stores:
-        raise _wrong("stores", "an entry 'default', as DATABASES has", sorted(conf.stores))
+        raise _wrong(conf, "stores", "an entry 'default', as DATABASES has", sorted(conf.stores))
     _ = conf.places
 
 
-def _check_types(conf: QueueSettings) -> None:
-    for one in fields(QueueSettings):
+Section = QueueSettings | ResultsSettings
+
+
+def _check_types(conf: Section) -> None:
+    for one in fields(conf):
         value = getattr(conf, one.name)
         if not isinstance(value, _TYPES[str(one.type)]) or isinstance(value, bool):
-            raise _wrong(one.name, str(one.type), value)
+            raise _wrong(conf, one.name, str(one.type), value)
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, type(None)),
     "int": (int,),
+    "int | None": (int, type(None)),
     "float": (int, float),
     "float | None": (int, float, type(None)),
     "Mapping[str, Any] | None": (Mapping, type(None)),
+    "ResultsSettings | None": (ResultsSettings, type(None)),
 }
 _MAY_BE_ZERO = {
     "key_ttl_seconds",
@@ -230,6 +275,9 @@ _MAY_BE_ZERO = {
     "dead_letter_ttl_seconds",
     "retry_backoff_seconds",
     "drain_seconds",
+    "ttl_seconds",
+    "clear_after_seconds",
+    "give_up_seconds",
 }
 
 
@@ -237,8 +285,8 @@ _LONGEST_SECONDS, _LARGEST = 100 * 366 * 86400, 2**31 - 1
 """More is a mistake: past what can be added to the present (a hundred years), or what PostgreSQL's integers hold."""
 
 
-def _check_ranges(conf: QueueSettings) -> None:
-    for one in fields(QueueSettings):
+def _check_ranges(conf: Section) -> None:
+    for one in fields(conf):
         value = getattr(conf, one.name)
         if not isinstance(value, int | float):
             continue
@@ -246,31 +294,56 @@ def _check_ranges(conf: QueueSettings) -> None:
         most = _LONGEST_SECONDS if one.name.endswith("_seconds") else _LARGEST
         is_enough = value > 0 or (value == 0 and one.name in _MAY_BE_ZERO)
         if not is_enough or value > most:  # the former is false for NaN
-            raise _wrong(one.name, f"{least}, at most {most}", value)
-    if conf.max_attempts > 32767:
-        raise _wrong("max_attempts", "at most 32767", conf.max_attempts)
+            raise _wrong(conf, one.name, f"{least}, at most {most}", value)
 
 
 def _check_relations(conf: QueueSettings) -> None:
+    if conf.max_attempts > 32767:
+        raise _wrong(conf, "max_attempts", "at most 32767", conf.max_attempts)
     if conf.renew_seconds * 2 > conf.lease_seconds:
         raise _wrong(
+            conf,
             "renew_seconds",
             f"at most half of LEASE_SECONDS ({conf.lease_seconds}), or a claim runs out before it is renewed",
             conf.renew_seconds,
         )
 
 
-def _wrong(key: str, expected: str, got: object) -> Configuration:
-    return Configuration(f"PG_QUEUE[{key.upper()!r}]: expected {expected}, got: {got!r}")
+def _check_backend(conf: ResultsSettings) -> None:
+    if conf.backend == "database" and not conf.database:
+        raise _wrong(conf, "database", "an alias of DATABASES, where BACKEND is 'database'", conf.database)
+    if conf.backend == "redis" and not conf.url:
+        raise _wrong(conf, "url", "the URL of a Redis server, where BACKEND is 'redis'", conf.url)
+    if conf.backend not in {"database", "redis"} and "." not in conf.backend:
+        raise _wrong(conf, "backend", "'database', 'redis' or the dotted path of a class", conf.backend)
+    if not conf.prefix or set(conf.prefix) & set("{} \t\n"):
+        raise _wrong(conf, "prefix", "a text without braces and spaces, not empty", conf.prefix)
+
+
+def _wrong(conf: Section, key: str, expected: str, got: object) -> Configuration:
+    return Configuration(f"{_path(type(conf))}[{key.upper()!r}]: expected {expected}, got: {got!r}")
+
+
+def _path(section: type[Section]) -> str:
+    return "PG_QUEUE" if section is QueueSettings else "PG_QUEUE['RESULTS']"
 
 
 def parse(raw: Mapping[str, Any]) -> QueueSettings:
     """Validate `raw` (keys in upper case). Raises `Configuration`, also for a key that does not exist."""
-    known = {one.name.upper(): one.name for one in fields(QueueSettings)}
+    values = _lowered(raw, QueueSettings)
+    if (results := values.get("results")) is not None:
+        if not isinstance(results, Mapping):
+            raise Configuration(f"PG_QUEUE['RESULTS']: expected a dictionary, got: {results!r}")
+        values["results"] = ResultsSettings(**_lowered(results, ResultsSettings))
+    return QueueSettings(**values)
+
+
+def _lowered(raw: Mapping[str, Any], section: type[Section]) -> dict[str, Any]:
+    known = {one.name.upper(): one.name for one in fields(section)}
     for key in raw:
         if key not in known:
-            raise Configuration(f"PG_QUEUE: expected keys among {', '.join(sorted(known))}, got: {key!r}")
-    return QueueSettings(**{known[key]: value for key, value in raw.items()})
+            raise Configuration(f"{_path(section)}: expected keys among {', '.join(sorted(known))}, got: {key!r}")
+    return {known[key]: value for key, value in raw.items()}
 
 
 @cache

@@ -38,6 +38,8 @@ class TaskInfo:
     """Delay before the second attempt, doubled for each one after; None: `PG_QUEUE["RETRY_BACKOFF_SECONDS"]`."""
     time_limit_seconds: float | None = None
     """An execution that takes longer is killed; None: `PG_QUEUE["TASK_TIME_LIMIT_SECONDS"]`."""
+    keep_result: bool = True
+    """False: fire and forget. What it returns is kept nowhere; whether it succeeded is."""
     run: Callable[[Message], Any] = field(repr=False, compare=False)
     """Executes it with a message's arguments in this process; what it raises passes through."""
 
@@ -58,6 +60,7 @@ def task(
     max_attempts: int | None = None,
     retry_backoff_seconds: float | None = None,
     time_limit_seconds: float | None = None,
+    keep_result: bool = True,
 ) -> Callable[[Function], Function]: ...
 def task(
     name: str | Function | None = None,
@@ -65,6 +68,7 @@ def task(
     max_attempts: int | None = None,
     retry_backoff_seconds: float | None = None,
     time_limit_seconds: float | None = None,
+    keep_result: bool = True,
 ) -> Any:
     """Register a function as a task, and return the function itself with the attribute `task_name`.
 
@@ -83,6 +87,7 @@ def task(
             max_attempts=max_attempts,
             retry_backoff_seconds=retry_backoff_seconds,
             time_limit_seconds=time_limit_seconds,
+            keep_result=keep_result,
             run=lambda message: function(*message.args, **message.kwargs),
         )
         _add(info, function)
@@ -108,6 +113,14 @@ def get_task(name: str) -> TaskInfo:
 def tasks() -> list[TaskInfo]:
     """All tasks, by name."""
     return [info for _, info in sorted(_all().items())]
+
+
+def keeps_result(name: str) -> bool:
+    """False for a fire-and-forget task. One that is not registered here counts as one that keeps its results."""
+    try:
+        return get_task(name).keep_result
+    except UnknownTask:
+        return True
 
 
 def current_message() -> Message | None:

@@ -5,6 +5,7 @@ A test marked `services("redis")` skips and says which server is absent; under `
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import shutil
 import socket
@@ -57,11 +58,23 @@ def _postgresql() -> bool:
     return True
 
 
+def _odbc() -> bool:
+    return ctypes.util.find_library("odbc") is not None
+
+
+def use_pymysql() -> None:
+    """Let Django's MySQL backend use PyMySQL, which needs no compiler to install. Before its first import."""
+    import pymysql
+
+    pymysql.install_as_MySQLdb()
+
+
 PROBES: dict[str, Callable[[], bool]] = {
     "postgresql": _postgresql,
     "redis": partial(_answers, REDIS_URL, b"PING\r\n", b"+PONG"),
     "mariadb": partial(_answers, MARIADB_URL, b"", b"MariaDB"),
     "rabbitmq": partial(_answers, RABBITMQ_URL, b"AMQP\x00\x00\x09\x01", b"RabbitMQ"),
+    "odbc": _odbc,
     "pgbouncer": lambda: executable("pgbouncer") is not None,
     "chromium": lambda: chromium() is not None,
 }

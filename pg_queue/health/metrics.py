@@ -26,6 +26,12 @@ CHILD_EXITS = Counter(
 )
 CLAIM_SECONDS = Histogram("downbeat_claim_seconds", "Duration of one claim of a batch.", registry=METRICS)
 SETTLE_SECONDS = Histogram("downbeat_settle_seconds", "Duration of settling one batch.", registry=METRICS)
+RESULTS_SECONDS = Histogram(
+    "downbeat_results_seconds", "Duration of putting one batch of results into their store.", registry=METRICS
+)
+RESULTS_ERRORS = Counter(
+    "downbeat_worker_results_errors", "Batches of results that their store did not take.", registry=METRICS
+)
 DATABASE_ERRORS = Counter(
     "downbeat_worker_database_errors", "Failed statements of the worker itself.", ["doing"], registry=METRICS
 )

@@ -18,6 +18,8 @@ What happens when
 - a child ends (exit, signal, out of memory): the one that ran is retried as `worker.exited`; those behind it never
   began and are given back without counting an attempt; another child takes its place;
 - a task runs past its time limit: its child's process group is killed, `worker.time_limit`;
+- the store of results goes away (where they are kept outside of the queue): what was returned is held while leases are
+  renewed, and nothing more is claimed; after `GIVE_UP_SECONDS` the message is retried as `results.unavailable`;
 - a lease is lost: the execution is killed and nothing is settled, since somebody else has the message now;
 - the database goes away: outcomes are kept and settled when it is back; what was taken back meanwhile answers `LOST`;
 - SIGTERM: nothing more is claimed, what has not begun is given back, what runs has `drain_seconds` to finish and is

@@ -15,7 +15,9 @@ from django.db import DatabaseError, InterfaceError, connections
 from pg_queue.domain import Claim, Death, Failure, Settled, Settlement
 from pg_queue.health.metrics import CLAIM_SECONDS, DATABASE_ERRORS, RUNNING, SETTLE_SECONDS, TASKS
 from pg_queue.ports import QueueStore
+from pg_queue.results.ports import ResultStore
 from pg_queue.settings import QueueSettings
+from pg_queue.worker.deposits import Deposits
 from pg_queue.worker.execution import Outcome
 from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.options import Figures, WorkerOptions
@@ -25,15 +27,30 @@ T = TypeVar("T")
 
 SETTLE_BATCH = 500
 RETRY_SECONDS, RETRY_MAX_SECONDS = 0.1, 5.0
+BEHIND_SECONDS = 0.5
+"""How soon a worker looks again whether it may claim, while the store of results is behind."""
 
 
 class Books:
     """What this worker claimed, and what it has yet to tell the store. The main loop's own."""
 
-    def __init__(self, store: QueueStore, options: WorkerOptions, conf: QueueSettings, holdings: Holdings) -> None:
+    def __init__(
+        self,
+        store: QueueStore,
+        options: WorkerOptions,
+        conf: QueueSettings,
+        holdings: Holdings,
+        results: ResultStore | None = None,
+    ) -> None:
+        """`results` None: values stay in the queue's own rows."""
         self.figures = Figures()
         self._store, self._options, self._conf, self._holdings = store, options, conf, holdings
         self._lease = timedelta(seconds=conf.lease_seconds)
+        self.deposits = Deposits(
+            results,
+            give_up_seconds=conf.results.give_up_seconds if conf.results else 0.0,
+            most_waiting=2 * conf.claim_batch,
+        )
         self._unsettled: list[Settlement] = []
         self._unreleased: list[Claim] = []
         self._retry_at = 0.0
@@ -42,19 +59,27 @@ class Books:
     @property
     def is_clear(self) -> bool:
         """True when the store knows everything."""
-        return not self._unsettled and not self._unreleased
+        return not self.pending
 
     @property
     def pending(self) -> int:
         """Outcomes and claims to give back that the store does not know of yet."""
-        return len(self._unsettled) + len(self._unreleased)
+        return len(self._unsettled) + len(self._unreleased) + self.deposits.pending
 
-    def seconds_until_retry(self) -> float:
-        """Seconds for which nothing is asked of a database that has just failed; 0: none."""
-        return max(0.0, self._retry_at - time.monotonic())
+    def seconds_until_due(self) -> float:
+        """Seconds until `flush` has something to do."""
+        if self._unsettled or self._unreleased:
+            return self._seconds_until_retry()
+        return self.deposits.seconds_until_due()
+
+    def seconds_until_claim(self) -> float:
+        """Seconds for which nothing is claimed, because the database or the store of results has just failed."""
+        return max(self._seconds_until_retry(), BEHIND_SECONDS if self.deposits.is_behind else 0.0)
 
     def claim(self, limit: int) -> list[Claim] | None:
-        """Claim at most `limit` messages; None when the database cannot be asked."""
+        """Claim at most `limit` messages; None when the database cannot be asked, or results could not be kept."""
+        if self.deposits.is_behind:
+            return None
 
         def claim() -> list[Claim]:
             with CLAIM_SECONDS.time():
@@ -68,12 +93,15 @@ class Books:
             RUNNING.set(len(self._holdings))
         return claims
 
-    def seconds_until_due(self) -> float | None:
+    def seconds_until_message(self) -> float | None:
         """Seconds until a message of these queues is due; None: none is there, or the database cannot be asked."""
         return self._attempt("next_due", lambda: self._store.next_due_seconds(self._options.queues))
 
     def report(self, claim: Claim, outcome: Outcome) -> None:
-        """Take note of an outcome; `flush` settles it."""
+        """Take note of an outcome; `flush` settles it, when its result is where it is to be kept."""
+        if self.deposits.takes(claim, outcome):
+            self.deposits.add(claim, outcome)
+            return
         self._unsettled.append(Settlement(message_id=claim.message.id, token=claim.token, outcome=outcome))
 
     def give_back(self, claims: Sequence[Claim]) -> None:
@@ -87,6 +115,7 @@ class Books:
 
     def flush(self) -> None:
         """Tell the store everything, in batches, as far as the database answers."""
+        self._unsettled += self.deposits.flush()
         while self._unsettled and self._settle_batch():
             pass
         if self._unreleased:
@@ -126,8 +155,11 @@ class Books:
             self._holdings.drop(tokens)
             self._unreleased.clear()
 
+    def _seconds_until_retry(self) -> float:
+        return max(0.0, self._retry_at - time.monotonic())
+
     def _attempt(self, doing: str, action: Callable[[], T]) -> T | None:
-        if self.seconds_until_retry() > 0:
+        if self._seconds_until_retry() > 0:
             return None
         try:
             result = action()

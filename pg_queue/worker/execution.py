@@ -13,7 +13,7 @@ from pg_queue.domain import Death, Failure, Json, Message, Retry, Success
 from pg_queue.errors import GiveUp, PayloadNotJSON, PayloadTooLarge, RetryLater, UnknownTask
 from pg_queue.payload import plain_result
 from pg_queue.settings import queue_settings
-from pg_queue.tasks import execute, get_task
+from pg_queue.tasks import execute, get_task, keeps_result
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def outcome_of(message: Message) -> Outcome:
     begun_outside = _in_transaction()
     try:
         close_old_connections()
-        outcome = _outcome_of_returned(execute(message))
+        outcome = _outcome_of_returned(message, execute(message))
     except BaseException as raised:  # noqa: BLE001 - whatever a task does, its message needs an outcome
         outcome = _outcome_of_raised(message, raised)
     if left_open := _in_transaction() - begun_outside:
@@ -75,10 +75,12 @@ def backoff(message: Message) -> timedelta:
     return _bounded(min(doubled * random.uniform(1, 1 + JITTER), conf.retry_backoff_max_seconds))
 
 
-def _outcome_of_returned(value: Json) -> Outcome:
+def _outcome_of_returned(message: Message, value: Json) -> Outcome:
     """A result that cannot be kept is final: running the task again would return it again."""
+    if not keeps_result(message.task):
+        return Success()
     try:
-        return Success(value=plain_result(value, max_bytes=queue_settings().max_payload_bytes))
+        return Success(value=plain_result(value, max_bytes=queue_settings().max_result_bytes))
     except PayloadNotJSON as error:
         return Death(failure=failure_of(error, kind="task.result_not_json"))
     except PayloadTooLarge as error:

@@ -21,6 +21,7 @@ from pg_queue.errors import UnknownTask
 from pg_queue.health.metrics import CHILD_EXITS
 from pg_queue.health.readiness import Pulse
 from pg_queue.process import StopSignals
+from pg_queue.results.registry import result_store
 from pg_queue.settings import queue_settings
 from pg_queue.storage import store
 from pg_queue.tasks import get_task
@@ -51,7 +52,7 @@ class Worker:
         self.options, self.pulse = options, Pulse(limit_seconds=60.0)
         self._stop, self._conf, self._store = stop, queue_settings(), store()
         self._holdings = Holdings()
-        self._books = Books(self._store, options, self._conf, self._holdings)
+        self._books = Books(self._store, options, self._conf, self._holdings, result_store())
         self._selector = selectors.DefaultSelector()
         self._pool = Pool(options.concurrency, watch=self._watch)
         self._listener = Listener(frozenset(options.queues))
@@ -102,7 +103,7 @@ class Worker:
         now = time.monotonic()
         waits = [TURN_SECONDS, *(at - now for at in self._deadlines(now))]
         if not self._books.is_clear:
-            waits.append(self._books.seconds_until_retry())
+            waits.append(self._books.seconds_until_due())
         if (fill := self._pool.seconds_until_fill()) is not None:
             waits.append(fill)
         return max(0.0, min(waits))
@@ -113,7 +114,8 @@ class Worker:
         if self._drain_until is not None:
             yield self._drain_until if self._drain_until > now else now + 0.05
         elif self._room():
-            yield now + self._books.seconds_until_retry() if self._may_have_more else self._claim_at
+            at = now if self._may_have_more else self._claim_at
+            yield max(at, now + self._books.seconds_until_claim())
 
     def _watch(self, started: Child) -> None:
         self._selector.register(started.channel, selectors.EVENT_READ, ("channel", started))
@@ -268,7 +270,7 @@ class Worker:
         self._assign(claims)
         self._may_have_more, self._is_empty = len(claims) == limit, not claims
         if not self._may_have_more:
-            due = self._books.seconds_until_due()
+            due = self._books.seconds_until_message()
             wait = self._conf.poll_seconds if due is None else min(self._conf.poll_seconds, due)
             self._claim_at = time.monotonic() + max(wait, LEAST_POLL_SECONDS)
 
@@ -299,17 +301,22 @@ class Worker:
         self._selector.register(read, selectors.EVENT_READ, ("wake", None))
         self._selector.register(self._stop.fileno(), selectors.EVENT_READ, ("stop", None))
 
+        def wake() -> None:
+            os.write(write, b"!")
+
         def on_lost(tokens: set[UUID]) -> None:
             self._lost.put(tokens)
-            os.write(write, b"!")
+            wake()
 
         keeper = Keeper(self._store, self._holdings, self._conf, beat=self._beat, on_lost=on_lost)
         self._announce()
         keeper.start()
+        self._books.deposits.start(wake)
         try:
             yield
         finally:
             keeper.stop()
+            self._books.deposits.stop()
             self._pool.close()
             self._listener.close()
             self._selector.close()
@@ -354,6 +361,8 @@ class Worker:
             logger.info("worker.draining held=%s seconds=%g", len(self._holdings), self.options.drain_seconds)
         if self._stop.count > 1:
             self._drain_until = min(self._drain_until, time.monotonic())
+        if time.monotonic() >= self._drain_until:
+            self._books.deposits.close()
         for one in self._pool.children:
             if time.monotonic() >= self._drain_until and one.assigned:
                 one.kill("stopped")

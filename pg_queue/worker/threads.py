@@ -29,6 +29,7 @@ from pg_queue.domain import Claim
 from pg_queue.errors import Configuration
 from pg_queue.health.readiness import Pulse
 from pg_queue.process import StopRequest
+from pg_queue.results.registry import result_store
 from pg_queue.settings import QueueSettings, queue_settings
 from pg_queue.storage import store
 from pg_queue.tasks import TaskInfo, tasks
@@ -44,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 TURN_SECONDS = 1.0
 """Longest wait of one turn, so that the pulse shows life."""
+LAST_WORDS_SECONDS = 3.0
+"""How long after its drain a worker may still settle what waits for the store of results."""
 LEAST_POLL_SECONDS = 0.02
 """A due message that another worker is just claiming must not make this one spin."""
 
@@ -67,10 +70,11 @@ class ThreadWorker:
         self._stop, self._conf, self._store = stop, queue_settings(), store()
         check_threads_will_do(self._conf, tasks())
         self._holdings = Holdings()
-        self._books = Books(self._store, options, self._conf, self._holdings)
+        self._books = Books(self._store, options, self._conf, self._holdings, result_store())
         self._registration = Registration(self._store, options, self._books.figures, self._holdings)
         self._listener = Listener(frozenset(options.queues))
         self._hands = _Hands(options.concurrency)
+        self._woken, self._waking = os.pipe()
         self._claim_at = 0.0
         self._may_have_more = True
         self._is_empty = False
@@ -115,22 +119,25 @@ class ThreadWorker:
 
     def _wait(self) -> None:
         heard = self._listener.fileno()
-        sources: list[Any] = [self._hands, self._stop, *([] if heard is None else [heard])]
+        sources: list[Any] = [self._hands, self._stop, self._woken, *([] if heard is None else [heard])]
         readable, _, _ = select.select(sources, [], [], self._patience())
         if heard in readable:
             self._may_have_more |= self._listener.hear()
         if self._stop in readable:
             self._stop.drain()
+        if self._woken in readable:
+            os.read(self._woken, 64)
 
     def _patience(self) -> float:
         now = time.monotonic()
         waits = [TURN_SECONDS]
         if not self._books.is_clear:
-            waits.append(self._books.seconds_until_retry())
+            waits.append(self._books.seconds_until_due())
         if self._drain_until is not None:
-            waits.append(self._drain_until - now)
+            waits.append(self._drain_until - now if self._drain_until > now else LEAST_POLL_SECONDS)
         elif self._hands.free:
-            waits.append(self._books.seconds_until_retry() if self._may_have_more else self._claim_at - now)
+            due = 0.0 if self._may_have_more else self._claim_at - now
+            waits.append(max(due, self._books.seconds_until_claim()))
         return max(0.0, min(waits))
 
     def _claim(self) -> None:
@@ -143,7 +150,7 @@ class ThreadWorker:
         self._hands.take(claims)
         self._may_have_more, self._is_empty = len(claims) == limit, not claims
         if not self._may_have_more:
-            due = self._books.seconds_until_due()
+            due = self._books.seconds_until_message()
             wait = self._conf.poll_seconds if due is None else min(self._conf.poll_seconds, due)
             self._claim_at = time.monotonic() + max(wait, LEAST_POLL_SECONDS)
 
@@ -153,13 +160,17 @@ class ThreadWorker:
         self._registration.announce()
         self._hands.start()
         keeper.start()
+        self._books.deposits.start(lambda: os.write(self._waking, b"!"))
         try:
             yield
         finally:
             keeper.stop()
+            self._books.deposits.stop()
             self._hands.stop()
             self._listener.close()
             self._registration.sign_off()
+            os.close(self._woken)
+            os.close(self._waking)
             connections.close_all()
 
     def _drain_when_told(self) -> None:
@@ -170,11 +181,14 @@ class ThreadWorker:
             logger.info("worker.draining held=%s seconds=%g", len(self._holdings), self.options.drain_seconds)
         if self._stop.count > 1:
             self._drain_until = min(self._drain_until, time.monotonic())
+        if time.monotonic() >= self._drain_until:
+            self._books.deposits.close()
 
     def _is_over(self) -> bool:
         is_idle = not self._hands.busy and self._books.is_clear
         if self._drain_until is not None:
-            return is_idle or time.monotonic() >= self._drain_until
+            last_words = LAST_WORDS_SECONDS if self._books.deposits.pending else 0.0
+            return is_idle or time.monotonic() >= self._drain_until + last_words
         return self.options.once and self._is_empty and is_idle
 
 

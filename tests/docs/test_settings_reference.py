@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from pg_queue.checks import check_queue_settings
-from pg_queue.settings import QueueSettings
+from pg_queue.settings import QueueSettings, ResultsSettings
 from scheduler.settings import SchedulerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = (ROOT / "docs/reference/settings.md").read_text()
 
 
-@pytest.mark.parametrize("settings", [QueueSettings, SchedulerSettings])
+@pytest.mark.parametrize("settings", [QueueSettings, ResultsSettings, SchedulerSettings])
 def test_the_reference_lists_every_key_with_its_default(settings: type) -> None:
     for field in fields(settings):
         assert field.default is not MISSING

@@ -211,3 +211,25 @@ def celery_retry(self: Any) -> int:
     if self.request.retries == 0:
         raise self.retry(countdown=0.1, exc=RuntimeError("first"))
     return int(self.request.retries)
+
+
+@task("test.forgets", keep_result=False)
+def forgets() -> Any:
+    """Return what nobody keeps, not even as JSON."""
+    return {1, 2}
+
+
+@shared_task(name="test.celery_forgets", ignore_result=True)
+def celery_forgets() -> str:
+    """Return what nobody keeps."""
+    return "lost"
+
+
+@task("test.notes", max_attempts=5, retry_backoff_seconds=0)
+def notes(folder: str, text: str = "ä") -> dict[str, Any]:
+    """Note each execution in `folder`, and return which one it was."""
+    message = current_message()
+    assert message is not None
+    with (Path(folder) / "executions").open("a") as file:
+        file.write(f"{message.attempts}\n")
+    return {"attempt": message.attempts, "text": text}

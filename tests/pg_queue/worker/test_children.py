@@ -261,4 +261,4 @@ def test_outcomes_outlive_an_error_of_any_kind() -> None:
     books.report(one, Success())
     books.flush()
     assert not books.is_clear
-    assert books.seconds_until_retry() > 0
+    assert books.seconds_until_claim() > 0

@@ -1,0 +1,74 @@
+"""What became of messages, for whoever asks: the queue's word on their end, and the store's on their value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from uuid import UUID
+
+from django.db import DatabaseError, InterfaceError
+
+from pg_queue.domain import TERMINAL_STATES, Message, MessageState
+from pg_queue.errors import ResultNotKept, ResultsUnavailable, StoreUnavailable
+from pg_queue.results.domain import Result
+from pg_queue.results.registry import result_store
+from pg_queue.storage import store
+from pg_queue.tasks import keeps_result
+
+
+def read_results(message_ids: Iterable[UUID]) -> dict[UUID, Result]:
+    """The results of these messages; ids that neither the queue nor the store knows are left out.
+
+    The queue is asked first: a message that has ended there has its value in the store already. Raises:
+    ResultsUnavailable when either cannot be asked.
+    """
+    ids = list(dict.fromkeys(message_ids))
+    return _results(ids, _messages(ids))
+
+
+def read_result(message_id: UUID) -> Result | None:
+    """The result of this message, as `read_results` tells it; None where it would be left out.
+
+    Raises: ResultsUnavailable; ResultNotKept where its task keeps none, unless the message failed.
+    """
+    messages = _messages([message_id])
+    result = _results([message_id], messages).get(message_id)
+    if message_id in messages and result and not result.is_kept and result.state is not MessageState.FAILED:
+        task = messages[message_id].task
+        if not keeps_result(task):
+            raise ResultNotKept(f"message {message_id}: expected a task that keeps its results, got: {task!r}")
+    return result
+
+
+def _results(ids: list[UUID], messages: Mapping[UUID, Message]) -> dict[UUID, Result]:
+    ended = [one for one in ids if one not in messages or messages[one].state in TERMINAL_STATES]
+    elsewhere = result_store()
+    kept = elsewhere.get(ended) if elsewhere is not None and ended else {}
+    found = {one: _result(messages.get(one), kept.get(one), is_elsewhere=elsewhere is not None) for one in ids}
+    return {message_id: result for message_id, result in found.items() if result is not None}
+
+
+def _messages(ids: list[UUID]) -> Mapping[UUID, Message]:
+    try:
+        return store().get(ids)
+    except (DatabaseError, InterfaceError, StoreUnavailable) as error:
+        raise ResultsUnavailable(f"the queue's store: {str(error).strip() or type(error).__name__}") from error
+
+
+def _result(message: Message | None, kept: Result | None, *, is_elsewhere: bool) -> Result | None:
+    if message is None:
+        return kept
+    result = Result(
+        message_id=message.id,
+        state=message.state,
+        attempts=message.attempts,
+        finished_at=message.finished_at,
+        value=message.result,
+        error=message.error,
+        is_kept=keeps_result(message.task) or message.result is not None,
+    )
+    if message.state is not MessageState.SUCCEEDED or message.result is not None or not is_elsewhere:
+        return result
+    if kept is not None and kept.state is MessageState.SUCCEEDED:
+        return replace(result, value=kept.value, is_kept=result.is_kept or kept.value is not None)
+    return replace(result, is_kept=False)
