@@ -152,12 +152,12 @@ def drain_rates(database: Any, session: Any, count: int, concurrency: int) -> di
     try:
         manage("run_worker", "--concurrency", str(concurrency), env=QUIET).wait_for_line("started ")
         session.execute(FILL, [50 * concurrency])
-        session.execute("NOTIFY pg_queue, 'default'")
+        session.execute("NOTIFY pg_queue, ' default'")
         wait_until(lambda: one(session, "SELECT count(*) FROM pg_queue_result") == 50 * concurrency)
         settle(session)
         with session.transaction():
             session.execute(FILL, [count])
-            session.execute("NOTIFY pg_queue, 'default'")
+            session.execute("NOTIFY pg_queue, ' default'")
         began = session.execute("SELECT clock_timestamp()").fetchone()[0]
         wait_until(lambda: one(session, "SELECT count(*) FROM pg_queue_message") == 0, every=0.05)
         ended = session.execute("SELECT max(finished_at) FROM pg_queue_result").fetchone()[0]

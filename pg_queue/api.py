@@ -85,7 +85,6 @@ __all__ = [
     "SESSION_ERRORS",
     "STAMP_SECONDS",
     "TERMINAL_STATES",
-    "WAKE_SQL",
     "BoundedPaginator",
     "CapabilityMissing",
     "Configuration",
@@ -161,6 +160,7 @@ __all__ = [
     "task",
     "tasks",
     "validate_payload",
+    "wake_sql",
     "workers",
 ]
 
@@ -168,9 +168,6 @@ _MESSAGES, _OUTBOX = _statements("messages"), _statements("outbox")
 
 NEW_ID_SQL = "pg_queue_uuid7()"
 """SQL expression: a fresh, time-ordered id for a message."""
-
-WAKE_SQL = _MESSAGES["wake"]
-"""Statement with one parameter, `%(queues)s` (text[]): wakes the workers that wait for these queues, on commit."""
 
 _NAME_RULE = "1 to 128 letters, digits, '_', '-', '.' or ':', the first a letter, digit or '_'"
 """What a queue or a topic may be called: nothing that a list of them, a URL or a metric's label would have to quote."""
@@ -230,15 +227,22 @@ def enqueue_sql(source: str) -> str:
     `source` is the name of a CTE or relation with the columns id (uuid), queue, priority, task, args, kwargs, headers
     (jsonb), organization_id, report_to, max_attempts (null: the task's own policy, else the setting) and run_after (not
     claimed before it; null: due at once), in any order; extra columns do no harm. The caller answers for the values
-    (`validate_payload`, `get_task`, `check_queue`), and wakes the workers with `WAKE_SQL`. Tasks' policies are read
+    (`validate_payload`, `get_task`, `check_queue`), and wakes the workers with `wake_sql`. Tasks' policies are read
     when this is called.
     """
     policies = {info.name: info.max_attempts for info in tasks() if info.max_attempts}
     statement = _sql.SQL(_MESSAGES["enqueue_from"]).format(
+        namespace=_sql.Literal(store().namespace),
         attempts_by_task=_sql.Literal(json.dumps(policies).replace("%", "%%")),
         max_attempts=_sql.Literal(queue_settings().max_attempts),
         source=_sql.SQL(source),
     )
+    return statement.as_string(None)
+
+
+def wake_sql() -> str:
+    """Statement with one parameter, `%(queues)s` (text[]): wakes the workers that wait for these queues, on commit."""
+    statement = _sql.SQL(_MESSAGES["wake"]).format(namespace=_sql.Literal(store().namespace))
     return statement.as_string(None)
 
 

@@ -32,8 +32,10 @@ _CLIENT_DEFAULTS: Mapping[str, Any] = {
 _PROBE_SESSIONS = 3
 
 
-def direct_connection(application_name: str = "downbeat", *, settings: Mapping[str, str] | None = None) -> Session:
-    """Open a session on the direct alias (`PG_QUEUE["DIRECT_DATABASE"]`, else `DATABASE`), in autocommit.
+def direct_connection(
+    application_name: str = "downbeat", *, alias: str | None = None, settings: Mapping[str, str] | None = None
+) -> Session:
+    """Open a session on this alias, or the direct one (`PG_QUEUE["DIRECT_DATABASE"]`, else `DATABASE`), in autocommit.
 
     `settings` are PostgreSQL parameters set for the session. Nobody else uses it; the caller closes it.
 
@@ -43,11 +45,12 @@ def direct_connection(application_name: str = "downbeat", *, settings: Mapping[s
             statement mode), where session locks, LISTEN and settings do not hold.
         psycopg.OperationalError: the server cannot be reached.
     """
-    parameters = connection_parameters(direct_alias()) | {"application_name": application_name}
+    alias = alias or direct_alias()
+    parameters = connection_parameters(alias) | {"application_name": application_name}
     session = psycopg.connect(**parameters, autocommit=True)
     try:
-        _refuse_shared_session(session, parameters)
-        _assume_role(session)
+        _refuse_shared_session(session, alias, parameters)
+        _assume_role(session, alias)
         for name, value in (settings or {}).items():
             session.execute(_SQL["set"], {"name": name, "value": value})
     except BaseException:
@@ -68,13 +71,13 @@ def connection_parameters(alias: str) -> dict[str, Any]:
     return dict(_CLIENT_DEFAULTS) | given
 
 
-def _assume_role(session: Session) -> None:
+def _assume_role(session: Session, alias: str) -> None:
     """Django's own option of the alias: the tables may be that role's alone."""
-    if role := connections[direct_alias()].settings_dict["OPTIONS"].get("assume_role"):
+    if role := connections[alias].settings_dict["OPTIONS"].get("assume_role"):
         session.execute(sql.SQL(_SQL["assume_role"]).format(role=sql.Identifier(role)))
 
 
-def _refuse_shared_session(session: Session, parameters: Mapping[str, Any]) -> None:
+def _refuse_shared_session(session: Session, alias: str, parameters: Mapping[str, Any]) -> None:
     """A proxy hands out a backend key of its own, so the pid in it is not the server's. Then look whether it shares."""
     if session.info.backend_pid == _server_pid(session):
         return
@@ -83,7 +86,7 @@ def _refuse_shared_session(session: Session, parameters: Mapping[str, Any]) -> N
     except psycopg.errors.ProtocolViolation:  # PgBouncer in statement mode refuses BEGIN.
         is_shared = True
     if is_shared:
-        raise DirectConnectionRequired(_advice())
+        raise DirectConnectionRequired(_advice(alias))
 
 
 def _is_shared(session: Session, parameters: Mapping[str, Any]) -> bool:
@@ -105,9 +108,9 @@ def _server_pid(session: Session) -> int:
     return int(row[0])
 
 
-def _advice() -> str:
+def _advice(alias: str) -> str:
     return (
-        f"DATABASES[{direct_alias()!r}]: expected a direct connection to PostgreSQL, got: a proxy that shares sessions "
+        f"DATABASES[{alias!r}]: expected a direct connection to PostgreSQL, got: a proxy that shares sessions "
         "between clients (PgBouncer in transaction or statement mode), where session locks and LISTEN cannot work. Add "
         "an alias to DATABASES that connects to PostgreSQL itself, and name it in PG_QUEUE['DIRECT_DATABASE']; in the "
         "stand-alone service set DOWNBEAT_DIRECT_DATABASE_URL"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from types import UnionType
 from typing import Any
@@ -165,6 +165,12 @@ class StoreSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     """The backend's own."""
 
+    def within(self, namespace: str) -> StoreSettings:
+        """The same store, seen from another namespace. Raises: Configuration."""
+        if not _NAMESPACE.fullmatch(namespace):
+            raise self.wrong("NAMESPACE", NAMESPACE_RULE, repr(namespace))
+        return replace(self, namespace=namespace)
+
     def wrong(self, key: str, expected: str, got: object) -> Configuration:
         """The error that names this entry's `key`."""
         return Configuration(f"PG_QUEUE['STORES'][{self.alias!r}][{key!r}]: expected {expected}, got: {got}")
@@ -187,9 +193,7 @@ def _parse_store(alias: str, raw: object, database: str) -> StoreSettings:
             raise place.wrong(key.upper(), "a text", repr(value))
     if not isinstance(place.options, Mapping):
         raise place.wrong("OPTIONS", "a dictionary", repr(place.options))
-    if not _NAMESPACE.fullmatch(place.namespace):
-        raise place.wrong("NAMESPACE", NAMESPACE_RULE, repr(place.namespace))
-    return place
+    return place.within(place.namespace)
 
 
 HEAVIEST = 1_000_000

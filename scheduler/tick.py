@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import class_row, scalar_row
 
-from pg_queue.api import WAKE_SQL, PostgresLeadership, enqueue_sql, is_unsettled_sql
+from pg_queue.api import PostgresLeadership, enqueue_sql, is_unsettled_sql, wake_sql
 from scheduler.domain import REPORT_TO
 from scheduler.recurrence.intervals import LONGEST, SHORTEST
 from scheduler.settings import scheduler_settings
@@ -176,7 +176,7 @@ class Tick:
         with self._leadership.transaction() as now:
             done = self._write(window | answers | self._circumstances(now), is_careful)
             if done.queues and not self._is_shadow:
-                self._session.execute(WAKE_SQL, {"queues": done.queues})
+                self._session.execute(wake_sql(), {"queues": done.queues})
         _add(made, done)
         self._adapt(made, time.perf_counter() - began)
         return done

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from pg_queue.domain import Claim, Event, Failure, Message, MessageState, NewEvent, NewMessage, Settlement
+from pg_queue.storage.parcels import pack_continuations
 from pg_queue.uuid7 import uuid7
 
 logger = logging.getLogger(__name__)
@@ -41,30 +42,39 @@ def encode_messages(
 
     One array holds at most `count` messages, and at most `size` characters unless a single message is longer.
     """
-    ids = [message.id or uuid7() for message in messages]
+    ids, rows = _message_rows(messages, default_max_attempts)
+    return ids, _chunks(rows, count=count, size=size)
+
+
+def encode_whole_messages(
+    messages: Sequence[NewMessage],
+    default_max_attempts: int,
+    default_key_ttl_seconds: float,
+    *,
+    barrier_id: UUID | None,
+    count: int,
+    size: int,
+) -> tuple[list[UUID], list[str]]:
+    """The same for the statement `enqueue_whole`: with keys, continuations and the barrier that waits for them."""
+    ids, plain = _message_rows(messages, default_max_attempts)
+    barrier = None if barrier_id is None else str(barrier_id)
     rows = [
         (
-            str(message_id),
-            m.queue,
-            m.priority,
-            m.run_after.isoformat() if m.run_after else None,
-            m.task,
-            m.args,
-            m.kwargs,
-            m.headers,
-            m.organization_id,
-            m.report_to,
-            m.max_attempts or default_max_attempts,
+            *row,
+            m.key,
+            default_key_ttl_seconds if m.key_ttl is None else m.key_ttl.total_seconds(),
+            barrier,
+            pack_continuations(m),
         )
-        for message_id, m in zip(ids, messages, strict=True)
+        for row, m in zip(plain, messages, strict=True)
     ]
-    slices = (rows[at : at + count] for at in range(0, len(rows), count))
-    return ids, [text for part in slices for text in _halved(part, size)]
+    return ids, _chunks(rows, count=count, size=size)
 
 
-def encode_message(message: NewMessage, default_max_attempts: int) -> dict[str, Any]:
+def encode_message(message: NewMessage, namespace: str, default_max_attempts: int) -> dict[str, Any]:
     """The parameters of the statement `enqueue_one`."""
     return {
+        "namespace": namespace,
         "id": message.id or uuid7(),
         "queue": message.queue,
         "priority": message.priority,
@@ -76,8 +86,13 @@ def encode_message(message: NewMessage, default_max_attempts: int) -> dict[str, 
         "organization_id": message.organization_id,
         "report_to": message.report_to,
         "max_attempts": message.max_attempts or default_max_attempts,
-        "is_due": message.run_after is None,
+        "waker": None if message.run_after else waker(namespace, message.queue),
     }
+
+
+def waker(namespace: str, queue: str = "") -> str:
+    """What wakes those who listen to a queue, as NOTIFY says it; without a queue, to any of the namespace."""
+    return f"{namespace} {queue}"
 
 
 def encode_outcomes(outcomes: Iterable[tuple[Settlement, Any, float]]) -> str:
@@ -116,7 +131,7 @@ def decode_event(row: Row) -> Event:
 
 
 def decode_message(row: Row) -> Message:
-    """The message in the first nineteen columns. JSON comes as text: parsing bytes costs three times as much."""
+    """The message in the first columns. JSON comes as text: parsing bytes costs three times as much."""
     return Message(
         id=row[0],
         task=row[1],
@@ -137,12 +152,14 @@ def decode_message(row: Row) -> Message:
         worker=row[16],
         result=None if row[17] is None else _json(row[17]),
         error=None if row[18] is None else decode_failure(_json(row[18])),
+        key=row[19],
+        barrier_id=row[20],
     )
 
 
 def decode_claim(row: Row) -> Claim:
     """The claim in all columns of the statement `claim`."""
-    return Claim(message=decode_message(row), token=row[19], lease_until=row[20].astimezone(UTC))
+    return Claim(message=decode_message(row), token=row[21], lease_until=row[22].astimezone(UTC))
 
 
 def readable(rows: Iterable[Row], decode: Callable[[Row], Message] = decode_message) -> Iterator[Message]:
@@ -165,11 +182,40 @@ def decode_failure(stored: dict[str, Any]) -> Failure:
 
 def claim_key(row: Row) -> tuple[UUID, UUID]:
     """The message's id and the claim's token, of a row of the statement `claim`."""
-    return row[0], row[19]
+    return row[0], row[21]
 
 
 _encode = json.JSONEncoder(default=dict, separators=(",", ":")).encode
 """Mappings that are no `dict` are kept as one."""
+
+
+def _message_rows(
+    messages: Sequence[NewMessage], default_max_attempts: int
+) -> tuple[list[UUID], list[tuple[Any, ...]]]:
+    """Each message's id, and what all have in common, in the order in which the statements read it."""
+    ids = [message.id or uuid7() for message in messages]
+    rows = [
+        (
+            str(message_id),
+            m.queue,
+            m.priority,
+            m.run_after.isoformat() if m.run_after else None,
+            m.task,
+            m.args,
+            m.kwargs,
+            m.headers,
+            m.organization_id,
+            m.report_to,
+            m.max_attempts or default_max_attempts,
+        )
+        for message_id, m in zip(ids, messages, strict=True)
+    ]
+    return ids, rows
+
+
+def _chunks(rows: Sequence[Any], *, count: int, size: int) -> list[str]:
+    slices = (rows[at : at + count] for at in range(0, len(rows), count))
+    return [text for part in slices for text in _halved(part, size)]
 
 
 def _halved(rows: Sequence[Any], size: int) -> Iterator[str]:

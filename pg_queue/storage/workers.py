@@ -42,9 +42,10 @@ class DatabaseWorkers:
         row.update(heartbeat_at=Now(), stopped_at=Now(), running=0, finished=finished, failed=failed)
 
     def forget(self, *, older_than: timedelta, limit: int) -> int:
-        """See the port."""
-        gone = self._rows().filter(heartbeat_at__lt=Now() - older_than).order_by("heartbeat_at")
-        return self._rows().filter(pk__in=list(gone.values_list("pk", flat=True)[:limit])).delete()[0]
+        """See the port. Of all namespaces."""
+        rows = Worker.objects.using(self._alias)
+        gone = rows.filter(heartbeat_at__lt=Now() - older_than).order_by("heartbeat_at")
+        return rows.filter(pk__in=list(gone.values_list("pk", flat=True)[:limit])).delete()[0]
 
     def list(self) -> Sequence[WorkerView]:
         """See the port."""

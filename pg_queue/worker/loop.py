@@ -28,9 +28,9 @@ from pg_queue.tasks import get_task
 from pg_queue.worker import child as protocol
 from pg_queue.worker.books import Books
 from pg_queue.worker.execution import backoff
+from pg_queue.worker.hearing import listener
 from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.keeper import Keeper
-from pg_queue.worker.listener import Listener
 from pg_queue.worker.options import WorkerOptions, time_limit
 from pg_queue.worker.pool import RECALL_SECONDS, Child, Pool, how_it_ended
 from pg_queue.worker.wire import unpacked_outcome
@@ -55,7 +55,7 @@ class Worker:
         self._books = Books(self._store, options, self._conf, self._holdings, result_store())
         self._selector = selectors.DefaultSelector()
         self._pool = Pool(options.concurrency, watch=self._watch)
-        self._listener = Listener(frozenset(options.queues))
+        self._listener = listener(self._store, options.queues)
         self._lost: SimpleQueue[set[UUID]] = SimpleQueue()
         self._claim_at = 0.0
         self._may_have_more = True
@@ -132,7 +132,7 @@ class Worker:
             elif what == "stop":
                 self._stop.drain()
             elif what == "listen":
-                self._may_have_more |= self._listener.hear()
+                self._may_have_more |= subject.hear()
             elif what == "wake":
                 os.read(key.fd, 64)
         for one in ends:
@@ -156,7 +156,7 @@ class Worker:
         if self._listener.connect():
             descriptor = self._listener.fileno()
             assert descriptor is not None
-            self._selector.register(descriptor, selectors.EVENT_READ, ("listen", None))
+            self._selector.register(descriptor, selectors.EVENT_READ, ("listen", self._listener))
             self._may_have_more = True  # what was sent before LISTEN is heard by nobody
 
     # Children

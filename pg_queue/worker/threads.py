@@ -35,9 +35,9 @@ from pg_queue.storage import store
 from pg_queue.tasks import TaskInfo, tasks
 from pg_queue.worker.books import Books
 from pg_queue.worker.execution import Outcome, outcome_of
+from pg_queue.worker.hearing import listener
 from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.keeper import Keeper
-from pg_queue.worker.listener import Listener
 from pg_queue.worker.options import WorkerOptions, time_limit
 from pg_queue.worker.registration import Registration
 
@@ -72,7 +72,7 @@ class ThreadWorker:
         self._holdings = Holdings()
         self._books = Books(self._store, options, self._conf, self._holdings, result_store())
         self._registration = Registration(self._store, options, self._books.figures, self._holdings)
-        self._listener = Listener(frozenset(options.queues))
+        self._listener = listener(self._store, options.queues)
         self._hands = _Hands(options.concurrency)
         self._woken, self._waking = os.pipe()
         self._claim_at = 0.0

@@ -158,7 +158,7 @@ def test_set_based_enqueue_stores_what_its_source_says() -> None:
     """
     with connection.cursor() as cursor:
         cursor.execute(f"WITH due AS MATERIALIZED ({source}), sent AS ({api.enqueue_sql('due')}) SELECT 1", [])
-        cursor.execute(api.WAKE_SQL, {"queues": ["q"]})
+        cursor.execute(api.wake_sql(), {"queues": ["q"]})
     found = api.get_messages(Message.objects.values_list("pk", flat=True)).values()
     assert sorted((m.task, m.max_attempts) for m in found) == [
         ("test.known", 4),

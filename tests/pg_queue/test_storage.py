@@ -13,7 +13,8 @@ from pg_queue import api
 from pg_queue.domain import MessageState, NewMessage
 from pg_queue.models import DeadLetter
 from pg_queue.storage import store
-from pg_queue.storage.postgres import ENQUEUE_BYTES, PostgresStore
+from pg_queue.storage.postgres import PostgresStore
+from pg_queue.storage.postgres.enqueueing import ENQUEUE_BYTES
 
 pytestmark = pytest.mark.django_db
 
@@ -76,13 +77,13 @@ def test_a_row_that_cannot_be_read_is_buried_and_blocks_no_other(args: str) -> N
 def test_large_messages_are_stored_in_batches_that_the_server_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     store = PostgresStore(api.queue_settings(), api.queue_settings().places["default"])
-    fetch = store._fetch
+    fetch = store._connection.fetch
 
     def spy(statement: str, parameters: Any) -> Any:
         sent.append(len(parameters.get("messages", "")))
         return fetch(statement, parameters)
 
-    monkeypatch.setattr(store, "_fetch", spy)
+    monkeypatch.setattr(store._connection, "fetch", spy)
     ids = store.enqueue([NewMessage(task="noop", args=["x" * 200_000]) for _ in range(200)])
     monkeypatch.undo()
     assert max(sent) <= ENQUEUE_BYTES

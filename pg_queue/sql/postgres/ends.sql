@@ -89,10 +89,10 @@ returned AS (
         last_error = jsonb_build_object('type', 'worker.vanished', 'message',
             format('attempt %%s: the lease of worker %%s ran out', m.attempts, m.claimed_by), 'traceback', '')
     WHERE m.id = ANY (ARRAY(SELECT id FROM expired WHERE has_attempts))
-    RETURNING m.queue
+    RETURNING m.namespace, m.queue
 ),
 woken AS (
-    SELECT pg_notify('pg_queue', queue) FROM (SELECT DISTINCT queue FROM returned) AS q
+    SELECT pg_notify('pg_queue', namespace || ' ' || queue) FROM (SELECT DISTINCT namespace, queue FROM returned) AS q
 )
 SELECT id, claim_token, claimed_by, attempts, max_attempts, has_attempts
 FROM expired

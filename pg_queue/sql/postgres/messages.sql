@@ -4,36 +4,81 @@
 -- The array is read in order, so `sequence` keeps it. A message cannot become due before it is there: GREATEST.
 WITH stored AS (
     INSERT INTO pg_queue_message (
-        id, queue, priority, run_after, task, args, kwargs, headers, organization_id, report_to, max_attempts
+        namespace, id, queue, priority, run_after, task, args, kwargs, headers, organization_id, report_to, max_attempts
     )
     SELECT
-        (m ->> 0)::uuid, m ->> 1, (m ->> 2)::smallint, GREATEST((m ->> 3)::timestamptz, now()),
+        %(namespace)s, (m ->> 0)::uuid, m ->> 1, (m ->> 2)::smallint, GREATEST((m ->> 3)::timestamptz, now()),
         m ->> 4, m -> 5, m -> 6, m -> 7, m ->> 8, m ->> 9, (m ->> 10)::smallint
     FROM jsonb_array_elements(%(messages)s::jsonb) AS m
 )
-SELECT pg_notify('pg_queue', queue) FROM unnest(%(queues)s::text[]) AS queue
+SELECT pg_notify('pg_queue', waker) FROM unnest(%(wakers)s::text[]) AS waker
 
 -- name: enqueue_one
 -- The same for one message: without the parsing and planning of the set, which cost as much as the insert itself.
 WITH stored AS (
     INSERT INTO pg_queue_message (
-        id, queue, priority, run_after, task, args, kwargs, headers, organization_id, report_to, max_attempts
+        namespace, id, queue, priority, run_after, task, args, kwargs, headers, organization_id, report_to, max_attempts
     )
     VALUES (
-        %(id)s, %(queue)s, %(priority)s, GREATEST(%(run_after)s::timestamptz, now()), %(task)s, %(args)s::jsonb,
-        %(kwargs)s::jsonb, %(headers)s::jsonb, %(organization_id)s, %(report_to)s, %(max_attempts)s
+        %(namespace)s, %(id)s, %(queue)s, %(priority)s, GREATEST(%(run_after)s::timestamptz, now()), %(task)s,
+        %(args)s::jsonb, %(kwargs)s::jsonb, %(headers)s::jsonb, %(organization_id)s, %(report_to)s, %(max_attempts)s
     )
 )
-SELECT pg_notify('pg_queue', %(queue)s) WHERE %(is_due)s::boolean
+SELECT pg_notify('pg_queue', %(waker)s) WHERE %(waker)s::text IS NOT NULL
+
+-- name: enqueue_whole
+-- The same with all that a message may have: an idempotency key, a barrier, continuations.
+-- Answers each key with the message that holds it. One that is missing from the answer was taken by a transaction that
+-- has committed since this statement began: ask again. A key that visibly holds is only read, so that nobody who ends its
+-- message waits for us; the others are taken in one order among all who do so.
+WITH given AS MATERIALIZED (
+    SELECT place, m, (m ->> 0)::uuid AS id, m ->> 11 AS key, (m ->> 12)::double precision AS ttl
+    FROM jsonb_array_elements(%(messages)s::jsonb) WITH ORDINALITY AS g (m, place)
+),
+holding AS (
+    SELECT k.key, k.message_id
+    FROM pg_queue_key AS k
+    WHERE k.namespace = %(namespace)s AND k.key = ANY (ARRAY(SELECT key FROM given))
+        AND (k.expires_at IS NULL OR k.expires_at > statement_timestamp())
+),
+taken AS (
+    INSERT INTO pg_queue_key (namespace, key, message_id, ttl_seconds)
+    SELECT %(namespace)s, key, id, ttl
+    FROM given
+    WHERE key IS NOT NULL AND NOT EXISTS (SELECT FROM holding AS h WHERE h.key = given.key)
+    ORDER BY key
+    ON CONFLICT (namespace, key) DO UPDATE
+        SET message_id = EXCLUDED.message_id, ttl_seconds = EXCLUDED.ttl_seconds, expires_at = NULL
+        WHERE pg_queue_key.expires_at <= statement_timestamp()
+    RETURNING key, message_id
+),
+stored AS (
+    INSERT INTO pg_queue_message (
+        namespace, id, queue, priority, run_after, task, args, kwargs, headers, organization_id, report_to,
+        max_attempts, key, barrier_id, continuations
+    )
+    SELECT
+        %(namespace)s, id, m ->> 1, (m ->> 2)::smallint, GREATEST((m ->> 3)::timestamptz, now()),
+        m ->> 4, m -> 5, m -> 6, m -> 7, m ->> 8, m ->> 9, (m ->> 10)::smallint, key, (m ->> 13)::uuid,
+        NULLIF(m -> 14, 'null'::jsonb)
+    FROM given
+    WHERE key IS NULL OR EXISTS (SELECT FROM taken WHERE taken.message_id = given.id)
+    ORDER BY place
+),
+woken AS (
+    SELECT pg_notify('pg_queue', waker) FROM unnest(%(wakers)s::text[]) AS waker
+)
+SELECT key, message_id FROM (SELECT * FROM holding UNION ALL SELECT * FROM taken) AS held
+WHERE (SELECT count(*) FROM woken) >= 0
 
 -- name: enqueue_from
 -- Store a message for each row of a relation of the caller's, as a part of the caller's own statement: so there is no
 -- RETURNING, and the values that are the project's own (the tasks' policies, a number) are literals.
 INSERT INTO pg_queue_message (
-    id, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts, run_after
+    namespace, id, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts, run_after
 )
 SELECT
-    id, queue, priority, task, args, kwargs, headers, organization_id, report_to,
+    {namespace}, id, queue, priority, task, args, kwargs, headers, organization_id, report_to,
     COALESCE(max_attempts, ({attempts_by_task}::jsonb ->> task)::smallint, {max_attempts}), GREATEST(run_after, now())
 FROM {source}
 
@@ -42,11 +87,11 @@ FROM {source}
 EXISTS (SELECT FROM pg_queue_message AS unsettled WHERE unsettled.id = {message_id})
 
 -- name: wake
--- Wake the workers that wait for these queues, when the transaction commits.
-SELECT pg_notify('pg_queue', queue) FROM unnest(%(queues)s::text[]) AS queue
+-- Wake the workers that wait for these queues of the namespace, when the transaction commits.
+SELECT pg_notify('pg_queue', {namespace} || ' ' || queue) FROM unnest(%(queues)s::text[]) AS queue
 
 -- name: listen
--- Hear of the queues that `wake` and the enqueueing statements name.
+-- Hear of the queues that `wake` and others name: the namespace, a blank, the queue; no queue: all of the namespace.
 LISTEN pg_queue
 
 -- name: claim
@@ -93,7 +138,7 @@ claimed AS (
 SELECT
     id, task, args::text, kwargs::text, queue, priority, 'running' AS state, attempts, max_attempts, run_after,
     enqueued_at, started_at, NULL::timestamptz AS finished_at, headers::text, organization_id, report_to,
-    claimed_by AS worker, NULL::text AS result, last_error::text AS error, claim_token, lease_until
+    claimed_by AS worker, NULL::text AS result, last_error::text AS error, key, barrier_id, claim_token, lease_until
 FROM claimed
 ORDER BY array_position(%(queues)s::text[], queue::text), priority DESC, run_after, sequence
 
@@ -112,10 +157,10 @@ WITH given_back AS (
     SET claim_token = NULL, claimed_by = NULL, lease_until = NULL, started_at = NULL, attempts = m.attempts - 1
     FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS held (id, token)
     WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = held.id AND COALESCE(m.claim_token = held.token, false)
-    RETURNING held.token, m.queue
+    RETURNING held.token, m.namespace, m.queue
 ),
 woken AS (
-    SELECT pg_notify('pg_queue', queue) FROM (SELECT DISTINCT queue FROM given_back) AS q
+    SELECT pg_notify('pg_queue', namespace || ' ' || queue) FROM (SELECT DISTINCT namespace, queue FROM given_back) AS q
 )
 SELECT token FROM given_back WHERE (SELECT count(*) FROM woken) >= 0
 
@@ -136,9 +181,10 @@ FROM (
             extract(epoch FROM now() - min(run_after) FILTER (WHERE claim_token IS NULL AND run_after <= now())), 0
         ) AS oldest
     FROM pg_queue_message
+    WHERE namespace = %(namespace)s
     GROUP BY queue
     UNION ALL
-    SELECT queue, 0, 0, 0, count(*), 0 FROM pg_queue_deadletter GROUP BY queue
+    SELECT queue, 0, 0, 0, count(*), 0 FROM pg_queue_deadletter WHERE namespace = %(namespace)s GROUP BY queue
 ) AS part
 GROUP BY queue
 ORDER BY queue

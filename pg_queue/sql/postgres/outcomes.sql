@@ -38,22 +38,23 @@ SELECT
     id, task, args::text, kwargs::text, queue, priority,
     CASE WHEN claim_token IS NULL THEN 'waiting' ELSE 'running' END AS state,
     attempts, max_attempts, run_after, enqueued_at, started_at, NULL::timestamptz AS finished_at, headers::text,
-    organization_id, report_to, claimed_by AS worker, NULL::text AS result, last_error::text AS error
+    organization_id, report_to, claimed_by AS worker, NULL::text AS result, last_error::text AS error, key,
+    barrier_id
 FROM pg_queue_message
-WHERE id = ANY (%(ids)s::uuid[])
+WHERE namespace = %(namespace)s AND id = ANY (%(ids)s::uuid[])
 UNION ALL
 SELECT
     message_id, task, '[]', '{}', queue, priority, state, attempts, max_attempts, run_after, enqueued_at, started_at,
-    finished_at, headers::text, organization_id, report_to, worker, value::text, error::text
+    finished_at, headers::text, organization_id, report_to, worker, value::text, error::text, key, barrier_id
 FROM pg_queue_result
-WHERE message_id = ANY (%(ids)s::uuid[])
+WHERE namespace = %(namespace)s AND message_id = ANY (%(ids)s::uuid[])
 
 -- name: take_outcomes
 -- Hand the oldest unreported outcomes of one consumer over; whoever holds a row's lock has it.
 WITH taken AS (
     SELECT message_id
     FROM pg_queue_result
-    WHERE report_to = %(report_to)s
+    WHERE namespace = %(namespace)s AND report_to = %(report_to)s
     ORDER BY finished_at
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
@@ -67,31 +68,41 @@ handed_over AS (
 SELECT
     message_id AS id, task, '[]' AS args, '{}' AS kwargs, queue, priority, state, attempts, max_attempts, run_after,
     enqueued_at, started_at, finished_at, headers::text, organization_id, %(report_to)s::text AS report_to, worker,
-    value::text AS result, error::text
+    value::text AS result, error::text, key, barrier_id
 FROM handed_over
 ORDER BY finished_at, message_id
 
 -- name: replay
 -- Turn dead letters back into waiting messages; their failed results go, so that the next outcome is reported again.
+-- Each holds its key again, unless another message does by now.
 WITH risen AS (
-    DELETE FROM pg_queue_deadletter WHERE id = ANY (%(ids)s::uuid[]) RETURNING *
+    DELETE FROM pg_queue_deadletter WHERE namespace = %(namespace)s AND id = ANY (%(ids)s::uuid[]) RETURNING *
+),
+kept AS (
+    INSERT INTO pg_queue_key AS k (namespace, key, message_id, ttl_seconds)
+    SELECT DISTINCT ON (key) namespace, key, id, %(key_ttl)s::double precision FROM risen WHERE key IS NOT NULL
+    ORDER BY key, id
+    ON CONFLICT (namespace, key) DO UPDATE
+        SET message_id = EXCLUDED.message_id, expires_at = NULL,
+            ttl_seconds = CASE WHEN k.message_id = EXCLUDED.message_id THEN k.ttl_seconds ELSE EXCLUDED.ttl_seconds END
+        WHERE k.message_id = EXCLUDED.message_id OR k.expires_at <= statement_timestamp()
 ),
 forgotten AS (
     DELETE FROM pg_queue_result WHERE message_id = ANY (ARRAY(SELECT id FROM risen)) AND state = 'failed'
 ),
 stored AS (
     INSERT INTO pg_queue_message (
-        id, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts, run_after,
-        enqueued_at, last_error
+        id, namespace, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts,
+        run_after, enqueued_at, last_error, key, continuations
     )
     SELECT
-        id, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts, now(), enqueued_at,
-        error
+        id, namespace, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts, now(),
+        enqueued_at, error, key, continuations
     FROM risen
-    RETURNING id, queue
+    RETURNING id, namespace, queue
 ),
 woken AS (
-    SELECT pg_notify('pg_queue', queue) FROM (SELECT DISTINCT queue FROM stored) AS q
+    SELECT pg_notify('pg_queue', namespace || ' ' || queue) FROM (SELECT DISTINCT namespace, queue FROM stored) AS q
 )
 SELECT id FROM stored WHERE (SELECT count(*) FROM woken) >= 0
 

@@ -52,6 +52,7 @@ WHERE m.id = chosen.value ->> 0
 SELECT
     m.id, m.task, m.args, m.kwargs, m.queue, m.priority, 'running', m.attempts, m.max_attempts, +m.run_after,
     +m.enqueued_at, +m.started_at, NULL, m.headers, m.organization_id, m.report_to, m.claimed_by, NULL, m.last_error,
+    m.key, m.barrier_id,
     m.claim_token, +m.lease_until
 FROM json_each(:chosen) AS chosen
 CROSS JOIN pg_queue_message AS m

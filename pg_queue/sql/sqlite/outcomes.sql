@@ -71,14 +71,15 @@ SELECT
     m.id, m.task, m.args, m.kwargs, m.queue, m.priority,
     CASE WHEN m.claim_token IS NULL THEN 'waiting' ELSE 'running' END,
     m.attempts, m.max_attempts, +m.run_after, +m.enqueued_at, +m.started_at, NULL, m.headers, m.organization_id,
-    m.report_to, m.claimed_by, NULL, m.last_error
+    m.report_to, m.claimed_by, NULL, m.last_error, m.key, m.barrier_id
 FROM json_each(:ids) AS wanted
 CROSS JOIN pg_queue_message AS m
 WHERE m.id = wanted.value AND m.namespace = :namespace
 UNION ALL
 SELECT
     r.message_id, r.task, '[]', '{}', r.queue, r.priority, r.state, r.attempts, r.max_attempts, +r.run_after,
-    +r.enqueued_at, +r.started_at, +r.finished_at, r.headers, r.organization_id, r.report_to, r.worker, r.value, r.error
+    +r.enqueued_at, +r.started_at, +r.finished_at, r.headers, r.organization_id, r.report_to, r.worker, r.value, r.error,
+    r.key, r.barrier_id
 FROM json_each(:ids) AS wanted
 CROSS JOIN pg_queue_result AS r
 WHERE r.message_id = wanted.value AND r.namespace = :namespace
@@ -88,7 +89,7 @@ WHERE r.message_id = wanted.value AND r.namespace = :namespace
 -- The oldest outcomes that one consumer has not taken.
 SELECT
     message_id, task, '[]', '{}', queue, priority, state, attempts, max_attempts, +run_after, +enqueued_at, +started_at,
-    +finished_at, headers, organization_id, report_to, worker, value, error
+    +finished_at, headers, organization_id, report_to, worker, value, error, key, barrier_id
 FROM pg_queue_result
 WHERE report_to = :report_to AND namespace = :namespace
 ORDER BY finished_at, rowid

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
-
 from pg_queue.domain import Capability, Claim, Death, Failure, Message, NewMessage, Settled, Settlement, Success
-from pg_queue.settings import QueueSettings, StoreSettings
+from pg_queue.settings import QueueSettings, StoreSettings, direct_alias
 from pg_queue.sql import statements
 from pg_queue.storage.capable import Capable
 from pg_queue.storage.postgres.connection import StoreConnection
 from pg_queue.storage.postgres.ends import Ends
+from pg_queue.storage.postgres.enqueueing import Enqueueing
+from pg_queue.storage.postgres.listener import PostgresListener
 from pg_queue.storage.postgres.outbox import PostgresOutbox
 from pg_queue.storage.rows import (
     UNREADABLE,
@@ -22,18 +22,10 @@ from pg_queue.storage.rows import (
     Row,
     claim_key,
     decode_claim,
-    encode_message,
-    encode_messages,
     encode_outcomes,
     readable,
 )
 from pg_queue.storage.workers import DatabaseWorkers
-
-ENQUEUE_CHUNK = 2000
-"""Most messages in one statement: bounds the memory that one of them takes on both sides."""
-
-ENQUEUE_BYTES = 16 << 20
-"""The same in characters of JSON; PostgreSQL takes at most 256 MB in one `jsonb`."""
 
 Pair = tuple[uuid.UUID, uuid.UUID]
 
@@ -45,19 +37,31 @@ class PostgresStore(Capable):
     before anyone else got the message, may still settle or renew it.
     """
 
-    capabilities = frozenset({Capability.TRANSACTIONS, Capability.SET_ENQUEUE, Capability.CANCEL, Capability.EVENTS})
+    capabilities = frozenset(
+        {
+            Capability.TRANSACTIONS,
+            Capability.SET_ENQUEUE,
+            Capability.NAMESPACES,
+            Capability.KEYS,
+            Capability.CANCEL,
+            Capability.EVENTS,
+            Capability.WAKE,
+        }
+    )
 
     def __init__(self, conf: QueueSettings, place: StoreSettings) -> None:
         super().__init__(place)
         self.database = place.database
-        connection = StoreConnection(place.database)
-        self._fetch, self._count = connection.fetch, connection.count
+        self._connection = StoreConnection(place.database)
+        self._fetch, self._count = self._connection.fetch, self._connection.count
         self.workers = DatabaseWorkers(place.database, self.namespace)
-        self._conf = conf
+        self._conf, self._place = conf, place
+        self._within: dict[str, PostgresStore] = {self.namespace: self}
+        self._enqueueing = Enqueueing(self._connection, conf, self.namespace)
         self._messages = statements("messages")
         self._outcomes = statements("outcomes")
-        self._outbox = PostgresOutbox(connection, self.namespace)
-        self._ends = Ends(connection, conf, self.namespace, self._outbox, self._enqueue_in)
+        self._outbox = PostgresOutbox(self._connection, self.namespace)
+        self._ends = Ends(self._connection, conf, self.namespace, self._outbox, self._enqueue_in)
 
     @property
     def outbox(self) -> PostgresOutbox:
@@ -67,19 +71,20 @@ class PostgresStore(Capable):
     def enqueue(self, messages: Sequence[NewMessage]) -> list[uuid.UUID]:
         """See the port."""
         self._check_demands(messages)
-        if len(messages) == 1:
-            row = encode_message(messages[0], self._conf.max_attempts)
-            self._fetch(self._messages["enqueue_one"], row)
-            return [row["id"]]
-        ids, chunks = encode_messages(messages, self._conf.max_attempts, count=ENQUEUE_CHUNK, size=ENQUEUE_BYTES)
-        queues = sorted({message.queue for message in messages if message.run_after is None})
-        if len(chunks) == 1:
-            self._fetch(self._messages["enqueue"], {"messages": chunks[0], "queues": queues})
-            return ids
-        with transaction.atomic(using=self.database, savepoint=False):
-            for chunk in chunks:
-                self._fetch(self._messages["enqueue"], {"messages": chunk, "queues": queues})
-        return ids
+        return self._enqueueing.enqueue(messages)
+
+    def within(self, namespace: str) -> PostgresStore:
+        """See the port."""
+        if namespace not in self._within:
+            found = PostgresStore(self._conf, self._place.within(namespace))
+            found._within = self._within
+            self._within[namespace] = found
+        return self._within[namespace]
+
+    def listen(self, queues: Sequence[str]) -> PostgresListener:
+        """See the port. On a session of its own: of the queue's direct alias, where the store is in its database."""
+        alias = direct_alias() if self.database == self._conf.database else self.database
+        return PostgresListener(alias, self.namespace, queues)
 
     def claim(self, *, queues: Sequence[str], limit: int, lease: timedelta, worker: str) -> list[Claim]:
         """See the port."""
@@ -122,12 +127,14 @@ class PostgresStore(Capable):
 
     def get(self, message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Message]:
         """See the port. What an outcome does not keep is empty: its args and kwargs."""
-        rows = self._fetch(self._outcomes["get"], {"ids": list(message_ids)})
+        parameters = {"namespace": self.namespace, "ids": list(message_ids)}
+        rows = self._fetch(self._outcomes["get"], parameters)
         return {message.id: message for message in readable(rows)}
 
     def take_outcomes(self, report_to: str, *, limit: int) -> list[Message]:
         """See the port."""
-        rows = self._fetch(self._outcomes["take_outcomes"], {"report_to": report_to, "limit": limit})
+        parameters = {"namespace": self.namespace, "report_to": report_to, "limit": limit}
+        rows = self._fetch(self._outcomes["take_outcomes"], parameters)
         return list(readable(rows))
 
     def retain(self, *, limit: int) -> int:
@@ -140,13 +147,18 @@ class PostgresStore(Capable):
 
     def replay(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
         """See the port. Joins the caller's transaction."""
-        return {row[0] for row in self._fetch(self._outcomes["replay"], {"ids": list(message_ids)})}
+        parameters = {
+            "namespace": self.namespace,
+            "ids": list(message_ids),
+            "key_ttl": self._conf.key_ttl_seconds,
+        }
+        return {row[0] for row in self._fetch(self._outcomes["replay"], parameters)}
 
     def depths(self) -> list[Depth]:
         """See the port."""
         return [
             Depth(queue=row[0], waiting=row[1], delayed=row[2], running=row[3], dead=row[4], oldest_due_seconds=row[5])
-            for row in self._fetch(self._messages["depths"], {})
+            for row in self._fetch(self._messages["depths"], {"namespace": self.namespace})
         ]
 
     def next_due_seconds(self, queues: Sequence[str]) -> float | None:

@@ -10,19 +10,18 @@ from pg_queue.domain import NewMessage
 from pg_queue.sqlite import as_instant, as_text, next_number
 from pg_queue.storage.parcels import pack_continuations
 from pg_queue.storage.rows import Row, encode_message
-from pg_queue.storage.sqlite.session import as_instant_or_none, dump_json
+from pg_queue.storage.sqlite.session import as_instant_or_none, dump_json, load_id_or_none
 
 
 def dump_message(
     message: NewMessage, *, now: datetime, namespace: str, max_attempts: int, barrier_id: uuid.UUID | None
 ) -> dict[str, Any]:
     """The parameters of the statement `store`; numbered in the order of the calls."""
-    row = encode_message(message, max_attempts)
+    row = encode_message(message, namespace, max_attempts)
     continuations = pack_continuations(message)
     return row | {
         "id": row["id"].hex,
         "sequence": next_number(),
-        "namespace": namespace,
         "now": as_text(now),
         "run_after": as_text(message.run_after or now),
         "key": message.key,
@@ -39,7 +38,7 @@ def message_row(row: Row) -> Row:
         as_instant_or_none(row[11]),
         as_instant_or_none(row[12]),
     )
-    return (uuid.UUID(row[0]), *row[1:9], *instants, *row[13:])
+    return (uuid.UUID(row[0]), *row[1:9], *instants, *row[13:20], load_id_or_none(row[20]))
 
 
 def claim_row(row: Row) -> Row:
