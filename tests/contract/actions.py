@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import selectors
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +14,12 @@ from typing import Any
 from django.db import connections
 
 from pg_queue.domain import Claim, Death, Failure, NewMessage, Retry, Settled, Settlement, Success
+from pg_queue.ports import Listener
 from tests.contract.harness import Harness
 
 LEASE = timedelta(seconds=60)
+PATIENCE_SECONDS = 30.0
+"""How long a test waits for what must come."""
 FAILURE = Failure(type="ValueError", message="no", traceback="…")
 
 
@@ -48,3 +53,20 @@ def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(run, range(count)))
+
+
+def is_readable(listener: Listener, within_seconds: float) -> bool:
+    descriptor = listener.fileno()
+    assert descriptor is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        return bool(selector.select(within_seconds))
+
+
+def hears(listener: Listener, within_seconds: float = PATIENCE_SECONDS) -> bool:
+    """Wait until one of the listener's queues is named; what else it is told does not count."""
+    deadline = time.monotonic() + within_seconds
+    while (left := deadline - time.monotonic()) > 0:
+        if is_readable(listener, left) and listener.hear():
+            return True
+    return False

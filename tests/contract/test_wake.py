@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import selectors
 import statistics
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import pytest
 from django.db import transaction
 
 from pg_queue.ports import Listener
-from tests.contract.actions import LEASE, claim, in_threads, new, pair
+from tests.contract.actions import LEASE, PATIENCE_SECONDS, claim, hears, in_threads, is_readable, new, pair
 from tests.contract.harness import Harness
 
 pytestmark = [
@@ -19,10 +18,8 @@ pytestmark = [
     pytest.mark.capability("wake"),
 ]
 
-PATIENCE_SECONDS = 30.0
-"""How long a test waits for what must come."""
 SILENCE_SECONDS = 0.3
-"""How long it waits for what must not come."""
+"""How long a test waits for what must not come."""
 
 
 @pytest.fixture
@@ -32,23 +29,6 @@ def listener(harness: Harness) -> Iterator[Listener]:
     assert found.connect()
     yield found
     found.close()
-
-
-def is_readable(listener: Listener, within_seconds: float) -> bool:
-    descriptor = listener.fileno()
-    assert descriptor is not None
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        return bool(selector.select(within_seconds))
-
-
-def hears(listener: Listener, within_seconds: float = PATIENCE_SECONDS) -> bool:
-    """Wait until one of the listener's queues is named; what else it is told does not count."""
-    deadline = time.monotonic() + within_seconds
-    while (left := deadline - time.monotonic()) > 0:
-        if is_readable(listener, left) and listener.hear():
-            return True
-    return False
 
 
 def test_an_enqueue_is_heard_within_milliseconds(harness: Harness, listener: Listener) -> None:

@@ -16,6 +16,7 @@ from pg_queue.storage.postgres.ends import Ends
 from pg_queue.storage.postgres.enqueueing import Enqueueing
 from pg_queue.storage.postgres.listener import PostgresListener
 from pg_queue.storage.postgres.outbox import PostgresOutbox
+from pg_queue.storage.postgres.switches import PostgresSwitches
 from pg_queue.storage.rows import (
     UNREADABLE,
     Depth,
@@ -45,6 +46,7 @@ class PostgresStore(Capable):
             Capability.KEYS,
             Capability.CANCEL,
             Capability.EVENTS,
+            Capability.SWITCHES,
             Capability.WAKE,
         }
     )
@@ -60,8 +62,14 @@ class PostgresStore(Capable):
         self._enqueueing = Enqueueing(self._connection, conf, self.namespace)
         self._messages = statements("messages")
         self._outcomes = statements("outcomes")
+        self._switches = PostgresSwitches(self._connection, self.namespace)
         self._outbox = PostgresOutbox(self._connection, self.namespace)
         self._ends = Ends(self._connection, conf, self.namespace, self._outbox, self._enqueue_in)
+
+    @property
+    def switches(self) -> PostgresSwitches:
+        """See the port."""
+        return self._switches
 
     @property
     def outbox(self) -> PostgresOutbox:
