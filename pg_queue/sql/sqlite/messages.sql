@@ -38,6 +38,66 @@ WHERE namespace = :namespace AND queue = :queue AND priority = :priority AND cla
 ORDER BY run_after, sequence
 LIMIT :limit
 
+-- name: waiting
+-- The organizations that have due messages in one slot, by name from `start` on. A loose scan of the turns index: each
+-- step is one descent to the next name, however many messages each has.
+WITH RECURSIVE organization (name) AS (
+    SELECT (
+        SELECT m.organization_id FROM pg_queue_message AS m
+        WHERE m.namespace = :namespace AND m.queue = :queue AND m.priority = :priority AND m.claim_token IS NULL
+            AND m.organization_id >= :start
+        ORDER BY m.organization_id
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT m.organization_id FROM pg_queue_message AS m
+        WHERE m.namespace = :namespace AND m.queue = :queue AND m.priority = :priority AND m.claim_token IS NULL
+            AND m.organization_id > organization.name
+        ORDER BY m.organization_id
+        LIMIT 1
+    )
+    FROM organization
+    WHERE organization.name IS NOT NULL
+    LIMIT 20 * :room
+)
+SELECT organization.name
+FROM organization
+WHERE
+    organization.name IS NOT NULL
+    AND organization.name NOT IN (SELECT value FROM json_each(:full))
+    AND EXISTS (
+        SELECT 1 FROM pg_queue_message AS m
+        WHERE m.namespace = :namespace AND m.queue = :queue AND m.priority = :priority AND m.claim_token IS NULL
+            AND m.organization_id = organization.name AND m.run_after <= :now
+    )
+LIMIT :room
+
+-- name: due_of
+-- The unclaimed messages of one organization in one slot that are due, in the order in which they became so.
+SELECT id
+FROM pg_queue_message
+WHERE namespace = :namespace AND queue = :queue AND priority = :priority AND claim_token IS NULL
+    AND organization_id = :organization AND run_after <= :now
+ORDER BY run_after, sequence
+LIMIT :limit
+
+-- name: overdue
+-- The unclaimed messages of one slot that have been due since `before`, the oldest first, to be sorted among slots.
+SELECT run_after, sequence, id, organization_id
+FROM pg_queue_message
+WHERE namespace = :namespace AND queue = :queue AND priority = :priority AND claim_token IS NULL
+    AND run_after <= :before
+ORDER BY run_after, sequence
+LIMIT :limit
+
+-- name: running
+-- How many messages of each organization run.
+SELECT organization_id, count(*)
+FROM pg_queue_message
+WHERE namespace = :namespace AND claim_token IS NOT NULL
+GROUP BY organization_id
+
 -- name: hold
 -- Give each of these messages to a worker, under the token that is beside it.
 UPDATE pg_queue_message AS m

@@ -7,16 +7,19 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from pg_queue.settings import QueueSettings
 from pg_queue.sql import statements
 from pg_queue.sqlite import as_instant, as_text
 from pg_queue.storage.sqlite.session import Row, Session, after, dump_pairs
+from pg_queue.storage.sqlite.turns import Turns
 
 
 class Claims:
     """Chooses and holds messages of one namespace."""
 
-    def __init__(self, session: Session, namespace: str) -> None:
+    def __init__(self, session: Session, namespace: str, conf: QueueSettings) -> None:
         self._session, self._namespace = session, namespace
+        self._turns = Turns(session, namespace, conf)
         self._statements = statements("messages", "sqlite")
 
     def claim(self, queues: Sequence[str], *, limit: int, lease: timedelta, worker: str) -> list[Row]:
@@ -26,29 +29,25 @@ class Claims:
         """
         if limit < 1 or self.next_due_seconds(queues) != 0:
             return []
-        return self._session.write(lambda now: self._hold(self._choose(queues, limit, now), lease, worker, now))
+        return self._session.write(lambda now: self._claim(queues, limit, lease, worker, now))
 
     def next_due_seconds(self, queues: Sequence[str]) -> float | None:
         """See `pg_queue.ports.QueueStore`."""
         ((due_at,),) = self._session.fetch(self._statements["next_due"], self._parameters(queues))
         return None if due_at is None else max(0.0, (as_instant(due_at) - self._session.now()).total_seconds())
 
-    def _choose(self, queues: Sequence[str], limit: int, now: datetime) -> list[str]:
-        chosen: list[str] = []
-        instant = as_text(now)
-        for queue, priority in self._session.fetch(self._statements["slots"], self._parameters(queues, now=instant)):
-            slot = {"namespace": self._namespace, "queue": queue, "priority": priority, "now": instant}
-            rows = self._session.fetch(self._statements["due"], slot | {"limit": limit - len(chosen)})
-            chosen += [message_id for (message_id,) in rows]
-            if len(chosen) == limit:
-                break
-        return chosen
+    def _claim(self, queues: Sequence[str], limit: int, lease: timedelta, worker: str, now: datetime) -> list[Row]:
+        held: list[tuple[str, str]] = []
 
-    def _hold(self, chosen: Sequence[str], lease: timedelta, worker: str, now: datetime) -> list[Row]:
-        held = json.dumps([(message_id, uuid.uuid4().hex) for message_id in chosen])
-        parameters = {"chosen": held, "worker": worker, "now": as_text(now), "until": after(now, lease)}
-        self._session.count(self._statements["hold"], parameters)
-        return self._session.fetch(self._statements["claimed"], {"chosen": held})
+        def hold(message_ids: Sequence[str]) -> None:
+            chosen = [(message_id, uuid.uuid4().hex) for message_id in message_ids]
+            parameters = {"worker": worker, "now": as_text(now), "until": after(now, lease)}
+            self._session.count(self._statements["hold"], {"chosen": json.dumps(chosen), **parameters})
+            held.extend(chosen)
+
+        rows = self._session.fetch(self._statements["slots"], self._parameters(queues, now=as_text(now)))
+        self._turns.choose([(queue, priority) for queue, priority in rows], limit, now, hold)
+        return self._session.fetch(self._statements["claimed"], {"chosen": json.dumps(held)})
 
     def _parameters(self, queues: Sequence[str], **others: str) -> dict[str, str]:
         return {"namespace": self._namespace, "queues": json.dumps(list(queues)), **others}

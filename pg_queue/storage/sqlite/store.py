@@ -58,7 +58,6 @@ class SqliteStore(Capable):
 
     capabilities = frozenset(Capability) - {
         Capability.SET_ENQUEUE,
-        Capability.FAIRNESS,
         Capability.OPERATIONS,
     }
 
@@ -74,7 +73,7 @@ class SqliteStore(Capable):
         self._incoming = Messages(self._session, conf)
         self._barriers = SqliteBarriers(self._session, self._incoming, self.namespace)
         self._outbox = SqliteOutbox(self._session, self.namespace)
-        self._claims = Claims(self._session, self.namespace)
+        self._claims = Claims(self._session, self.namespace, conf)
         self._ends = Ends(self._session, self._incoming, self._barriers)
         self._messages = statements("messages", "sqlite")
         self._outcomes = statements("outcomes", "sqlite")
