@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint bench-fire bench-queue screenshot soak prove-cutover docs clean
+.PHONY: help install run test lint bench-fire bench-queue bench-stores screenshot soak prove-cutover docs clean
 
 # The first Python that is new enough; `make PYTHON=/path/to/python3` chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -54,6 +54,9 @@ lint: install ## style, types, layers, missing migrations
 
 bench-queue: install ## enqueue, drain and idle latency of the queue, beside the bare statements
 	@$(VENV_PYTHON) -m benchmarks.queue
+
+bench-stores: install ## the stores side by side: enqueue, claim and settle rates, and how soon each wakes a worker
+	@$(VENV_PYTHON) -m benchmarks.stores
 
 bench-fire: install ## 1,000 and 10,000 schedules due together: ours and Celery Beat's scheduler, side by side
 	@$(VENV_PYTHON) -m benchmarks.fire

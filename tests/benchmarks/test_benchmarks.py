@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import fire, queue
+from benchmarks import fire, queue, stores
 from benchmarks.failover import Proxy
 from benchmarks.services import percentile
 
@@ -91,3 +91,16 @@ def test_a_proxy_passes_everything_on_until_it_is_cut_and_then_nothing_not_even_
                     client.recv(10)
         finally:
             proxy.close()
+
+
+def test_the_table_of_the_stores_has_each_ones_median_in_a_column_of_its_own() -> None:
+    rounds = [dict.fromkeys(stores.WORDS, figure) for figure in (1.0, 3000.0, 9000.0)]
+    heading, *rows = stores.table({"postgres": rounds, "redis": rounds[:1]})
+    assert heading == ("what", "postgres", "redis")
+    assert ("settle 100 to a call", "3,000/s", "1/s") in rows
+    assert ("wake, p99", "3000.0 ms", "1.0 ms") in rows
+    assert len({len(line) for line in stores.aligned([heading, *rows])}) == 1
+
+
+def test_every_store_has_a_place_to_be_measured_in() -> None:
+    assert set(stores.PLACES) == set(stores.STORES)
