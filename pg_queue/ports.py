@@ -49,6 +49,14 @@ class QueueStore(Protocol):
         """The tenant whose messages these are; the empty string is a namespace like any other."""
 
     @property
+    def database(self) -> str | None:
+        """Alias of the Django database that it is in; None: it has a server of its own."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, as a log may show it: without user and password."""
+
+    @property
     def capabilities(self) -> frozenset[Capability]:
         """What this store can do besides the operations of this class."""
 

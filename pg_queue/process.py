@@ -17,11 +17,20 @@ from typing import Any, Literal
 
 from django.core.checks.registry import registry
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import InterfaceError, OperationalError, connections
+from django.db import InterfaceError, OperationalError
 
-from pg_queue.errors import Configuration, DirectConnectionRequired, DutyFailed, QueueError
+from pg_queue.errors import (
+    CapabilityMissing,
+    Configuration,
+    DirectConnectionRequired,
+    DutyFailed,
+    QueueError,
+    StoreUnavailable,
+)
 from pg_queue.health import HealthServer, Pulse, missing_migrations
+from pg_queue.ports import QueueStore
 from pg_queue.settings import queue_settings
+from pg_queue.storage.capable import database_label
 
 
 class ExitCode(IntEnum):
@@ -107,19 +116,21 @@ class StopSignals(StopRequest):
         self.request()
 
 
-def check_ready(app_labels: Sequence[str]) -> None:
+def check_ready(app_labels: Sequence[str], used: QueueStore | None = None) -> None:
     """Make sure that the queue's database answers and has the migrations of these apps.
 
-    Raises: NotMigrated; Django's `OperationalError` when it cannot be reached.
+    With a store: the one that it is in; where it has a server of its own, that this answers.
+
+    Raises: NotMigrated; Django's `OperationalError`, or StoreUnavailable, when it cannot be reached.
     """
-    if missing := missing_migrations(queue_settings().database, app_labels):
+    if used is not None and used.database is None:
+        used.next_due_seconds(())
+    elif missing := missing_migrations(_alias_of(used), app_labels):
         raise NotMigrated(missing)
 
 
-def database_label() -> str:
-    """The queue's database as a log may show it: `name at host:port`, without user and password."""
-    parts = connections[queue_settings().database].settings_dict
-    return f"{parts['NAME']} at {parts['HOST'] or 'local socket'}:{parts['PORT'] or 5432}"
+def _alias_of(used: QueueStore | None) -> str:
+    return used.database if used is not None and used.database is not None else queue_settings().database
 
 
 def _port(text: str) -> int:
@@ -151,20 +162,29 @@ class ServiceCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Check, serve, and turn what was raised into an exit code."""
-        self._as_json = bool(options["json"])
+        self._as_json, self.place = bool(options["json"]), ""
         try:
             self._check()
-            check_ready(self.app_labels)
+            self.place = self.make_ready(options)
             self.serve(**options)
-        except (Configuration, DirectConnectionRequired) as error:
+        except (CapabilityMissing, Configuration, DirectConnectionRequired) as error:
             raise CommandError(str(error), returncode=ExitCode.USAGE) from error
         except NotMigrated as error:
             raise CommandError(str(error), returncode=ExitCode.NOT_MIGRATED) from error
         except DutyFailed as error:
             raise CommandError(str(error), returncode=ExitCode.DUTY_FAILED) from error
-        except (OperationalError, InterfaceError) as error:
-            message = f"database {database_label()}: {str(error).strip()}"
+        except (OperationalError, InterfaceError, StoreUnavailable) as error:
+            place = self.place or database_label(queue_settings().database)
+            message = f"database {place}: {str(error).strip()}"
             raise CommandError(message, returncode=ExitCode.DATABASE) from error
+
+    def make_ready(self, options: Mapping[str, Any]) -> str:
+        """Make sure that what the command needs is there; where that is, as its first line says. May be overridden.
+
+        Raises: as `check_ready`.
+        """
+        check_ready(self.app_labels)
+        return database_label(queue_settings().database)
 
     def serve(self, **options: Any) -> None:
         """Do the work. To be overridden."""
@@ -176,8 +196,11 @@ class ServiceCommand(BaseCommand):
         pulse: Pulse,
         *,
         details: Callable[[], Mapping[str, Any]] = dict,
+        used: QueueStore | None = None,
     ) -> HealthServer | None:
         """What `--health-port` and `--health-host` ask for, bound and to be started; None without a port.
+
+        With a store: ready while that is; else while the queue's database is.
 
         Raises: CommandError naming the option, where it cannot be bound.
         """
@@ -185,7 +208,7 @@ class ServiceCommand(BaseCommand):
         if port is None:
             return None
         try:
-            return HealthServer(port, pulse, host=host, app_labels=self.app_labels, details=details)
+            return HealthServer(port, pulse, host=host, app_labels=self.app_labels, details=details, used=used)
         except (socket.gaierror, UnicodeError) as error:  # the latter: what is no host name at all
             raise self.usage("--health-host", "a name or IPv4 address of this machine", host) from error
         except OSError as error:
@@ -210,7 +233,7 @@ class ServiceCommand(BaseCommand):
     def say_started(self, **fields: Any) -> None:
         """The first line: who this is and on which database."""
         name = type(self).__module__.rpartition(".")[2]
-        self.say("started", command=name, pid=os.getpid(), database=database_label(), **fields)
+        self.say("started", command=name, pid=os.getpid(), database=self.place, **fields)
 
     def _check(self) -> None:
         """Only the apps' own checks: a worker has no business with the project's URLs and templates."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from django.db import close_old_connections, connections
 
@@ -148,37 +149,47 @@ def all_duties() -> list[Duty]:
 
 
 def queue_duties() -> list[Duty]:
-    """The queue's own duties: expired claims, outcomes and dead letters past their time, rows of workers long gone.
+    """The queue's own duties at each of its stores: expired claims, what is past its time, workers long gone.
 
-    And, where results are kept elsewhere, those that are past their time.
+    Two aliases of one place have one set of them: a store's housekeeping serves all of its namespaces. And, where
+    results are kept elsewhere, those that are past their time.
     """
     conf = queue_settings()
-    duties = [
-        Duty(name="expire_claims", every_seconds=conf.reap_seconds, run=expire_claims, batch=conf.reap_batch),
-        Duty(name="retain_outcomes", every_seconds=conf.reap_seconds, run=retain_outcomes, batch=conf.reap_batch),
-        Duty(name="forget_workers", every_seconds=conf.reap_seconds, run=forget_workers, batch=conf.reap_batch),
-    ]
+    places: dict[tuple[object, ...], str] = {}
+    for alias, place in conf.places.items():
+        places.setdefault((place.backend, place.database, place.url, repr(place.options)), alias)
+    duties = [duty for alias in places.values() for duty in store_duties(alias)]
     if conf.results is not None:
         duties.append(Duty(name="retain_results", every_seconds=conf.reap_seconds, run=retain_results, batch=1))
     return duties
 
 
-def expire_claims() -> int:
+def store_duties(alias: str) -> list[Duty]:
+    """The duties at one store. Those of another than `default` have its alias in their names."""
+    conf = queue_settings()
+    suffix = "" if alias == "default" else f":{alias}"
+    return [
+        Duty(name=f"{name}{suffix}", every_seconds=conf.reap_seconds, run=partial(run, alias), batch=conf.reap_batch)
+        for name, run in _STORE_DUTIES.items()
+    ]
+
+
+def expire_claims(alias: str = "default") -> int:
     """Take back one batch of claims whose lease ran out."""
-    expired = store().expire_claims(limit=queue_settings().reap_batch)
+    expired = store(alias).expire_claims(limit=queue_settings().reap_batch)
     CLAIMS_EXPIRED.inc(expired)
     return expired
 
 
-def retain_outcomes() -> int:
+def retain_outcomes(alias: str = "default") -> int:
     """Delete one batch of outcomes and dead letters past their time to live."""
-    return store().retain(limit=queue_settings().reap_batch)
+    return store(alias).retain(limit=queue_settings().reap_batch)
 
 
-def forget_workers() -> int:
+def forget_workers(alias: str = "default") -> int:
     """Delete one batch of rows of workers that are long gone."""
     conf = queue_settings()
-    return store().workers.forget(older_than=timedelta(seconds=conf.worker_ttl_seconds), limit=conf.reap_batch)
+    return store(alias).workers.forget(older_than=timedelta(seconds=conf.worker_ttl_seconds), limit=conf.reap_batch)
 
 
 def retain_results() -> int:
@@ -191,3 +202,10 @@ def retain_results() -> int:
         return deleted
     too_old = results.now() - timedelta(seconds=conf.results.clear_after_seconds)
     return deleted + results.clear(completed_before=too_old, limit=conf.reap_batch)
+
+
+_STORE_DUTIES: dict[str, Callable[[str], int]] = {
+    "expire_claims": expire_claims,
+    "retain_outcomes": retain_outcomes,
+    "forget_workers": forget_workers,
+}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from django.db import DatabaseError, InterfaceError
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from pg_queue.errors import QueueError
+from pg_queue.ports import QueueDepth
+from pg_queue.settings import queue_settings
 from pg_queue.storage import store
 
 logger = logging.getLogger(__name__)
@@ -41,33 +44,37 @@ CLAIMS_EXPIRED = Counter("downbeat_claims_expired", "Claims taken back because t
 
 
 class QueueCollector(Collector):
-    """Messages by queue and state, and the age of the oldest due one, read when asked.
+    """Messages by store, queue and state, and the age of the oldest due one, read when asked.
 
-    A database that does not answer leaves them out: the process's own counters are still worth a scrape.
+    A store that does not answer is left out: the others, and the process's own counters, are still worth a scrape.
     """
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The families `downbeat_queue_messages` and `downbeat_queue_oldest_due_seconds`."""
         messages = GaugeMetricFamily(
-            "downbeat_queue_messages", "Messages by queue and state.", labels=["queue", "state"]
+            "downbeat_queue_messages", "Messages by queue and state.", labels=["store", "queue", "state"]
         )
         oldest = GaugeMetricFamily(
-            "downbeat_queue_oldest_due_seconds", "Age of the oldest due message.", labels=["queue"]
+            "downbeat_queue_oldest_due_seconds", "Age of the oldest due message.", labels=["store", "queue"]
         )
-        try:
-            depths = store().depths()
-        except (DatabaseError, InterfaceError):
-            logger.warning("metrics.depths_failed", exc_info=True)
-            return
-        for depth in depths:
-            for state in ("waiting", "delayed", "running", "dead"):
-                messages.add_metric([depth.queue, state], getattr(depth, state))
-            oldest.add_metric([depth.queue], depth.oldest_due_seconds)
+        for alias in queue_settings().places:
+            for depth in _depths(alias):
+                for state in ("waiting", "delayed", "running", "dead"):
+                    messages.add_metric([alias, depth.queue, state], getattr(depth, state))
+                oldest.add_metric([alias, depth.queue], depth.oldest_due_seconds)
         yield messages
         yield oldest
 
     def describe(self) -> list[GaugeMetricFamily]:
         """Nothing: registering must not query the database."""
+        return []
+
+
+def _depths(alias: str) -> Sequence[QueueDepth]:
+    try:
+        return store(alias).depths()
+    except (DatabaseError, InterfaceError, QueueError):
+        logger.warning("metrics.depths_failed store=%s", alias, exc_info=True)
         return []
 
 

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from django.db import DatabaseError, InterfaceError, connections
 from django.db.migrations.executor import MigrationExecutor
 
+from pg_queue.errors import QueueError
+from pg_queue.ports import QueueStore
+from pg_queue.settings import queue_settings
 from pg_queue.sql import statements
 
 _PING = statements("sessions")["ping"]
@@ -46,8 +49,11 @@ def missing_migrations(alias: str, app_labels: Sequence[str] | None = None) -> l
     return [f"{migration.app_label}.{migration.name}" for migration, _ in executor.migration_plan(targets)]
 
 
-def problems(alias: str, app_labels: Sequence[str]) -> dict[str, object]:
-    """Why the database cannot be used, for a person to read; empty when it can."""
+def problems(app_labels: Sequence[str], used: QueueStore | None = None) -> dict[str, object]:
+    """Why the queue's database, or the store given, cannot be used, for a person to read; empty when it can."""
+    if used is not None and used.database is None:
+        return _problems_of_server(used)
+    alias = queue_settings().database if used is None or used.database is None else used.database
     try:
         with connections[alias].cursor() as cursor:
             cursor.execute(_PING)
@@ -55,3 +61,11 @@ def problems(alias: str, app_labels: Sequence[str]) -> dict[str, object]:
     except (DatabaseError, InterfaceError) as error:
         return {"database": str(error).strip() or type(error).__name__}
     return {"migrations": missing} if missing else {}
+
+
+def _problems_of_server(used: QueueStore) -> dict[str, object]:
+    try:
+        used.next_due_seconds(())
+    except QueueError as error:
+        return {"database": str(error)}
+    return {}

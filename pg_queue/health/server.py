@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
 from pg_queue.health.metrics import METRICS
 from pg_queue.health.readiness import Pulse, problems
-from pg_queue.settings import queue_settings
+from pg_queue.ports import QueueStore
 
 Answer = tuple[int, str, bytes]
 
@@ -22,8 +22,9 @@ class HealthServer:
     """Serves `/healthz`, `/readyz` and `/metrics` from `start` to `stop`.
 
     `/healthz`: 200 while `pulse` beats, else 503. `/readyz`: 200 while the database answers and has the migrations of
-    `app_labels`, else 503 and what is missing; with what `details` returns (JSON) in both cases. `/metrics`: the
-    queue's registry and prometheus_client's default one, in its text format.
+    `app_labels`, else 503 and what is missing; with what `details` returns (JSON) in both cases. The database is the
+    queue's, or with `used` the one that this store is in; where that has a server of its own, the server counts.
+    `/metrics`: the queue's registry and prometheus_client's default one, in its text format.
     """
 
     def __init__(
@@ -34,9 +35,10 @@ class HealthServer:
         host: str = "127.0.0.1",
         app_labels: tuple[str, ...] = ("pg_queue",),
         details: Callable[[], Mapping[str, Any]] = dict,
+        used: QueueStore | None = None,
     ) -> None:
         """Bind at once; `port` 0 is any free one. Raises: OSError when the address is taken."""
-        self._pulse, self._app_labels, self._details = pulse, app_labels, details
+        self._pulse, self._app_labels, self._details, self._used = pulse, app_labels, details, used
         self._server = ThreadingHTTPServer((host, port), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
@@ -72,7 +74,7 @@ class HealthServer:
         return _json(200 if is_alive else 503, body)
 
     def _readyz(self) -> Answer:
-        found = problems(queue_settings().database, self._app_labels)
+        found = problems(self._app_labels, self._used)
         body = {"status": "unready" if found else "ready", **found, **self._details()}
         return _json(503 if found else 200, body)
 

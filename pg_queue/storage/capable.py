@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from django.db import connections
+
 from pg_queue.domain import Capability, NewMessage
 from pg_queue.errors import CapabilityMissing
 from pg_queue.settings import StoreSettings
@@ -18,12 +20,19 @@ class Capable:
     """A base for stores: each optional port refuses, until the store overrides it and names the capability."""
 
     capabilities: frozenset[Capability] = frozenset()
+    database: str | None = None
+    """See the port. A store that is in a Django database says so here."""
 
     def __init__(self, place: StoreSettings) -> None:
         """Raises: CapabilityMissing for a namespace that the store cannot keep apart."""
         self.alias, self.namespace = place.alias, place.namespace
         if place.namespace:
             self.require(Capability.NAMESPACES)
+
+    @property
+    def place(self) -> str:
+        """See the port. Of one in a Django database: `name at host:port`."""
+        return self.alias if self.database is None else database_label(self.database)
 
     @property
     def barriers(self) -> Barriers:
@@ -77,3 +86,9 @@ class Capable:
 
     def _lack(self, capability: Capability) -> NoReturn:
         raise CapabilityMissing(self.alias, capability)
+
+
+def database_label(alias: str) -> str:
+    """The database as a log may show it: `name at host:port`, without user and password."""
+    parts = connections[alias].settings_dict
+    return f"{parts['NAME']} at {parts['HOST'] or 'local socket'}:{parts['PORT'] or 5432}"

@@ -10,13 +10,14 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, connections
 
 from pg_queue.domain import Claim, Death, Failure, Settled, Settlement
 from pg_queue.health.metrics import CLAIM_SECONDS, DATABASE_ERRORS, RUNNING, SETTLE_SECONDS, TASKS
 from pg_queue.ports import QueueStore
 from pg_queue.results.ports import ResultStore
 from pg_queue.settings import QueueSettings
+from pg_queue.storage.unavailable import UNAVAILABLE
 from pg_queue.worker.deposits import Deposits
 from pg_queue.worker.execution import Outcome
 from pg_queue.worker.holdings import Holdings
@@ -163,13 +164,10 @@ class Books:
             return None
         try:
             result = action()
-        except (
-            DatabaseError,
-            InterfaceError,
-        ) as error:  # not the connection's alone: outcomes must outlive any of them
+        except UNAVAILABLE as error:
             DATABASE_ERRORS.labels(doing).inc()
             logger.warning("worker.database_failed doing=%s pending=%s; %s", doing, self.pending, str(error).strip())
-            connections[self._conf.database].close()
+            connections.close_all()
             self._retry_at = time.monotonic() + self._delay
             self._delay = min(self._delay * 2, RETRY_MAX_SECONDS)
             return None

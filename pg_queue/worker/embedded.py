@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 
 from pg_queue.process import StopRequest, check_ready
-from pg_queue.worker.options import WorkerOptions
+from pg_queue.worker.options import WorkerOptions, new_worker_id
 from pg_queue.worker.threads import ThreadWorker
 
 logger = logging.getLogger(__name__)
@@ -29,9 +30,9 @@ class EmbeddedWorker:
         """Begin, after everything that can be known to be wrong was looked for.
 
         Raises: Configuration, where threads will not do or the store cannot be made; NotMigrated; Django's
-        `OperationalError` where the database does not answer.
+        `OperationalError`, or StoreUnavailable, where the store does not answer.
         """
-        check_ready(("pg_queue",))
+        check_ready(("pg_queue",), self._options.find_store())
         self._worker = ThreadWorker(self._options, self._stop)
         self._thread.start()
 
@@ -57,11 +58,4 @@ class EmbeddedWorker:
                 logger.exception("worker.failed restart_seconds=%s", RESTART_SECONDS)
             if self._stop.wait(RESTART_SECONDS):
                 return
-            self._worker = ThreadWorker(
-                WorkerOptions(
-                    queues=self._options.queues,
-                    concurrency=self._options.concurrency,
-                    drain_seconds=self._options.drain_seconds,
-                ),
-                self._stop,
-            )
+            self._worker = ThreadWorker(replace(self._options, worker_id=new_worker_id()), self._stop)

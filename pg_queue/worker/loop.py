@@ -14,16 +14,15 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections
+from django.db import connections
 
 from pg_queue.domain import Claim, Failure, Retry
-from pg_queue.errors import UnknownTask
+from pg_queue.errors import StoreUnavailable, UnknownTask
 from pg_queue.health.metrics import CHILD_EXITS
 from pg_queue.health.readiness import Pulse
 from pg_queue.process import StopSignals
 from pg_queue.results.registry import result_store
 from pg_queue.settings import queue_settings
-from pg_queue.storage import store
 from pg_queue.tasks import get_task
 from pg_queue.worker import child as protocol
 from pg_queue.worker.books import Books
@@ -33,6 +32,7 @@ from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.keeper import Keeper
 from pg_queue.worker.options import WorkerOptions, time_limit
 from pg_queue.worker.pool import RECALL_SECONDS, Child, Pool, how_it_ended
+from pg_queue.worker.registration import Registration
 from pg_queue.worker.wire import unpacked_outcome
 
 logger = logging.getLogger(__name__)
@@ -50,9 +50,10 @@ class Worker:
 
     def __init__(self, options: WorkerOptions, stop: StopSignals) -> None:
         self.options, self.pulse = options, Pulse(limit_seconds=60.0)
-        self._stop, self._conf, self._store = stop, queue_settings(), store()
+        self._stop, self._conf, self._store = stop, queue_settings(), options.find_store()
         self._holdings = Holdings()
         self._books = Books(self._store, options, self._conf, self._holdings, result_store())
+        self._registration = Registration(self._store, options, self._books.figures, self._holdings)
         self._selector = selectors.DefaultSelector()
         self._pool = Pool(options.concurrency, watch=self._watch)
         self._listener = listener(self._store, options.queues)
@@ -63,12 +64,12 @@ class Worker:
         self._drain_until: float | None = None
 
     def run(self) -> None:
-        """Work. Raises Django's `OperationalError` when outcomes could not be settled before the end."""
+        """Work. Raises: StoreUnavailable where outcomes could not be settled before the end."""
         with self._services():
             while not self._is_over():
                 self._turn()
         if not self._books.is_clear:
-            raise OperationalError(
+            raise StoreUnavailable(
                 f"{self._books.pending} outcomes or claims could not be settled: their leases run out"
             )
 
@@ -308,8 +309,8 @@ class Worker:
             self._lost.put(tokens)
             wake()
 
-        keeper = Keeper(self._store, self._holdings, self._conf, beat=self._beat, on_lost=on_lost)
-        self._announce()
+        keeper = Keeper(self._store, self._holdings, self._conf, beat=self._registration.beat, on_lost=on_lost)
+        self._registration.announce()
         keeper.start()
         self._books.deposits.start(wake)
         try:
@@ -322,36 +323,8 @@ class Worker:
             self._selector.close()
             os.close(read)
             os.close(write)
-            self._sign_off()
-
-    def _announce(self) -> None:
-        host, process_id, _ = self.options.worker_id.rsplit(":", 2)
-        self._store.workers.announce(
-            self.options.worker_id,
-            host=host,
-            process_id=int(process_id),
-            queues=self.options.queues,
-            concurrency=self.options.concurrency,
-        )
-
-    def _beat(self) -> None:
-        figures = self._books.figures
-        is_known = self._store.workers.beat(
-            self.options.worker_id, running=len(self._holdings), finished=figures.finished, failed=figures.failed
-        )
-        if not is_known:  # away for so long that its row was forgotten
-            self._announce()
-
-    def _sign_off(self) -> None:
-        figures = self._books.figures
-        for _ in range(2):  # the session may have been lost since it was last used
-            try:
-                self._store.workers.sign_off(self.options.worker_id, finished=figures.finished, failed=figures.failed)
-                break
-            except (DatabaseError, InterfaceError):
-                logger.warning("worker.sign_off_failed worker=%s", self.options.worker_id, exc_info=True)
-                connections[self._conf.database].close()
-        connections[self._conf.database].close()
+            self._registration.sign_off()
+            connections.close_all()
 
     def _drain_when_told(self) -> None:
         if not self._stop.count:

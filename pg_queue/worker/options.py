@@ -7,7 +7,14 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+from pg_queue.ports import QueueStore
 from pg_queue.settings import QueueSettings
+from pg_queue.storage import store
+
+
+def new_worker_id() -> str:
+    """host:pid:start, unique for ever."""
+    return f"{socket.gethostname()}:{os.getpid()}:{time.time_ns() // 1000}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +27,17 @@ class WorkerOptions:
     drain_seconds: float
     once: bool = False
     """End when nothing is due any more."""
-    worker_id: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{time.time_ns() // 1000}")
+    store: str = "default"
+    """Alias of the store that it serves."""
+    namespace: str | None = None
+    """The namespace in it; None: the one of the store's settings."""
+    worker_id: str = field(default_factory=new_worker_id)
     """host:pid:start, unique for ever."""
+
+    def find_store(self) -> QueueStore:
+        """The store that it serves. Raises: Configuration, CapabilityMissing."""
+        found = store(self.store)
+        return found if self.namespace is None else found.within(self.namespace)
 
 
 @dataclass(slots=True)

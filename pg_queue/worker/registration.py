@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import connections
 
-from pg_queue.errors import StoreUnavailable
 from pg_queue.ports import QueueStore
+from pg_queue.storage.unavailable import UNAVAILABLE
 from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.options import Figures, WorkerOptions
 
@@ -50,6 +50,6 @@ class Registration:
                     self._options.worker_id, finished=self._figures.finished, failed=self._figures.failed
                 )
                 return
-            except (DatabaseError, InterfaceError, StoreUnavailable):
+            except UNAVAILABLE:
                 logger.warning("worker.sign_off_failed worker=%s", self._options.worker_id, exc_info=True)
                 connections.close_all()

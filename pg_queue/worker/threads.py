@@ -23,15 +23,14 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
 
-from django.db import OperationalError, connections
+from django.db import connections
 
 from pg_queue.domain import Claim
-from pg_queue.errors import Configuration
+from pg_queue.errors import Configuration, StoreUnavailable
 from pg_queue.health.readiness import Pulse
 from pg_queue.process import StopRequest
 from pg_queue.results.registry import result_store
 from pg_queue.settings import QueueSettings, queue_settings
-from pg_queue.storage import store
 from pg_queue.tasks import TaskInfo, tasks
 from pg_queue.worker.books import Books
 from pg_queue.worker.execution import Outcome, outcome_of
@@ -67,7 +66,7 @@ class ThreadWorker:
     def __init__(self, options: WorkerOptions, stop: StopRequest) -> None:
         """Raises: Configuration, see `check_threads_will_do`."""
         self.options, self.pulse = options, Pulse(limit_seconds=60.0)
-        self._stop, self._conf, self._store = stop, queue_settings(), store()
+        self._stop, self._conf, self._store = stop, queue_settings(), options.find_store()
         check_threads_will_do(self._conf, tasks())
         self._holdings = Holdings()
         self._books = Books(self._store, options, self._conf, self._holdings, result_store())
@@ -81,14 +80,14 @@ class ThreadWorker:
         self._drain_until: float | None = None
 
     def run(self) -> None:
-        """Work. Raises Django's `OperationalError` when outcomes could not be settled before the end."""
+        """Work. Raises: StoreUnavailable where outcomes could not be settled before the end."""
         with self._services():
             while not self._is_over():
                 self._turn()
         if self._hands.busy:
             logger.warning("worker.left_behind running=%s; their leases run out", self._hands.busy)
         if not self._books.is_clear:
-            raise OperationalError(
+            raise StoreUnavailable(
                 f"{self._books.pending} outcomes or claims could not be settled: their leases run out"
             )
 

@@ -55,8 +55,8 @@ def test_metrics_are_of_the_database_at_the_scrape(client, make_schedule):
     metrics.Leader.objects.create(name="scheduler", term=7, heartbeat_at="2020-01-01T00:00Z")
     lines = client.get("/metrics").content.decode().splitlines()
     values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    assert float(values['downbeat_queue_messages{queue="slow",state="waiting"}']) == 1
-    assert float(values['downbeat_queue_oldest_due_seconds{queue="slow"}']) >= 0
+    assert float(values['downbeat_queue_messages{queue="slow",state="waiting",store="default"}']) == 1
+    assert float(values['downbeat_queue_oldest_due_seconds{queue="slow",store="default"}']) >= 0
     by_firer = [float(values[f'downbeat_schedules{{firer="{firer}"}}']) for firer in ("pg", "beat")]
     waiting = [float(values[f'downbeat_handovers_waiting{{to="{firer}"}}']) for firer in ("pg", "beat")]
     assert (by_firer, waiting) == ([2, 1], [0, 1])

@@ -71,7 +71,7 @@ def test_it_makes_rounds_until_it_is_stopped_and_shows_its_health_meanwhile(
     until(lambda: "downbeat_claims_expired_total 2.0" in read(port, "/metrics"))
     metrics = read(port, "/metrics")
     assert 'downbeat_reaper_rows_total{duty="expire_claims"} 2.0' in metrics
-    assert 'downbeat_queue_messages{queue="default",state="waiting"} 2.0' in metrics
+    assert 'downbeat_queue_messages{queue="default",state="waiting",store="default"} 2.0' in metrics
     assert process.stop() == 0, process.output
     assert process.stdout.splitlines()[-1] == "stopped"
 

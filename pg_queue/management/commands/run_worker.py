@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from pg_queue.api import check_queue
 from pg_queue.errors import InvalidMessage
-from pg_queue.process import ServiceCommand, StopSignals
+from pg_queue.process import ServiceCommand, StopSignals, check_ready
 from pg_queue.settings import queue_settings
 from pg_queue.tasks import tasks
 from pg_queue.worker.loop import Worker
@@ -44,18 +44,34 @@ class Command(ServiceCommand):
             default="process",
             help="what runs the tasks; threads share this process and cannot be killed; default: %(default)s",
         )
+        parser.add_argument(
+            "--store", default="default", metavar="ALIAS", help="of PG_QUEUE['STORES']; default: %(default)s"
+        )
+        parser.add_argument(
+            "--namespace", metavar="NAME", help="whose messages it serves; default: the store's own NAMESPACE"
+        )
         parser.add_argument("--drain-seconds", type=float, metavar="S", help="default: PG_QUEUE['DRAIN_SECONDS']")
+
+    def make_ready(self, options: Mapping[str, Any]) -> str:
+        """The store that it serves, whatever becomes of the others."""
+        self.options = self._chosen(options)
+        used = self.options.find_store()
+        self.place = used.place
+        check_ready(self.app_labels, used)
+        return used.place
 
     def serve(self, **options: Any) -> None:
         """Work until stopped; with `--once`, until nothing is due."""
-        chosen = self._chosen(options)
+        chosen = self.options
         known = tasks()
         with StopSignals() as stop:
             worker = POOLS[options["pool"]](chosen, stop)
-            health = self.health_server(options, worker.pulse, details=worker.details)
+            health = self.health_server(options, worker.pulse, details=worker.details, used=chosen.find_store())
             if health:
                 health.start()
             self.say_started(
+                **({} if chosen.store == "default" else {"store": chosen.store}),
+                **({} if chosen.namespace is None else {"namespace": chosen.namespace}),
                 queues=",".join(chosen.queues),
                 concurrency=chosen.concurrency,
                 pool=options["pool"],
@@ -68,7 +84,7 @@ class Command(ServiceCommand):
         figures = worker.details()
         self.say("stopped", finished=figures["finished"], failed=figures["failed"])
 
-    def _chosen(self, options: dict[str, Any]) -> WorkerOptions:
+    def _chosen(self, options: Mapping[str, Any]) -> WorkerOptions:
         queues = tuple(dict.fromkeys(name.strip() for name in options["queues"].split(",") if name.strip()))
         drain = options["drain_seconds"]
         if not queues:
@@ -84,6 +100,8 @@ class Command(ServiceCommand):
             concurrency=options["concurrency"],
             drain_seconds=queue_settings().drain_seconds if drain is None else drain,
             once=options["once"],
+            store=options["store"],
+            namespace=options["namespace"],
         )
 
     def _check_queue(self, name: str) -> None:

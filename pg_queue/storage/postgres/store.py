@@ -91,7 +91,7 @@ class PostgresStore(Capable):
 
     def listen(self, queues: Sequence[str]) -> PostgresListener:
         """See the port. On a session of its own: of the queue's direct alias, where the store is in its database."""
-        alias = direct_alias() if self.database == self._conf.database else self.database
+        alias = direct_alias() if self.database == self._conf.database else self._place.database
         return PostgresListener(alias, self.namespace, queues)
 
     def claim(self, *, queues: Sequence[str], limit: int, lease: timedelta, worker: str) -> list[Claim]:

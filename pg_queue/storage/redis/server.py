@@ -31,7 +31,7 @@ class Server:
     def __init__(self, place: StoreSettings) -> None:
         """Connects to nothing yet. Raises: Configuration, also where redis-py is not installed."""
         self.prefix, self._timeout = _options(place)
-        self._label = _label(place.url)
+        self.label = _label(place.url)
         self._client = _client(place, self._timeout)
         self._checked_in = 0
         self._checking = threading.Lock()
@@ -68,7 +68,7 @@ class Server:
             if self._checked_in != os.getpid():
                 facts = self._client.info("everything")
                 if problem := unfit(facts):
-                    raise Configuration(f"Redis at {self._label}: {problem}")
+                    raise Configuration(f"Redis at {self.label}: {problem}")
                 self._checked_in = os.getpid()
 
     @contextmanager
@@ -79,7 +79,7 @@ class Server:
         try:
             yield
         except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"Redis at {self._label}: {type(error).__name__}: {error}") from error
+            raise StoreUnavailable(f"Redis at {self.label}: {type(error).__name__}: {error}") from error
 
 
 def unfit(facts: Mapping[str, Any]) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -34,8 +33,6 @@ from pg_queue.storage.redis.workers import RedisWorkers
 from pg_queue.storage.rows import Depth
 from pg_queue.uuid7 import uuid7
 
-AGING_SECONDS = 300.0
-
 Pair = tuple[uuid.UUID, uuid.UUID]
 
 
@@ -47,11 +44,16 @@ class RedisStore(Capable):
     def __init__(self, conf: QueueSettings, place: StoreSettings, server: Server | None = None) -> None:
         """`server`: one that is shared with the store of another namespace. Raises: Configuration."""
         super().__init__(place)
-        self._conf, self._place = conf, place
+        self._conf, self._settings = conf, place
         self._server = server or Server(place)
         self._spaces: dict[str, RedisStore] = {}
         self._ttl = encoding.microseconds(conf.result_ttl_seconds)
         self.workers = RedisWorkers(self._server, self.namespace)
+
+    @property
+    def place(self) -> str:
+        """See the port."""
+        return f"Redis at {self._server.label}"
 
     @cached_property
     def barriers(self) -> RedisBarriers:
@@ -83,8 +85,7 @@ class RedisStore(Capable):
         if namespace == self.namespace:
             return self
         if namespace not in self._spaces:
-            place = replace(self._place, namespace=namespace)
-            self._spaces[namespace] = RedisStore(self._conf, place, self._server)
+            self._spaces[namespace] = RedisStore(self._conf, self._settings.within(namespace), self._server)
         return self._spaces[namespace]
 
     def listen(self, queues: Sequence[str]) -> RedisListener:
@@ -193,12 +194,13 @@ class RedisStore(Capable):
         return _uuids(self._run("settle", operation, claims=pairs, **request) if pairs else [])
 
     def _fairness(self) -> dict[str, Any]:
+        turns = self._conf.turns
         return {
-            "aging": encoding.microseconds(AGING_SECONDS),
-            "weights": {},
-            "default_weight": 1,
-            "caps": {},
-            "default_cap": False,
+            "aging": encoding.microseconds(self._conf.aging_seconds),
+            "weights": dict(turns.weights),
+            "default_weight": turns.default_weight,
+            "caps": dict(turns.most_by_name),
+            "default_cap": turns.most_of_each or False,
         }
 
     def _run(self, topic: str, operation: str, **request: Any) -> Any:

@@ -108,7 +108,7 @@ class SqliteStore(Capable):
 
     def listen(self, queues: Sequence[str]) -> SqliteListener:
         """See the port."""
-        return SqliteListener(self.database, self.namespace, queues)
+        return SqliteListener(self._place.database, self.namespace, queues)
 
     def enqueue(self, messages: Sequence[NewMessage]) -> list[uuid.UUID]:
         """See the port."""

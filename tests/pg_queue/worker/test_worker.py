@@ -239,7 +239,7 @@ def test_health_ready_and_metrics_are_served(queue: ProcessQueue) -> None:
     assert (ready["status"], ready["queues"]) == ("ready", ["default"])
     until(lambda: 'downbeat_tasks_total{outcome="done"} 1.0' in read("/metrics"))
     queue.add("noop", queue="nobody")
-    assert 'downbeat_queue_messages{queue="nobody",state="waiting"} 1.0' in read("/metrics")
+    assert 'downbeat_queue_messages{queue="nobody",state="waiting",store="default"} 1.0' in read("/metrics")
 
 
 @pytest.mark.parametrize(
