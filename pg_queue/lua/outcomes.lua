@@ -20,7 +20,7 @@ function operations.take()
     return rows
 end
 
--- ids: those of dead letters that wait again now.
+-- ids, key_ttl (of a key that was deleted meanwhile): those of dead letters that wait again now.
 function operations.replay()
     local risen = {}
     local first = call('INCRBY', sound(key('sequence'), 'string'), #request.ids) - #request.ids
@@ -38,8 +38,7 @@ function operations.replay()
             call('ZADD', zset('live', record.namespace, record.queue), 0, id)
             call('SADD', set('queues', record.namespace), record.queue)
             stand_in_line(record)
-            local held = record.key and hash(key('key', record.namespace, record.key))
-            if held and held.message == id then take_key(record.namespace, record.key, id, held.ttl or '0') end
+            if record.key then resume_key(record) end
             risen[#risen + 1] = id
         end
     end

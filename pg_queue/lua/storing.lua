@@ -18,6 +18,14 @@ local function take_key(namespace, name, id, ttl)
     call('ZREM', zset('keys'), namespace .. '|' .. name)
 end
 
+-- The message waits again: it holds its key, unless another one does by now.
+local function resume_key(record)
+    local holder, held = holder_of(record.namespace, record.key), hash(key('key', record.namespace, record.key))
+    if holder and holder ~= record.id then return end
+    local ttl = held and held.message == record.id and held.ttl or text(request.key_ttl)
+    take_key(record.namespace, record.key, record.id, ttl)
+end
+
 -- The message has ended: its key holds for its time to live yet.
 local function let_key_run_out(record)
     local where = key('key', record.namespace, record.key)

@@ -11,9 +11,9 @@ from datetime import timedelta
 import pytest
 from django.db import transaction
 
-from pg_queue.domain import MessageState, Success
+from pg_queue.domain import Death, MessageState, Retry, Success
 from pg_queue.errors import InvalidMessage
-from tests.contract.actions import claim, in_threads, new, settle
+from tests.contract.actions import FAILURE, LEASE, claim, in_threads, new, settle
 from tests.contract.actors import Actor
 from tests.contract.harness import Harness
 
@@ -90,6 +90,108 @@ class TestEnqueue:
         assert waiting(harness) == 1
         (free,) = harness.store.enqueue([new(key="k0")])
         assert harness.store.get([free])
+
+
+TTL = timedelta(seconds=100)
+
+
+def end(harness: Harness, how: str) -> None:
+    """Let the one message that waits end."""
+    if how == "cancelled":
+        harness.store.cancel([one.message.id for one in claim(harness)])
+        return
+    (one,) = claim(harness)
+    if how == "vanished":
+        harness.advance(LEASE.total_seconds() + 1)
+        assert harness.store.expire_claims(limit=10) == 1
+    else:
+        settle(harness, one, Success() if how == "succeeded" else Death(failure=FAILURE))
+
+
+class TestEnd:
+    @pytest.mark.parametrize(
+        "how",
+        ["succeeded", "failed", "vanished", pytest.param("cancelled", marks=pytest.mark.capability("cancel"))],
+    )
+    def test_a_key_holds_for_its_time_to_live_after_the_end_and_no_longer(self, harness: Harness, how: str) -> None:
+        (first,) = harness.store.enqueue([new(key="k", key_ttl=TTL, max_attempts=1)])
+        end(harness, how)
+        harness.advance(90)
+        assert harness.store.enqueue([new(key="k")]) == [first]
+        assert waiting(harness) == 0
+        harness.advance(11)
+        (second,) = harness.store.enqueue([new(key="k", key_ttl=TTL, max_attempts=1)])
+        assert second != first
+        end(harness, how)
+        assert harness.store.enqueue([new(key="k")]) == [second]
+
+    def test_a_time_to_live_of_zero_ends_with_the_message(self, harness: Harness) -> None:
+        (first,) = harness.store.enqueue([new(key="k", key_ttl=timedelta())])
+        end(harness, "succeeded")
+        (second,) = harness.store.enqueue([new(key="k", key_ttl=timedelta())])
+        assert second != first
+
+    def test_the_settings_say_how_long_where_the_message_does_not(self, harness: Harness) -> None:
+        (first,) = harness.store.enqueue([new(key="k")])
+        end(harness, "succeeded")
+        harness.advance(86400 - 60)
+        assert harness.store.enqueue([new(key="k")]) == [first]
+        harness.advance(120)
+        assert harness.store.enqueue([new(key="k")]) != [first]
+
+    def test_a_key_holds_while_its_message_waits_for_another_attempt(self, harness: Harness) -> None:
+        (first,) = harness.store.enqueue([new(key="k", key_ttl=timedelta())])
+        (one,) = claim(harness)
+        settle(harness, one, Retry(failure=FAILURE, delay=timedelta(seconds=1000)))
+        assert harness.store.enqueue([new(key="k")]) == [first]
+        harness.advance(1001)
+        claim(harness)
+        harness.advance(61)
+        harness.store.expire_claims(limit=10)
+        assert harness.store.enqueue([new(key="k")]) == [first]
+
+
+class TestReplay:
+    def test_a_message_that_is_replayed_holds_its_key_again(self, harness: Harness) -> None:
+        (first,) = harness.store.enqueue([new(key="k", key_ttl=TTL)])
+        end(harness, "failed")
+        assert harness.store.replay([first]) == {first}
+        assert harness.store.get([first])[first].key == "k"
+        harness.advance(1000)
+        assert harness.store.enqueue([new(key="k")]) == [first]
+        end(harness, "succeeded")
+        assert harness.store.enqueue([new(key="k")]) == [first]
+        harness.advance(101)
+        assert harness.store.enqueue([new(key="k")]) != [first]
+
+    def test_it_holds_its_key_again_also_when_that_was_deleted(self, harness: Harness) -> None:
+        (first,) = harness.store.enqueue([new(key="k", key_ttl=timedelta())])
+        end(harness, "failed")
+        harness.advance(1)
+        harness.store.retain(limit=10)
+        harness.store.replay([first])
+        assert harness.store.enqueue([new(key="k")]) == [first]
+
+    def test_a_key_that_another_message_holds_by_now_stays_with_that_one(self, harness: Harness) -> None:
+        (first,) = harness.store.enqueue([new(key="k", key_ttl=timedelta(), args=[1])])
+        end(harness, "failed")
+        (second,) = harness.store.enqueue([new(key="k", key_ttl=TTL, args=[2])])
+        assert harness.store.replay([first]) == {first}
+        assert waiting(harness) == 2
+        assert harness.store.enqueue([new(key="k")]) == [second]
+        for one in sorted(claim(harness), key=lambda one: one.message.id == first):
+            settle(harness, one, Success())
+        assert harness.store.enqueue([new(key="k")]) == [second]
+
+    def test_of_two_dead_letters_with_one_key_one_holds_it(self, harness: Harness) -> None:
+        ids = []
+        for _ in range(2):
+            ids += harness.store.enqueue([new(key="k", key_ttl=timedelta())])
+            end(harness, "failed")
+        assert harness.store.replay(ids) == set(ids)
+        (holder,) = harness.store.enqueue([new(key="k")])
+        assert holder in ids
+        assert waiting(harness) == 2
 
 
 @pytest.mark.capability("transactions")

@@ -46,7 +46,7 @@ class RedisStore(Capable):
         super().__init__(place)
         self._conf, self._settings = conf, place
         self._server = server or Server(place)
-        self._spaces: dict[str, RedisStore] = {}
+        self._spaces: dict[str, RedisStore] = {self.namespace: self}
         self._ttl = encoding.microseconds(conf.result_ttl_seconds)
         self.workers = RedisWorkers(self._server, self.namespace)
 
@@ -82,10 +82,10 @@ class RedisStore(Capable):
 
     def within(self, namespace: str) -> RedisStore:
         """See the port. On the same connections."""
-        if namespace == self.namespace:
-            return self
         if namespace not in self._spaces:
-            self._spaces[namespace] = RedisStore(self._conf, self._settings.within(namespace), self._server)
+            found = RedisStore(self._conf, self._settings.within(namespace), self._server)
+            found._spaces = self._spaces
+            self._spaces[namespace] = found
         return self._spaces[namespace]
 
     def listen(self, queues: Sequence[str]) -> RedisListener:
@@ -168,7 +168,7 @@ class RedisStore(Capable):
     def replay(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
         """See the port."""
         ids = [one.hex for one in message_ids]
-        return _uuids(self._run("outcomes", "replay", ids=ids) if ids else [])
+        return _uuids(self._run("outcomes", "replay", ids=ids, key_ttl=self._conf.key_ttl_seconds) if ids else [])
 
     def depths(self) -> list[Depth]:
         """See the port."""

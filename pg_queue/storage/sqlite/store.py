@@ -11,7 +11,6 @@ import logging
 import sqlite3
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from pg_queue.domain import (
@@ -101,7 +100,7 @@ class SqliteStore(Capable):
     def within(self, namespace: str) -> SqliteStore:
         """See the port."""
         if namespace not in self._tenants:
-            tenant = SqliteStore(self._conf, replace(self._place, namespace=namespace))
+            tenant = SqliteStore(self._conf, self._place.within(namespace))
             tenant._tenants = self._tenants
             self._tenants[namespace] = tenant
         return self._tenants[namespace]
