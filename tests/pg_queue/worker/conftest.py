@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,9 +16,10 @@ import pytest
 from django.db import connections
 
 from pg_queue.domain import TERMINAL_STATES, Message, NewMessage
+from pg_queue.ports import QueueStore
 from pg_queue.settings import StoreSettings, queue_settings
 from pg_queue.storage.postgres import PostgresStore
-from tests.processes import Manage, ProcessDatabase, RunningProcess
+from tests.processes import Manage, ProcessDatabase, RunningProcess, SqliteFile
 
 FAST = {"LEASE_SECONDS": 1.5, "RENEW_SECONDS": 0.3, "REAP_SECONDS": 0.2, "HEARTBEAT_SECONDS": 0.3}
 
@@ -48,7 +49,7 @@ def is_gone(pid: int) -> bool:
 class ProcessQueue:
     """The queue of one throwaway database, seen from the test."""
 
-    def __init__(self, database: ProcessDatabase, store: PostgresStore, manage: Manage) -> None:
+    def __init__(self, database: ProcessDatabase | SqliteFile, store: QueueStore, manage: Manage) -> None:
         self.database, self.store, self._manage = database, store, manage
 
     def add(self, task: str, *args: Any, **fields: Any) -> uuid.UUID:
@@ -81,7 +82,7 @@ class ProcessQueue:
 
     def sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run a statement in a session of its own."""
-        with self.database.connect() as session:
+        with closing(self.database.connect()) as session:
             cursor = session.execute(statement, parameters)
             return cursor.fetchall() if cursor.description else []
 
