@@ -12,13 +12,14 @@ from django.utils.connection import ConnectionDoesNotExist
 from pg_queue.errors import Configuration
 from pg_queue.results.registry import result_store
 from pg_queue.settings import QueueSettings, queue_settings
+from pg_queue.sqlite import takes_lock_at_once
 
 
 @register
 def check_queue_settings(app_configs: object = None, **_: Any) -> list[CheckMessage]:
     """E001: `PG_QUEUE` is wrong. E002: an alias is unknown. E003: its database is neither PostgreSQL nor SQLite.
 
-    E004: results cannot be kept where `RESULTS` says.
+    E004: results cannot be kept where `RESULTS` says. E005: a database of SQLite takes the write lock too late.
     """
     try:
         conf = queue_settings()
@@ -57,4 +58,11 @@ def _check_alias(key: str, alias: str) -> Iterable[CheckMessage]:
             f"PG_QUEUE[{key!r}]: expected a database of PostgreSQL or SQLite, got: {alias!r}, whose engine is {vendor}",
             hint="Set its ENGINE to django.db.backends.postgresql or, for one machine, sqlite3: docs/howto/sqlite.md.",
             id="pg_queue.E003",
+        )
+    if vendor == "sqlite" and not takes_lock_at_once(alias):
+        yield Error(
+            f"PG_QUEUE[{key!r}]: expected an alias whose OPTIONS have transaction_mode IMMEDIATE, got: {alias!r}, "
+            "where a transaction that has read fails when it writes after another one did",
+            hint="docs/howto/sqlite.md shows the OPTIONS.",
+            id="pg_queue.E005",
         )

@@ -71,6 +71,12 @@ def next_number() -> int:
         return _last_number
 
 
+def takes_lock_at_once(alias: str) -> bool:
+    """Whether Django begins the transactions of this alias with the write lock, and so with the wait for it."""
+    mode = connections[alias].settings_dict["OPTIONS"].get("transaction_mode") or "DEFERRED"
+    return str(mode).upper() in {"IMMEDIATE", "EXCLUSIVE"}
+
+
 def raw_connection(alias: str) -> sqlite3.Connection:
     """A connection of the caller's own to a Django alias, in autocommit, with the alias's options and the functions.
 

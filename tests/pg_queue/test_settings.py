@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import pytest
@@ -112,3 +113,26 @@ def test_a_database_that_is_neither_postgresql_nor_sqlite_is_refused(
     assert error.id == "pg_queue.E003"
     assert "got: 'none', whose engine is unknown" in error.msg
     del connections["none"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "ids"), [(None, ["pg_queue.E005"]), ("deferred", ["pg_queue.E005"]), ("immediate", [])]
+)
+def test_a_file_of_sqlite_whose_transactions_begin_by_reading_is_refused(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, mode: str | None, ids: list[str]
+) -> None:
+    from django.db import connections
+
+    file = {"ENGINE": "django.db.backends.sqlite3", "NAME": "/nowhere", "OPTIONS": {"transaction_mode": mode}}
+    monkeypatch.setitem(connections.settings, "file", {**connections["default"].settings_dict, **file})
+    settings.PG_QUEUE = {"DATABASE": "file"}
+    assert [error.id for error in check_queue_settings()] == ids
+    del connections["file"]
+
+
+def test_an_old_sqlite_is_refused(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.PG_QUEUE = {"STORES": {"default": {"BACKEND": "sqlite"}}}
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 37, 2))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.37.2")
+    with pytest.raises(Configuration, match=r"'DATABASE'\]: expected SQLite 3\.38\.0 or later, got: 3\.37\.2"):
+        store()

@@ -30,11 +30,10 @@ class Messages:
         self, messages: Sequence[NewMessage], *, now: datetime, namespace: str, barrier_id: uuid.UUID | None = None
     ) -> list[uuid.UUID]:
         """Store `messages`; the ids of those, or of who holds their key, in the same order."""
+        instant, most = as_text(now), self._conf.max_attempts
         ids, rows = [], []
         for message in messages:
-            row = dump_message(
-                message, now=now, namespace=namespace, max_attempts=self._conf.max_attempts, barrier_id=barrier_id
-            )
+            row = dump_message(message, now=instant, namespace=namespace, max_attempts=most, barrier_id=barrier_id)
             holder = row["id"] if message.key is None else self._take_key(message, row)
             ids.append(uuid.UUID(holder))
             if holder == row["id"]:

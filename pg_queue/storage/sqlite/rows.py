@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
 from typing import Any
 
 from pg_queue.domain import NewMessage
@@ -14,7 +13,7 @@ from pg_queue.storage.sqlite.session import as_instant_or_none, dump_json, load_
 
 
 def dump_message(
-    message: NewMessage, *, now: datetime, namespace: str, max_attempts: int, barrier_id: uuid.UUID | None
+    message: NewMessage, *, now: str, namespace: str, max_attempts: int, barrier_id: uuid.UUID | None
 ) -> dict[str, Any]:
     """The parameters of the statement `store`; numbered in the order of the calls."""
     row = encode_message(message, namespace, max_attempts)
@@ -22,8 +21,8 @@ def dump_message(
     return row | {
         "id": row["id"].hex,
         "sequence": next_number(),
-        "now": as_text(now),
-        "run_after": as_text(message.run_after or now),
+        "now": now,
+        "run_after": now if message.run_after is None else as_text(message.run_after),
         "key": message.key,
         "barrier_id": barrier_id and barrier_id.hex,
         "continuations": continuations and dump_json(continuations),
