@@ -91,8 +91,20 @@ def _serve() -> None:
     print("ready", flush=True)  # noqa: T201 - its answers
     for line in sys.stdin:
         command = json.loads(line)
-        answer = functions[command.pop("do")](**command)
-        print(json.dumps(answer), flush=True)  # noqa: T201
+        print(json.dumps(_done(functions[command.pop("do")], command)), flush=True)  # noqa: T201
+
+
+def _done(function: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What it returned, or that the server failed; nothing else may be raised."""
+    from django.db import InterfaceError, OperationalError, connections
+
+    from pg_queue.errors import StoreUnavailable
+
+    try:
+        return {"returned": function(**arguments)}
+    except (OperationalError, InterfaceError, StoreUnavailable) as error:
+        connections.close_all()
+        return {"failed": f"{type(error).__name__}: {error}"}
 
 
 if __name__ == "__main__":

@@ -5,21 +5,31 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Protocol
 
-from tests.contract.harness import Harness
 from tests.processes import ROOT
+
+
+class Place(Protocol):
+    """Where a store is."""
+
+    def environment(self) -> dict[str, str]:
+        """What a process needs in its environment for `pg_queue.storage.store()` to be this store."""
+
+
+class ServerFailed(Exception):
+    """The store's server, or the connection to it, failed in the actor's hands."""
 
 
 class Actor:
     """One process at the store under test, ready when made. Its errors go to the test's own output."""
 
-    def __init__(self, harness: Harness, *, clock_off_by_seconds: float | None = None) -> None:
+    def __init__(self, place: Place, *, clock_off_by_seconds: float | None = None) -> None:
         arguments = [] if clock_off_by_seconds is None else [str(clock_off_by_seconds)]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.contract.actor", *arguments],
             cwd=ROOT,
-            env=harness.environment(),
+            env=place.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -33,8 +43,11 @@ class Actor:
         self.process.stdin.flush()
 
     def answer(self) -> Any:
-        """What the oldest command begun has answered."""
-        return json.loads(self._read())
+        """What the oldest command begun has returned. Raises: ServerFailed."""
+        found = json.loads(self._read())
+        if "failed" in found:
+            raise ServerFailed(found["failed"])
+        return found["returned"]
 
     def __call__(self, do: str, **arguments: Any) -> Any:
         """Do something and wait for the answer."""
