@@ -116,8 +116,11 @@ class QueueStore(Protocol):
 
         On a store with `Capability.FAIRNESS`, within a queue and priority the organizations take turns: in the long
         run each gets a share in proportion to its weight, whatever the others have waiting, what one does not use
-        goes to the others, and first in first out holds within each. None runs more than its cap. And every sixteenth
-        claim begins with what has been due longer than `PG_QUEUE["AGING_SECONDS"]`, whatever its priority.
+        goes to the others, and first in first out holds within each. None runs more than its maximum, at any instant:
+        claims of one namespace for which there is a maximum are made one at a time. And every sixteenth claim of a
+        store begins with what has been due longer than `PG_QUEUE["AGING_SECONDS"]`, the oldest first whatever its
+        priority. A store may look at a bounded number of organizations per claim; then others have their turn in the
+        next ones.
         """
         ...
 

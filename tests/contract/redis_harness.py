@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+from django.db import connection
 from django.test import override_settings
 from redis import Redis
 from redis.connection import Connection
@@ -18,7 +19,7 @@ from pg_queue.domain import NewMessage
 from pg_queue.errors import StoreUnavailable
 from pg_queue.ports import QueueStore
 from pg_queue.storage import store
-from tests.processes import child_environment
+from tests.processes import child_environment, database_url
 from tests.services import REDIS_URL
 
 PREFIX = f"downbeat-test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -76,7 +77,8 @@ class RedisHarness:
     def environment(self) -> dict[str, str]:
         """See the protocol."""
         own = {"DJANGO_SETTINGS_MODULE": "tests.settings", "TEST_PG_QUEUE": json.dumps({"STORES": self._stores})}
-        return child_environment(os.environ["DATABASE_URL"]) | own
+        migrated = database_url(os.environ["DATABASE_URL"], connection.settings_dict["NAME"])
+        return child_environment(migrated) | own
 
     def spoil(self) -> uuid.UUID:
         """A number of more digits than Python converts."""

@@ -95,35 +95,12 @@ SELECT pg_notify('pg_queue', {namespace} || ' ' || queue) FROM unnest(%(queues)s
 LISTEN pg_queue
 
 -- name: claim
--- Hold the next due messages: queues as given, then the higher priority, then the order in which they became due.
--- Queues that are off have no slot; a switch's empty name is all of the namespace.
--- Each slot (queue, priority) is a range of the ready index that ends at now(), so delayed messages are never walked.
--- The rows are pulled one by one through the outer LIMIT: no more of them are locked than are claimed. OFFSET 0 keeps
--- the slots a sorted relation of their own, which the lateral join can then only read in that order.
+-- Hold the next due messages, which the functions of `turns.sql` choose and lock, in the order of their choice.
 -- id = ANY(array): an index scan whatever the planner thinks of a CTE's size.
-WITH slot AS (
-    SELECT q.name, q.rank, p.priority
-    FROM unnest(%(queues)s::text[]) WITH ORDINALITY AS q (name, rank)
-    CROSS JOIN generate_series(10, 1, -1) AS p (priority)
-    WHERE NOT ARRAY[q.name, ''] && ARRAY(
-        SELECT s.queue::text FROM pg_queue_switch AS s WHERE s.namespace = %(namespace)s AND NOT s.is_on
-    )
-    ORDER BY q.rank, p.priority DESC
-    OFFSET 0
-),
-candidate AS (
-    SELECT due.id
-    FROM slot
-    CROSS JOIN LATERAL (
-        SELECT m.id
-        FROM pg_queue_message AS m
-        WHERE m.namespace = %(namespace)s AND m.queue = slot.name AND m.priority = slot.priority
-            AND m.claim_token IS NULL AND m.run_after <= now()
-        ORDER BY m.run_after, m.sequence
-        LIMIT %(limit)s
-        FOR UPDATE SKIP LOCKED
-    ) AS due
-    LIMIT %(limit)s
+WITH picked AS MATERIALIZED (
+    SELECT pg_queue_pick(
+        %(namespace)s, %(queues)s::text[], %(limit)s, %(rules)s::jsonb, %(starts)s::jsonb, %(aged)s::double precision
+    ) AS ids
 ),
 claimed AS (
     UPDATE pg_queue_message
@@ -132,7 +109,7 @@ claimed AS (
         lease_until = now() + make_interval(secs => %(lease)s),
         started_at = now(),
         attempts = attempts + 1
-    WHERE id = ANY (ARRAY(SELECT id FROM candidate))
+    WHERE id = ANY (ARRAY(SELECT unnest(ids) FROM picked))
     RETURNING *
 )
 SELECT
@@ -140,7 +117,8 @@ SELECT
     enqueued_at, started_at, NULL::timestamptz AS finished_at, headers::text, organization_id, report_to,
     claimed_by AS worker, NULL::text AS result, last_error::text AS error, key, barrier_id, claim_token, lease_until
 FROM claimed
-ORDER BY array_position(%(queues)s::text[], queue::text), priority DESC, run_after, sequence
+JOIN (SELECT place.* FROM picked, unnest(picked.ids) WITH ORDINALITY AS place (id, rank)) AS place USING (id)
+ORDER BY place.rank
 
 -- name: renew
 -- Extend the leases that these tokens still hold.

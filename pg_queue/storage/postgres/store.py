@@ -17,6 +17,7 @@ from pg_queue.storage.postgres.enqueueing import Enqueueing
 from pg_queue.storage.postgres.listener import PostgresListener
 from pg_queue.storage.postgres.outbox import PostgresOutbox
 from pg_queue.storage.postgres.switches import PostgresSwitches
+from pg_queue.storage.postgres.turns import Turns
 from pg_queue.storage.rows import (
     UNREADABLE,
     Depth,
@@ -46,6 +47,7 @@ class PostgresStore(Capable):
             Capability.KEYS,
             Capability.CANCEL,
             Capability.EVENTS,
+            Capability.FAIRNESS,
             Capability.SWITCHES,
             Capability.WAKE,
         }
@@ -60,6 +62,7 @@ class PostgresStore(Capable):
         self._conf, self._place = conf, place
         self._within: dict[str, PostgresStore] = {self.namespace: self}
         self._enqueueing = Enqueueing(self._connection, conf, self.namespace)
+        self._turns = Turns(conf)
         self._messages = statements("messages")
         self._outcomes = statements("outcomes")
         self._switches = PostgresSwitches(self._connection, self.namespace)
@@ -102,12 +105,15 @@ class PostgresStore(Capable):
             "limit": limit,
             "lease": lease.total_seconds(),
             "worker": worker,
+            **self._turns.parameters(),
         }
         rows = self._fetch(self._messages["claim"], parameters)
         try:
-            return [decode_claim(row) for row in rows]
+            claims = [decode_claim(row) for row in rows]
         except UNREADABLE:
-            return self._readable_claims(rows)
+            claims = self._readable_claims(rows)
+        self._turns.note(claims)
+        return claims
 
     def renew(self, claims: Sequence[Pair], *, lease: timedelta) -> set[uuid.UUID]:
         """See the port."""
