@@ -133,12 +133,16 @@ class QueueStore(Protocol):
         ...
 
     def settle(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
-        """Record what became of claims: result and ack in one transaction, for the whole batch; answers by token.
+        """Record what became of claims: result, ack and all that follows in one transaction; answers by token.
+
+        The whole batch is one, but for this: of successes alone, those from which nothing follows may be committed
+        before the others. Who was cut off settles the batch again; what was committed then answers `LOST`.
 
         A settlement whose token does not hold the message changes nothing and answers `LOST`; the others stand, also
         one of the same message under the token that does. A `Retry` whose attempts are used up becomes a death.
         Terminal states are final. The same transaction enqueues the continuations of the messages that have ended,
-        publishes the settlements' events, and tells the barriers.
+        publishes the settlements' events, and tells the barriers. What is to follow and cannot be stored, since its
+        id is in use, is left out and logged: it keeps no message from ending.
         """
         ...
 

@@ -105,6 +105,11 @@ def encode_rows(rows: Iterable[Sequence[Any]]) -> str:
     return _encode(list(rows))
 
 
+def encode_json(value: Any) -> str:
+    """A value that was validated, as JSON text."""
+    return _encode(value)
+
+
 def encode_events(events: Sequence[NewEvent]) -> tuple[list[UUID], str]:
     """Each event's id, and all of them as a JSON array of arrays, as the outbox's statements read them.
 

@@ -76,6 +76,11 @@ def expire() -> int:
     return store().expire_claims(limit=1000)
 
 
+def acquire(names: list[str], ttl: float) -> list[str]:
+    """Take locks; the names of those that are this process's now."""
+    return [name for name in names if store().locks.acquire(name, ttl=datetime_module.timedelta(seconds=ttl))]
+
+
 def store() -> Any:
     """The store of this process's environment."""
     from pg_queue.storage import store
@@ -87,7 +92,7 @@ def _serve() -> None:
     import django
 
     django.setup()
-    functions = {one.__name__: one for one in (enqueue, claim, settle, drain, expire)}
+    functions = {one.__name__: one for one in (enqueue, claim, settle, drain, expire, acquire)}
     print("ready", flush=True)  # noqa: T201 - its answers
     for line in sys.stdin:
         command = json.loads(line)

@@ -59,9 +59,12 @@ class Harness(Protocol):
     def advance(self, seconds: float) -> None:
         """Let time pass for everything that is stored."""
 
+    cut_points: ClassVar[tuple[str, ...]]
+    """Where an operation can be cut off in its midst, by names of the store's own."""
+
     @contextmanager
-    def broken_settling(self) -> Iterator[None]:
-        """Within: settling is cut off after its first statement, as by a lost connection."""
+    def cut_at(self, point: str) -> Iterator[None]:
+        """Within: who comes to this point of an operation is cut off from the store, as by a lost connection."""
 
 
 TABLES = (
@@ -86,6 +89,25 @@ INSTANTS = {
     "pg_queue_event": ("created_at", "run_after"),
     "pg_queue_lock": ("expires_at",),
 }
+
+
+WRITES = tuple(
+    f"{when} {what} ON pg_queue_{table}"
+    for table, writes in {
+        "message": ("INSERT", "UPDATE", "DELETE"),
+        "result": ("INSERT",),
+        "deadletter": ("INSERT",),
+        "key": ("INSERT", "UPDATE"),
+        "barrier": ("INSERT", "UPDATE"),
+        "barrierplan": ("INSERT",),
+        "event": ("INSERT",),
+    }.items()
+    for what in writes
+    for when in ("BEFORE", "AFTER")
+)
+"""Every write of an operation that makes, claims or ends messages; as a trigger names it."""
+COMMIT = "COMMIT"
+"""When all of a settlement is written, and nothing is committed."""
 
 
 class DatabaseHarness:
@@ -132,6 +154,7 @@ class PostgresHarness(DatabaseHarness):
 
     services = ("postgresql",)
     has_one_writer = False
+    cut_points = (*WRITES, COMMIT)
     move = "{} - make_interval(secs => %(by)s)"
 
     @contextmanager
@@ -144,16 +167,19 @@ class PostgresHarness(DatabaseHarness):
         return child_environment(database_url(os.environ["DATABASE_URL"], connection.settings_dict["NAME"]))
 
     @contextmanager
-    def broken_settling(self) -> Iterator[None]:
-        """Dead letters cannot be written: the server ends the session in the middle of the transaction."""
+    def cut_at(self, point: str) -> Iterator[None]:
+        """The server ends the session there, by a trigger."""
+        kind = "TRIGGER cut" if point != COMMIT else "CONSTRAINT TRIGGER cut"
+        where = point if point != COMMIT else "AFTER INSERT ON pg_queue_result DEFERRABLE INITIALLY DEFERRED"
         with connection.cursor() as cursor:
             cursor.execute("""
-                CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$
-                BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$
+                CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                    PERFORM pg_terminate_backend(pg_backend_pid());
+                    PERFORM pg_sleep(60);  -- it is ended here, if not before
+                    RETURN NULL;
+                END $$
             """)
-            cursor.execute(
-                "CREATE TRIGGER cut BEFORE INSERT ON pg_queue_deadletter FOR EACH ROW EXECUTE FUNCTION cut()"
-            )
+            cursor.execute(f"CREATE {kind} {where} FOR EACH ROW EXECUTE FUNCTION cut()")
         try:
             yield
         finally:
@@ -167,6 +193,7 @@ class SqliteHarness(DatabaseHarness):
 
     services = ()
     has_one_writer = True
+    cut_points = WRITES
     move = "strftime('%%Y-%%m-%%d %%H:%%M:%%f', {}, printf('%%+.3f seconds', -%(by)s))"
 
     @contextmanager
@@ -190,12 +217,10 @@ class SqliteHarness(DatabaseHarness):
         return child_environment(sqlite_url(own_file()))
 
     @contextmanager
-    def broken_settling(self) -> Iterator[None]:
-        """Dead letters cannot be written: the transaction is rolled back in its middle, as it is for who dies there."""
+    def cut_at(self, point: str) -> Iterator[None]:
+        """The transaction is rolled back there, as it is for who dies there."""
         with connection.cursor() as cursor:
-            cursor.execute(
-                "CREATE TRIGGER cut BEFORE INSERT ON pg_queue_deadletter BEGIN SELECT RAISE(ROLLBACK, 'cut'); END"
-            )
+            cursor.execute(f"CREATE TRIGGER cut {point} BEGIN SELECT RAISE(ROLLBACK, 'cut'); END")
         try:
             yield
         finally:

@@ -54,6 +54,7 @@ class RedisHarness:
     failures = (StoreUnavailable,)
     has_server_clock = True
     has_one_writer = False
+    cut_points = ("request",)
 
     def __init__(self, url: str = REDIS_URL) -> None:
         self._client: Redis = Redis.from_url(url, decode_responses=True)
@@ -96,7 +97,7 @@ class RedisHarness:
         self._client.eval(ADVANCE, 0, PREFIX, seconds)
 
     @contextmanager
-    def broken_settling(self) -> Iterator[None]:
+    def cut_at(self, point: str) -> Iterator[None]:
         """The connection is cut when half of the request has been sent."""
 
         def send_half(connection: Connection, command: Any, check_health: bool = True) -> None:

@@ -79,21 +79,6 @@ class TestSettle:
         wanted = (Settled.DONE, Settled.RETRYING, Settled.DEAD, Settled.LOST)
         assert [answers[c.token] for c in (done, retried, dead, lost)] == list(wanted)
 
-    def test_a_batch_that_is_cut_off_in_the_middle_changes_nothing(self, harness: Harness) -> None:
-        ids = harness.store.enqueue([new() for _ in range(3)])
-        claims = claim(harness)
-        outcomes = [Success(), Retry(failure=FAILURE, delay=timedelta()), Death(failure=FAILURE)]
-        batch = [
-            Settlement(message_id=c.message.id, token=c.token, outcome=outcome)
-            for c, outcome in zip(claims, outcomes, strict=True)
-        ]
-        with harness.broken_settling(), pytest.raises(harness.failures):
-            harness.store.settle(batch)
-        assert {m.state for m in harness.store.get(ids).values()} == {MessageState.RUNNING}
-        assert [d.running for d in harness.store.depths()] == [3]
-        answers = harness.store.settle(batch)
-        assert [answers[c.token] for c in claims] == [Settled.DONE, Settled.RETRYING, Settled.DEAD]
-
     def test_settling_nothing_is_nothing(self, harness: Harness) -> None:
         assert harness.store.settle([]) == {}
         assert harness.store.renew([], lease=LEASE) == set()

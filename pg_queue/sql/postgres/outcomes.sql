@@ -127,3 +127,14 @@ WHERE id = ANY (ARRAY(
     LIMIT %(limit)s
     FOR UPDATE SKIP LOCKED
 ))
+
+-- name: retain_keys
+-- Delete keys that no longer hold.
+DELETE FROM pg_queue_key
+WHERE id = ANY (ARRAY(
+    SELECT id FROM pg_queue_key
+    WHERE expires_at <= now()
+    ORDER BY expires_at
+    LIMIT %(limit)s
+    FOR UPDATE SKIP LOCKED
+))

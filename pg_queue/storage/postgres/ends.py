@@ -16,12 +16,13 @@ from typing import Any
 from django.db import DatabaseError, DataError, IntegrityError, ProgrammingError, transaction
 
 from pg_queue.domain import Failure, MessageState, NewMessage, Retry, Settled, Settlement, Success
-from pg_queue.ports import Outbox
 from pg_queue.settings import QueueSettings
 from pg_queue.sql import statements
 from pg_queue.storage.failures import cancelled
 from pg_queue.storage.parcels import unpack, unpack_continuations
+from pg_queue.storage.postgres.barriers import PostgresBarriers
 from pg_queue.storage.postgres.connection import StoreConnection
+from pg_queue.storage.postgres.outbox import PostgresOutbox
 from pg_queue.storage.rows import Row, encode_outcomes, encode_rows
 
 logger = logging.getLogger(__name__)
@@ -71,10 +72,17 @@ class Ends:
     """The transactions in which messages end. Each method is one, and joins the caller's where there is one."""
 
     def __init__(
-        self, connection: StoreConnection, conf: QueueSettings, namespace: str, outbox: Outbox, enqueue: Enqueue
+        self,
+        connection: StoreConnection,
+        conf: QueueSettings,
+        namespace: str,
+        *,
+        barriers: PostgresBarriers,
+        outbox: PostgresOutbox,
+        enqueue: Enqueue,
     ) -> None:
         self._connection, self._conf, self._namespace = connection, conf, namespace
-        self._outbox, self._enqueue = outbox, enqueue
+        self._barriers, self._outbox, self._enqueue = barriers, outbox, enqueue
         self._statements = statements("ends")
 
     def settle(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
@@ -184,15 +192,7 @@ class Ends:
                 succeeded, culprit = told.get(end.barrier_id, (0, None))
                 culprit = culprit if end.has_succeeded else culprit or end.message_id
                 told[end.barrier_id] = (succeeded + end.has_succeeded, culprit)
-        if not told:
-            return []
-        parameters = {
-            "ids": list(told),
-            "succeeded": [succeeded for succeeded, _ in told.values()],
-            "culprits": [culprit for _, culprit in told.values()],
-        }
-        rows = self._connection.fetch(self._statements["count_down"], parameters)
-        return list(_unpacked((namespace, barrier_id, parcel) for barrier_id, namespace, parcel in rows if parcel))
+        return list(_unpacked(self._barriers.tell(told)))
 
     def _enqueue_readable(self, namespace: str, messages: Sequence[NewMessage]) -> None:
         """Enqueue them; one that the database refuses (its id is in use, a value is none) must not stop the others."""
@@ -220,8 +220,8 @@ def _continuations(ends: Iterable[End]) -> Iterator[Follower]:
                 yield from ((end.namespace, message) for message in messages)
 
 
-def _unpacked(parcels: Iterable[tuple[str, uuid.UUID, str]]) -> Iterator[Follower]:
-    for namespace, barrier_id, parcel in parcels:
+def _unpacked(parcels: Iterable[tuple[uuid.UUID, str, str]]) -> Iterator[Follower]:
+    for barrier_id, namespace, parcel in parcels:
         try:
             yield namespace, unpack(json.loads(parcel))
         except UNREADABLE as error:

@@ -11,10 +11,12 @@ from pg_queue.domain import Capability, Claim, Death, Failure, Message, NewMessa
 from pg_queue.settings import QueueSettings, StoreSettings, direct_alias
 from pg_queue.sql import statements
 from pg_queue.storage.capable import Capable
+from pg_queue.storage.postgres.barriers import PostgresBarriers
 from pg_queue.storage.postgres.connection import StoreConnection
 from pg_queue.storage.postgres.ends import Ends
 from pg_queue.storage.postgres.enqueueing import Enqueueing
 from pg_queue.storage.postgres.listener import PostgresListener
+from pg_queue.storage.postgres.locks import PostgresLocks
 from pg_queue.storage.postgres.outbox import PostgresOutbox
 from pg_queue.storage.postgres.switches import PostgresSwitches
 from pg_queue.storage.postgres.turns import Turns
@@ -46,9 +48,12 @@ class PostgresStore(Capable):
             Capability.NAMESPACES,
             Capability.KEYS,
             Capability.CANCEL,
+            Capability.CONTINUATIONS,
+            Capability.BARRIERS,
             Capability.EVENTS,
             Capability.FAIRNESS,
             Capability.SWITCHES,
+            Capability.LOCKS,
             Capability.WAKE,
         }
     )
@@ -67,7 +72,26 @@ class PostgresStore(Capable):
         self._outcomes = statements("outcomes")
         self._switches = PostgresSwitches(self._connection, self.namespace)
         self._outbox = PostgresOutbox(self._connection, self.namespace)
-        self._ends = Ends(self._connection, conf, self.namespace, self._outbox, self._enqueue_in)
+        self._barriers = PostgresBarriers(self._connection, self.namespace, self._enqueueing)
+        self._locks = PostgresLocks(self._connection, self.namespace)
+        self._ends = Ends(
+            self._connection,
+            conf,
+            self.namespace,
+            barriers=self._barriers,
+            outbox=self._outbox,
+            enqueue=lambda namespace, messages: self.within(namespace).enqueue(messages),
+        )
+
+    @property
+    def barriers(self) -> PostgresBarriers:
+        """See the port."""
+        return self._barriers
+
+    @property
+    def locks(self) -> PostgresLocks:
+        """See the port."""
+        return self._locks
 
     @property
     def switches(self) -> PostgresSwitches:
@@ -153,11 +177,14 @@ class PostgresStore(Capable):
 
     def retain(self, *, limit: int) -> int:
         """See the port."""
-        results = self._count(self._outcomes["retain_results"], {"limit": limit})
-        if not self._conf.dead_letter_ttl_seconds:
-            return results
-        parameters = {"limit": limit, "ttl": self._conf.dead_letter_ttl_seconds}
-        return results + self._count(self._outcomes["retain_dead_letters"], parameters)
+        gone = self._count(self._outcomes["retain_results"], {"limit": limit})
+        gone += self._count(self._outcomes["retain_keys"], {"limit": limit})
+        gone += self._locks.retain(limit=limit)
+        if ttl := self._conf.result_ttl_seconds:
+            gone += self._barriers.retain(ttl_seconds=ttl, limit=limit)
+        if ttl := self._conf.dead_letter_ttl_seconds:
+            gone += self._count(self._outcomes["retain_dead_letters"], {"limit": limit, "ttl": ttl})
+        return gone
 
     def replay(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
         """See the port. Joins the caller's transaction."""
@@ -204,10 +231,6 @@ class PostgresStore(Capable):
             if isinstance(s.outcome, Success)
         )
         return [row[0] for row in self._fetch(self._outcomes["succeed"], {"outcomes": outcomes})]
-
-    def _enqueue_in(self, namespace: str, messages: Sequence[NewMessage]) -> None:
-        place = self if namespace == self.namespace else self.within(namespace)
-        place.enqueue(messages)
 
     def _ttl_seconds(self, ttl: timedelta | None) -> float:
         return self._conf.result_ttl_seconds if ttl is None else ttl.total_seconds()

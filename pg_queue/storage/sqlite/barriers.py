@@ -100,7 +100,7 @@ class SqliteBarriers:
                 ((callback, on_abort),) = self._session.fetch(self._statements["follow_up"], {"id": barrier_id})
                 following = callback if state == BarrierState.DONE else on_abort
                 if following is not None:
-                    self._messages.store([unpack(json.loads(following))], now=now, namespace=namespace)
+                    self._messages.follow([unpack(json.loads(following))], now=now, namespace=namespace)
 
 
 def _identified(message: NewMessage | None) -> NewMessage | None:

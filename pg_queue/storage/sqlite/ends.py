@@ -83,7 +83,7 @@ class Ends:
             if end.message.continuations is not None:
                 stored = json.loads(end.message.continuations)
                 following = unpack_continuations(stored, succeeded=end.state is MessageState.SUCCEEDED)
-                self._messages.store(following, now=now, namespace=end.message.namespace)
+                self._messages.follow(following, now=now, namespace=end.message.namespace)
 
     def _tell_barriers(self, ends: Sequence[End], now: datetime) -> None:
         """Successes first: a failure among them keeps the barrier from being done by then."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+
+from django.db import IntegrityError, transaction
 
 from pg_queue.domain import NewMessage
 from pg_queue.settings import QueueSettings
@@ -13,6 +17,11 @@ from pg_queue.sql import statements
 from pg_queue.sqlite import as_text
 from pg_queue.storage.sqlite.rows import dump_message
 from pg_queue.storage.sqlite.session import Session
+
+logger = logging.getLogger(__name__)
+
+IN_USE = {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE}
+"""Another row has this id (sqlite.org/rescode.html)."""
 
 
 class Messages:
@@ -40,6 +49,17 @@ class Messages:
                 rows.append(row)
         self._session.each(self._store, rows)
         return ids
+
+    def follow(self, messages: Sequence[NewMessage], *, now: datetime, namespace: str) -> None:
+        """Store what follows from an end. What cannot be stored, since its id is in use, keeps nothing from ending."""
+        for message in messages:
+            try:
+                with transaction.atomic(using=self._session.alias):
+                    self.store([message], now=now, namespace=namespace)
+            except IntegrityError as error:
+                if getattr(error.__cause__, "sqlite_errorcode", None) not in IN_USE:
+                    raise
+                logger.error("continuation.refused task=%s id=%s; %s", message.task, message.id, error)
 
     def resume_key(self, row: dict[str, Any]) -> None:
         """Let a message that waits again hold its key, if nobody else does."""
