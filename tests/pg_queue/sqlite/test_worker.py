@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,18 +67,22 @@ def test_a_worker_killed_in_a_task_loses_nothing(queue: ProcessQueue, tmp_path: 
 
 
 def test_two_workers_go_on_while_one_after_the_other_is_killed(queue: ProcessQueue) -> None:
-    ids = queue.store.enqueue([NewMessage(task="test.add", args=[n, 1], max_attempts=9) for n in range(1500)])
+    def ended() -> int:
+        return int(queue.sql("SELECT count(*) FROM pg_queue_result")[0][0])
+
     queue.reaper()
     workers = [queue.worker("--concurrency", "2") for _ in range(2)]
-    for _ in range(2):
-        done = queue.sql("SELECT count(*) FROM pg_queue_result")[0][0]
-        until(lambda least=done: queue.sql("SELECT count(*) FROM pg_queue_result")[0][0] > least, what="progress")
+    ids: list[uuid.UUID] = []
+    for _ in range(3):
+        before = len(ids)
+        ids += queue.store.enqueue([NewMessage(task="test.add", args=[n, 1], max_attempts=9) for n in range(1000)])
+        until(lambda least=before: ended() > least, what="progress")
         workers.pop(0).kill(group=True)
         workers.append(queue.worker("--concurrency", "2"))
     until(lambda: not queue.store.depths(), 120, "the end of all messages")
     messages = queue.store.get(ids)
     assert {message.state for message in messages.values()} == {MessageState.SUCCEEDED}
-    assert [messages[message_id].result for message_id in ids] == list(range(1, 1501))
+    assert [messages[message_id].result for message_id in ids] == [*range(1, 1001)] * 3
     assert [worker.stop() for worker in workers] == [0, 0]
     assert queue.sql("PRAGMA integrity_check") == [("ok",)]
 
