@@ -6,12 +6,9 @@ Enqueue joins the transaction that the caller has open on the queue's database: 
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
-from functools import lru_cache
+from datetime import datetime, timedelta
 
 from psycopg import sql as _sql
 
@@ -46,7 +43,9 @@ from pg_queue.errors import (
     RetryLater,
     StoreUnavailable,
     TaskFailed,
+    UnknownMessage,
     UnknownTask,
+    WaitedTooLong,
 )
 from pg_queue.health import METRICS, HealthServer, Pulse, QueueCollector, missing_migrations
 from pg_queue.leader import (
@@ -61,7 +60,7 @@ from pg_queue.leader import (
 )
 from pg_queue.lookups import OfferedLookups
 from pg_queue.paginator import BoundedPaginator
-from pg_queue.payload import check_headers, check_payload, check_value
+from pg_queue.payload import check_payload
 from pg_queue.ports import QueueDepth
 from pg_queue.process import ExitCode, ServiceCommand, StopSignals
 from pg_queue.reaper import Duty, DutyRounds, Reaper, Round, add_duties, all_duties, refuse_failed
@@ -75,6 +74,8 @@ from pg_queue.sql import named_statements as load_sql
 from pg_queue.sql import statements as _statements
 from pg_queue.storage import store
 from pg_queue.tasks import TaskInfo, current_message, get_task, task, tasks
+from pg_queue.validation import check_queue, checked_event, checked_message
+from pg_queue.waiting import wait
 
 __all__ = [
     "DEFAULT_PRIORITY",
@@ -129,10 +130,13 @@ __all__ = [
     "StoreUnavailable",
     "TaskFailed",
     "TaskInfo",
+    "UnknownMessage",
     "UnknownTask",
+    "WaitedTooLong",
     "WorkerView",
     "add_duties",
     "all_duties",
+    "cancel",
     "candidacy",
     "check_queue",
     "current_message",
@@ -160,6 +164,7 @@ __all__ = [
     "task",
     "tasks",
     "validate_payload",
+    "wait",
     "wake_sql",
     "workers",
 ]
@@ -168,13 +173,6 @@ _MESSAGES, _OUTBOX = _statements("messages"), _statements("outbox")
 
 NEW_ID_SQL = "pg_queue_uuid7()"
 """SQL expression: a fresh, time-ordered id for a message."""
-
-_NAME_RULE = "1 to 128 letters, digits, '_', '-', '.' or ':', the first a letter, digit or '_'"
-"""What a queue or a topic may be called: nothing that a list of them, a URL or a metric's label would have to quote."""
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,127}")
-MAX_ORGANIZATION_LENGTH, MAX_REPORT_TO_LENGTH, MAX_KEY_LENGTH, MOST_ATTEMPTS = 64, 32, 255, 32767
-LATEST = datetime(9999, 12, 30, tzinfo=UTC)
-"""The last instant that every timezone can show: what is later could be stored, and not read back."""
 
 
 def enqueue(
@@ -190,10 +188,17 @@ def enqueue(
     organization_id: str = "",
     report_to: str | None = None,
     id: uuid.UUID | None = None,
+    key: str | None = None,
+    key_ttl: timedelta | None = None,
+    on_success: Sequence[NewMessage] = (),
+    on_failure: Sequence[NewMessage] = (),
+    using: str = "default",
 ) -> uuid.UUID:
     """Store one message and return its id. Joins the caller's transaction. See `NewMessage` for the parameters.
 
-    Raises: UnknownTask; InvalidMessage (also as PayloadNotJSON, PayloadTooLarge) naming the field.
+    While `key` holds, the message that has it stands: nothing is stored, and its id is returned. `using` is the alias
+    of a store. Raises: UnknownTask; InvalidMessage (also as PayloadNotJSON, PayloadTooLarge) naming the field;
+    CapabilityMissing for a store that has no keys or no continuations.
     """
     message = NewMessage(
         task=task,
@@ -207,17 +212,21 @@ def enqueue(
         organization_id=organization_id,
         report_to=report_to,
         id=id,
+        key=key,
+        key_ttl=key_ttl,
+        on_success=on_success,
+        on_failure=on_failure,
     )
-    return enqueue_many([message])[0]
+    return enqueue_many([message], using=using)[0]
 
 
-def enqueue_many(messages: Sequence[NewMessage]) -> list[uuid.UUID]:
+def enqueue_many(messages: Sequence[NewMessage], *, using: str = "default") -> list[uuid.UUID]:
     """Store messages, all or none, and return their ids in the same order. Joins the caller's transaction.
 
     First in is first out within one queue and priority. Raises: as `enqueue`, before anything is stored.
     """
     max_bytes = queue_settings().max_payload_bytes
-    return store().enqueue([_checked(message, max_bytes) for message in messages])
+    return store(using).enqueue([checked_message(message, max_bytes=max_bytes) for message in messages])
 
 
 def enqueue_sql(source: str) -> str:
@@ -259,12 +268,6 @@ def validate_payload(args: Sequence[Json], kwargs: Mapping[str, Json]) -> None:
     check_payload(args, kwargs, max_bytes=queue_settings().max_payload_bytes)
 
 
-def check_queue(queue: str, priority: int = DEFAULT_PRIORITY) -> None:
-    """Refuse a queue's name or a priority that no message may have. Raises: InvalidMessage."""
-    _check_name("queue", queue)
-    _check_range("priority", priority, MIN_PRIORITY, MAX_PRIORITY)
-
-
 def publish(topic: str, payload: Json, *, key: str = "", id: uuid.UUID | None = None) -> uuid.UUID:
     """Put one event into the outbox, for the relay of `topic`, and return its id. Joins the caller's transaction.
 
@@ -280,7 +283,7 @@ def publish_many(events: Sequence[NewEvent]) -> list[uuid.UUID]:
     Raises: as `publish`, before anything is stored.
     """
     max_bytes = queue_settings().max_payload_bytes
-    return store().outbox.publish([_checked_event(event, max_bytes) for event in events])
+    return store().outbox.publish([checked_event(event, max_bytes=max_bytes) for event in events])
 
 
 def publish_sql(source: str) -> str:
@@ -296,9 +299,9 @@ def publish_sql(source: str) -> str:
     return statement.as_string(None)
 
 
-def get_messages(ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Message]:
+def get_messages(ids: Iterable[uuid.UUID], *, using: str = "default") -> dict[uuid.UUID, Message]:
     """The messages of these ids, whatever state they are in; unknown and expired ones are left out."""
-    return store().get(ids)
+    return store(using).get(ids)
 
 
 def get_result(message_id: uuid.UUID) -> Result | None:
@@ -318,17 +321,17 @@ def get_results(ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Result]:
     return read_results(ids)
 
 
-def take_outcomes(report_to: str, *, limit: int) -> list[Message]:
+def take_outcomes(report_to: str, *, limit: int, using: str = "default") -> list[Message]:
     """Take at most `limit` outcomes meant for `report_to`, oldest first. Joins the caller's transaction.
 
     Each is handed over exactly once among committed transactions; a replayed dead letter has an outcome again.
     """
-    return store().take_outcomes(report_to, limit=limit)
+    return store(using).take_outcomes(report_to, limit=limit)
 
 
-def depths() -> Sequence[QueueDepth]:
+def depths(*, using: str = "default") -> Sequence[QueueDepth]:
     """Each queue's exact figures: waiting, delayed, running, dead, age of the oldest. Reads the whole table."""
-    return store().depths()
+    return store(using).depths()
 
 
 def workers() -> Sequence[WorkerView]:
@@ -336,72 +339,14 @@ def workers() -> Sequence[WorkerView]:
     return store().workers.list()
 
 
-def replay(ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+def replay(ids: Sequence[uuid.UUID], *, using: str = "default") -> set[uuid.UUID]:
     """Let dead letters run again with all their attempts; returns those that were there. Joins the transaction."""
-    return store().replay(ids)
+    return store(using).replay(ids)
 
 
-def _checked(message: NewMessage, max_bytes: int) -> NewMessage:
-    info = get_task(message.task)
-    check_payload(message.args, message.kwargs, max_bytes=max_bytes)
-    check_headers(message.headers, max_bytes=max_bytes)
-    try:
-        _check_labels(message.queue, message.priority, message.organization_id, message.report_to)
-    except TypeError:  # not hashable, so not a text; the check itself says which
-        _check_labels.__wrapped__(message.queue, message.priority, message.organization_id, message.report_to)
-    _check_id(message.id)
-    if message.run_after is not None:
-        _check_instant("run_after", message.run_after)
-    if message.max_attempts is not None:
-        _check_range("max_attempts", message.max_attempts, 1, MOST_ATTEMPTS)
-    elif info.max_attempts is not None:
-        return replace(message, max_attempts=info.max_attempts)
-    return message
+def cancel(ids: Sequence[uuid.UUID], *, reason: str = "", using: str = "default") -> set[uuid.UUID]:
+    """End messages that wait or run as cancelled; returns those that did. Joins the caller's transaction.
 
-
-@lru_cache(maxsize=1024, typed=True)
-def _check_labels(queue: str, priority: int, organization_id: str, report_to: str | None) -> None:
-    """Remembered, because most messages of a project carry the same few."""
-    check_queue(queue, priority)
-    _check_text("organization_id", organization_id, MAX_ORGANIZATION_LENGTH)
-    if report_to is not None:
-        _check_text("report_to", report_to, MAX_REPORT_TO_LENGTH)
-
-
-def _checked_event(event: NewEvent, max_bytes: int) -> NewEvent:
-    _check_name("topic", event.topic)
-    _check_text("key", event.key, MAX_KEY_LENGTH)
-    _check_id(event.id)
-    check_value(event.payload, field="payload", max_bytes=max_bytes)
-    return event
-
-
-def _check_name(field: str, value: object) -> None:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise InvalidMessage(field=field, expected=_NAME_RULE, got=value)
-
-
-def _check_id(value: object) -> None:
-    if value is not None and not isinstance(value, uuid.UUID):
-        raise InvalidMessage(field="id", expected="a uuid.UUID or None", got=value)
-
-
-def _check_text(field: str, value: object, most: int) -> None:
-    if not isinstance(value, str) or len(value) > most or not _is_storable(value):
-        raise InvalidMessage(field=field, expected=f"a text of 0 to {most} characters", got=value)
-
-
-def _check_instant(field: str, value: object) -> None:
-    if not isinstance(value, datetime) or value.utcoffset() is None or value > LATEST:
-        expected = f"an aware datetime (with a timezone), not later than {LATEST.isoformat()}"
-        raise InvalidMessage(field=field, expected=expected, got=value)
-
-
-def _is_storable(text: str) -> bool:
-    """PostgreSQL takes neither NUL nor half a surrogate pair."""
-    return "\x00" not in text and (text.isascii() or text == text.encode("utf-8", "ignore").decode())
-
-
-def _check_range(field: str, value: object, least: int, most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise InvalidMessage(field=field, expected=f"an integer from {least} to {most}", got=value)
+    What runs is stopped at its worker's next renewal. Their outcome says `reason`. Raises: CapabilityMissing.
+    """
+    return store(using).cancel(ids, reason=reason)

@@ -70,6 +70,14 @@ class StoreUnavailable(QueueError):
     """The store cannot be reached, or did not answer in time. Whether the operation was done is not known."""
 
 
+class UnknownMessage(QueueError, LookupError):
+    """No message of this id is there: there never was, or its outcome has been deleted."""
+
+    def __init__(self, message_id: object) -> None:
+        self.message_id = message_id
+        super().__init__(f"expected the id of a message that is kept, got: {message_id}")
+
+
 class WaitedTooLong(QueueError, TimeoutError):
     """The message had not ended when the caller's patience did."""
 

@@ -14,6 +14,7 @@ from django.db import connection
 from pg_queue import api
 from pg_queue.models import Message
 from pg_queue.storage import store
+from pg_queue.validation import checked_message
 
 pytestmark = pytest.mark.django_db
 
@@ -41,6 +42,18 @@ def nested(depth: int) -> list[Any]:
     for _ in range(depth - 1):
         value = [value]
     return value
+
+
+PLAIN = api.NewMessage(task="test.plain")
+BAD = api.NewMessage(task="test.plain", args=[math.nan])
+LARGE = api.NewMessage(task="test.plain", args=["x" * 200_000])
+
+
+def chained(levels: int, last: api.NewMessage = PLAIN) -> api.NewMessage:
+    """A message whose continuation has a continuation, and so on."""
+    for _ in range(levels):
+        last = api.NewMessage(task="test.plain", on_success=[last])
+    return last
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +118,21 @@ def known(value: int = 0) -> int:
         ({"id": "not-a-uuid"}, api.InvalidMessage, "id"),
         ({"run_after": "tomorrow"}, api.InvalidMessage, "run_after"),
         ({"run_after": BEYOND}, api.InvalidMessage, "run_after"),
+        ({"key": ""}, api.InvalidMessage, "key"),
+        ({"key": "k" * 256}, api.InvalidMessage, "key"),
+        ({"key": "a\x00"}, api.InvalidMessage, "key"),
+        ({"key": "\ud800"}, api.InvalidMessage, "key"),
+        ({"key": 7}, api.InvalidMessage, "key"),
+        ({"key": "k", "key_ttl": 7}, api.InvalidMessage, "key_ttl"),
+        ({"key": "k", "key_ttl": timedelta(seconds=-1)}, api.InvalidMessage, "key_ttl"),
+        ({"key": "k", "key_ttl": timedelta.max}, api.InvalidMessage, "key_ttl"),
+        ({"on_success": "text"}, api.InvalidMessage, "on_success"),
+        ({"on_success": [{"task": "test.plain"}]}, api.InvalidMessage, "on_success"),
+        ({"on_failure": [PLAIN, BAD]}, api.PayloadNotJSON, "on_failure[1].args"),
+        ({"on_success": [chained(1, BAD)]}, api.PayloadNotJSON, "on_success[0].on_success[0].args"),
+        ({"on_success": [chained(21)]}, api.InvalidMessage, "on_success" + "[0].on_success" * 20),
+        ({"on_success": [LARGE, LARGE]}, api.PayloadTooLarge, "on_success"),
+        ({"on_failure": [LARGE, LARGE]}, api.PayloadTooLarge, "on_failure"),
     ],
 )
 def test_bad_input_is_refused_with_its_field_and_nothing_is_stored(
@@ -121,6 +149,38 @@ def test_bad_input_is_refused_with_its_field_and_nothing_is_stored(
 def test_an_unknown_task_is_refused_with_the_names_that_look_like_it() -> None:
     with pytest.raises(api.UnknownTask, match=r"did you mean .*test\.plain"):
         api.enqueue("test.plian")
+
+
+def test_an_unknown_task_is_refused_in_a_continuation_too() -> None:
+    with pytest.raises(api.UnknownTask):
+        api.enqueue("test.plain", on_failure=[api.NewMessage(task="test.plian")])
+
+
+def test_continuations_are_checked_as_deep_as_they_go_and_get_their_tasks_attempts() -> None:
+    checked = checked_message(chained(19, api.NewMessage(task="test.known")), max_bytes=262_144)
+    for _ in range(19):
+        (checked,) = checked.on_success
+    assert (checked.task, checked.max_attempts) == ("test.known", 9)
+
+
+def test_the_longest_key_and_time_to_live_are_taken() -> None:
+    first = api.enqueue("test.plain", key="ü" * 255, key_ttl=timedelta(days=36600))
+    assert api.enqueue("test.plain", key="ü" * 255) == first
+    assert api.enqueue("test.plain", key="ü" * 254) != first
+
+
+def test_a_store_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    for ask in (
+        lambda: api.enqueue("test.plain", using="other"),
+        lambda: api.get_messages([], using="other"),
+        lambda: api.take_outcomes("me", limit=1, using="other"),
+        lambda: api.depths(using="other"),
+        lambda: api.replay([], using="other"),
+        lambda: api.cancel([], using="other"),
+        lambda: api.wait(uuid.uuid4(), timeout=timedelta(), using="other"),
+    ):
+        with pytest.raises(api.Configuration, match="expected an alias among default, got: 'other'"):
+            ask()
 
 
 def test_a_large_payload_just_fits() -> None:
