@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from pg_queue.domain import MessageState
+from pg_queue.domain import BarrierState, MessageState, NewMessage
 from tests.pg_queue.worker.conftest import ProcessQueue, is_gone, process_queue, until, worker_environment
 from tests.processes import Manage, RunningProcess, copied_database
 
@@ -147,6 +147,41 @@ def test_an_execution_whose_lease_was_lost_is_stopped_and_settles_nothing(
     assert (message.state, message.worker) == (MessageState.RUNNING, "thief")
     other = queue.add("test.add", 1, 1)
     assert queue.outcome(other).result == 2
+
+
+def test_an_execution_whose_message_is_cancelled_is_stopped_at_the_next_renewal(
+    queue: ProcessQueue, tmp_path: Path, begun: Begun
+) -> None:
+    """The lease is so long that nothing but the renewal can stop it in the time of this test."""
+    message_id = queue.add("test.hold", str(tmp_path), on_failure=[NewMessage(task="test.add", args=[20, 22])])
+    worker = queue.worker("--concurrency", "1", LEASE_SECONDS=600)
+    child = begun(1)
+    assert queue.store.cancel([message_id], reason="by ann") == {message_id}
+    assert queue.get(message_id).state is MessageState.CANCELLED, "at once, for whoever waits for it"
+    worker.wait_for_line("worker.claim_lost")
+    until(lambda: is_gone(child), what="the execution to be killed")
+    until(lambda: queue.sql("SELECT 1 FROM pg_queue_result WHERE value = '42'"), what="the continuation to be run")
+    message = queue.get(message_id)
+    assert (message.state, message.result, message.attempts) == (MessageState.CANCELLED, None, 1)
+    assert message.error is not None
+    assert message.error.message.startswith("by ann")
+
+
+def test_workers_run_a_group_and_its_callback_once(queue: ProcessQueue) -> None:
+    barrier = queue.store.barriers.create(
+        [NewMessage(task="test.add", args=[number, 1]) for number in range(40)],
+        callback=NewMessage(task="test.add", args=[40, 2]),
+    )
+    assert barrier.callback_id is not None
+    for _ in range(2):
+        queue.worker("--concurrency", "2")
+    members = [queue.outcome(message_id) for message_id in barrier.member_ids]
+    assert [message.result for message in members] == list(range(1, 41))
+    until(lambda: queue.store.get([barrier.callback_id]), what="the callback to be enqueued")
+    called = queue.outcome(barrier.callback_id)
+    assert (called.result, called.attempts) == (42, 1)
+    assert called.enqueued_at >= max(m.finished_at for m in members if m.finished_at)
+    assert queue.store.barriers.get([barrier.id])[barrier.id].state is BarrierState.DONE
 
 
 def test_a_worker_that_claims_again_what_it_has_lost_ends_the_old_execution_and_keeps_the_new_lease(
