@@ -17,6 +17,8 @@ from pg_queue.domain import (
     MAX_PRIORITY,
     MIN_PRIORITY,
     TERMINAL_STATES,
+    Barrier,
+    BarrierState,
     Failure,
     Json,
     Message,
@@ -74,7 +76,7 @@ from pg_queue.sql import named_statements as load_sql
 from pg_queue.sql import statements as _statements
 from pg_queue.storage import store
 from pg_queue.tasks import TaskInfo, current_message, get_task, task, tasks
-from pg_queue.validation import check_queue, checked_event, checked_message
+from pg_queue.validation import check_queue, checked_event, checked_members, checked_message, checked_part
 from pg_queue.waiting import wait
 
 __all__ = [
@@ -86,6 +88,8 @@ __all__ = [
     "SESSION_ERRORS",
     "STAMP_SECONDS",
     "TERMINAL_STATES",
+    "Barrier",
+    "BarrierState",
     "BoundedPaginator",
     "CapabilityMissing",
     "Configuration",
@@ -146,10 +150,12 @@ __all__ = [
     "enqueue",
     "enqueue_many",
     "enqueue_sql",
+    "get_barriers",
     "get_messages",
     "get_result",
     "get_results",
     "get_task",
+    "group",
     "load_sql",
     "missing_migrations",
     "publish",
@@ -229,6 +235,35 @@ def enqueue_many(messages: Sequence[NewMessage], *, using: str = "default") -> l
     return store(using).enqueue([checked_message(message, max_bytes=max_bytes) for message in messages])
 
 
+def group(
+    members: Sequence[NewMessage],
+    *,
+    callback: NewMessage | None = None,
+    on_abort: NewMessage | None = None,
+    id: uuid.UUID | None = None,
+    using: str = "default",
+) -> Barrier:
+    """Enqueue `members`, all or none, and `callback` once when all of them have succeeded. Joins the transaction.
+
+    The first member that fails for good or is cancelled aborts the barrier: `on_abort` is enqueued in the callback's
+    place, and the other members run on. `Barrier.callback_id` is known from the start. None of them has a key.
+
+    Raises: as `enqueue`, with the way to the field (`members[3].args`); CapabilityMissing for a store without barriers.
+    """
+    max_bytes = queue_settings().max_payload_bytes
+    return store(using).barriers.create(
+        checked_members(members, max_bytes=max_bytes),
+        callback=callback and checked_part("callback", callback, max_bytes=max_bytes),
+        on_abort=on_abort and checked_part("on_abort", on_abort, max_bytes=max_bytes),
+        id=id,
+    )
+
+
+def get_barriers(ids: Iterable[uuid.UUID], *, using: str = "default") -> dict[uuid.UUID, Barrier]:
+    """The barriers of these ids, open or ended; unknown and expired ones are left out."""
+    return store(using).barriers.get(ids)
+
+
 def enqueue_sql(source: str) -> str:
     """SQL that stores a message for each row of `source`: for the caller's own statement, in its own transaction.
 
@@ -268,22 +303,24 @@ def validate_payload(args: Sequence[Json], kwargs: Mapping[str, Json]) -> None:
     check_payload(args, kwargs, max_bytes=queue_settings().max_payload_bytes)
 
 
-def publish(topic: str, payload: Json, *, key: str = "", id: uuid.UUID | None = None) -> uuid.UUID:
+def publish(
+    topic: str, payload: Json, *, key: str = "", id: uuid.UUID | None = None, using: str = "default"
+) -> uuid.UUID:
     """Put one event into the outbox, for the relay of `topic`, and return its id. Joins the caller's transaction.
 
     It leaves at least once after that transaction's commit, and never when it is rolled back. See `NewEvent` for the
     parameters. Raises: InvalidMessage (also as PayloadNotJSON, PayloadTooLarge) naming the field.
     """
-    return publish_many([NewEvent(topic=topic, payload=payload, key=key, id=id)])[0]
+    return publish_many([NewEvent(topic=topic, payload=payload, key=key, id=id)], using=using)[0]
 
 
-def publish_many(events: Sequence[NewEvent]) -> list[uuid.UUID]:
+def publish_many(events: Sequence[NewEvent], *, using: str = "default") -> list[uuid.UUID]:
     """Publish events, all or none, and return their ids in the same order. Joins the caller's transaction.
 
     Raises: as `publish`, before anything is stored.
     """
     max_bytes = queue_settings().max_payload_bytes
-    return store().outbox.publish([checked_event(event, max_bytes=max_bytes) for event in events])
+    return store(using).outbox.publish([checked_event(event, max_bytes=max_bytes) for event in events])
 
 
 def publish_sql(source: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -40,6 +41,24 @@ def checked_message(message: NewMessage, *, max_bytes: int) -> NewMessage:
     field = "on_success" if found.on_success else "on_failure"
     check_value(pack_continuations(found), field=field, max_bytes=max_bytes)
     return found
+
+
+def checked_members(members: Sequence[NewMessage], *, max_bytes: int) -> list[NewMessage]:
+    """The members of a group as they are stored. Raises: as `checked_message`, with the way: `members[0].args`."""
+    if not isinstance(members, (list, tuple)) or not all(isinstance(one, NewMessage) for one in members):
+        raise InvalidMessage(field="members", expected="a list of NewMessage", got=members)
+    return [checked_part(f"members[{at}]", one, max_bytes=max_bytes) for at, one in enumerate(members)]
+
+
+def checked_part(part: str, message: NewMessage, *, max_bytes: int) -> NewMessage:
+    """A message that belongs to a group, as it is stored: it has no key, which might stand for another message.
+
+    Raises: as `checked_message`, also for a key, with the way: `callback.args`.
+    """
+    with _naming(part):
+        if message.key is not None:
+            raise InvalidMessage(field="key", expected="None in a group", got=message.key)
+        return checked_message(message, max_bytes=max_bytes)
 
 
 def checked_event(event: NewEvent, *, max_bytes: int) -> NewEvent:
@@ -96,13 +115,20 @@ def _checked_continuations(field: str, messages: Sequence[NewMessage], max_bytes
         raise InvalidMessage(field=field, expected="a list of NewMessage", got=messages)
     found = []
     for at, one in enumerate(messages):
-        try:
+        with _naming(f"{field}[{at}]"):
             checked = _checked(one, max_bytes)
             has_more = checked.on_success or checked.on_failure
             found.append(_with_checked_continuations(checked, max_bytes, levels - 1) if has_more else checked)
-        except InvalidMessage as error:
-            raise type(error)(field=f"{field}[{at}].{error.field}", expected=error.expected, got=error.got) from None
     return found
+
+
+@contextmanager
+def _naming(part: str) -> Iterator[None]:
+    """What is refused within is a field of this part."""
+    try:
+        yield
+    except InvalidMessage as error:
+        raise type(error)(field=f"{part}.{error.field}", expected=error.expected, got=error.got) from None
 
 
 @lru_cache(maxsize=1024, typed=True)
