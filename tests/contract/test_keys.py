@@ -150,6 +150,14 @@ class TestEnd:
         harness.store.expire_claims(limit=10)
         assert harness.store.enqueue([new(key="k")]) == [first]
 
+    def test_what_no_longer_holds_is_deleted(self, harness: Harness) -> None:
+        harness.store.enqueue([new(key=f"k{number}", key_ttl=TTL) for number in range(5)])
+        for one in claim(harness, 4):
+            settle(harness, one, Success(ttl=timedelta()))
+        assert harness.store.retain(limit=10) == 0
+        harness.advance(101)
+        assert [harness.store.retain(limit=3) for _ in range(3)] == [3, 1, 0]
+
 
 class TestReplay:
     def test_a_message_that_is_replayed_holds_its_key_again(self, harness: Harness) -> None:

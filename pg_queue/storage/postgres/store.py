@@ -11,6 +11,7 @@ from pg_queue.domain import Capability, Claim, Death, Failure, Message, NewMessa
 from pg_queue.settings import QueueSettings, StoreSettings, direct_alias
 from pg_queue.sql import statements
 from pg_queue.storage.capable import Capable
+from pg_queue.storage.operations import DatabaseOperations
 from pg_queue.storage.postgres.barriers import PostgresBarriers
 from pg_queue.storage.postgres.connection import StoreConnection
 from pg_queue.storage.postgres.ends import Ends
@@ -55,6 +56,7 @@ class PostgresStore(Capable):
             Capability.SWITCHES,
             Capability.LOCKS,
             Capability.WAKE,
+            Capability.OPERATIONS,
         }
     )
 
@@ -87,6 +89,11 @@ class PostgresStore(Capable):
     def barriers(self) -> PostgresBarriers:
         """See the port."""
         return self._barriers
+
+    @property
+    def operations(self) -> DatabaseOperations:
+        """See the port."""
+        return DatabaseOperations(self._place.database, self.namespace, self._ends.cancel)
 
     @property
     def locks(self) -> PostgresLocks:

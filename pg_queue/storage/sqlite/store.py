@@ -31,6 +31,7 @@ from pg_queue.sql import statements
 from pg_queue.sqlite import as_text, next_number
 from pg_queue.storage.capable import Capable
 from pg_queue.storage.failures import cancelled
+from pg_queue.storage.operations import DatabaseOperations
 from pg_queue.storage.rows import UNREADABLE, Depth, decode_claim, decode_message, readable
 from pg_queue.storage.sqlite.barriers import SqliteBarriers
 from pg_queue.storage.sqlite.claims import Claims
@@ -57,7 +58,6 @@ class SqliteStore(Capable):
 
     capabilities = frozenset(Capability) - {
         Capability.SET_ENQUEUE,
-        Capability.OPERATIONS,
     }
 
     def __init__(self, conf: QueueSettings, place: StoreSettings) -> None:
@@ -91,6 +91,11 @@ class SqliteStore(Capable):
     def switches(self) -> SqliteSwitches:
         """See the port."""
         return SqliteSwitches(self._session, self.namespace)
+
+    @property
+    def operations(self) -> DatabaseOperations:
+        """See the port."""
+        return DatabaseOperations(self._place.database, self.namespace, self.cancel)
 
     @property
     def locks(self) -> SqliteLocks:
