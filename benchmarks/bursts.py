@@ -8,7 +8,7 @@ import psycopg
 
 from benchmarks.databases import empty, fill, settle
 from pg_queue.leader import PostgresElection
-from scheduler.tick import Tick
+from scheduler.tick import make_tick
 from tests.processes import ProcessDatabase
 
 NARROW_TABLES = """
@@ -53,7 +53,7 @@ def tick_seconds(database: ProcessDatabase, session: psycopg.Connection, count: 
         leadership = election.stand()
         assert leadership is not None
     with leadership:
-        tick = Tick(leadership)
+        tick = make_tick(leadership)
         began = time.perf_counter()
         made = tick.run()
         seconds = time.perf_counter() - began

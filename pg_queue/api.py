@@ -74,6 +74,7 @@ from pg_queue.session import direct_connection
 from pg_queue.settings import direct_alias, queue_settings
 from pg_queue.sql import named_statements as load_sql
 from pg_queue.sql import statements as _statements
+from pg_queue.sqlite import as_instant, as_text
 from pg_queue.storage import store
 from pg_queue.tasks import TaskInfo, current_message, get_task, task, tasks
 from pg_queue.validation import check_queue, checked_event, checked_members, checked_message, checked_part
@@ -140,6 +141,8 @@ __all__ = [
     "WorkerView",
     "add_duties",
     "all_duties",
+    "as_instant",
+    "as_text",
     "cancel",
     "candidacy",
     "check_queue",
@@ -264,7 +267,7 @@ def get_barriers(ids: Iterable[uuid.UUID], *, using: str = "default") -> dict[uu
     return store(using).barriers.get(ids)
 
 
-def enqueue_sql(source: str) -> str:
+def enqueue_sql(source: str, *, dialect: str = "postgres") -> str:
     """SQL that stores a message for each row of `source`: for the caller's own statement, in its own transaction.
 
     An `INSERT` without RETURNING, to be used as a data-modifying CTE or alone, on a session of the queue's database.
@@ -273,7 +276,12 @@ def enqueue_sql(source: str) -> str:
     claimed before it; null: due at once), in any order; extra columns do no harm. The caller answers for the values
     (`validate_payload`, `get_task`, `check_queue`), and wakes the workers with `wake_sql`. Tasks' policies are read
     when this is called.
+
+    `dialect` "sqlite": the end of the caller's statement, after its WITH. Instants and ids are texts there, as Django
+    stores them (`as_text`); the statement's parameter `:now` is the caller's instant.
     """
+    if dialect == "sqlite":
+        return _sqlite_enqueue(source)
     policies = {info.name: info.max_attempts for info in tasks() if info.max_attempts}
     statement = _sql.SQL(_MESSAGES["enqueue_from"]).format(
         namespace=_sql.Literal(store().namespace),
@@ -290,12 +298,30 @@ def wake_sql() -> str:
     return statement.as_string(None)
 
 
-def is_unsettled_sql(message_id: str) -> str:
+def is_unsettled_sql(message_id: str, *, dialect: str = "postgres") -> str:
     """An SQL condition for the caller's own statement: the message of this id waits, runs or is to be tried again.
 
-    `message_id` is an SQL expression of type uuid; false for null, and for a message that has an end.
+    `message_id` is an SQL expression of type uuid (in the dialect "sqlite" of a text, as Django stores one); false for
+    null, and for a message that has an end.
     """
-    return _MESSAGES["is_unsettled"].format(message_id=message_id)
+    texts = _MESSAGES if dialect == "postgres" else _statements("enqueue", dialect)
+    return texts["is_unsettled"].format(message_id=message_id)
+
+
+def _sqlite_enqueue(source: str) -> str:
+    policies = {info.name: info.max_attempts for info in tasks() if info.max_attempts}
+    cases = " ".join(f"WHEN {_quoted(name)} THEN {attempts:d}" for name, attempts in policies.items())
+    return _statements("enqueue", "sqlite")["enqueue_from"].format(
+        namespace=_quoted(store().namespace),
+        attempts_by_task=f"CASE task {cases} END" if cases else "NULL",
+        max_attempts=int(queue_settings().max_attempts),
+        source=source,
+    )
+
+
+def _quoted(text: str) -> str:
+    """An SQL literal of SQLite, which knows no escape but the doubled quote."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def validate_payload(args: Sequence[Json], kwargs: Mapping[str, Json]) -> None:

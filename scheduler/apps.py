@@ -18,12 +18,13 @@ class SchedulerConfig(AppConfig):
         from scheduler import receivers
         from scheduler.beat.trigger import install_after_migrate
         from scheduler.cutover.duties import cutover_duties
+        from scheduler.dialect import is_sqlite
         from scheduler.ledger import beat_duties, ledger_duties
         from scheduler.policies import policy_duties
         from scheduler.reconciliation import reconciliation_duties
 
-        sources = (ledger_duties, beat_duties, policy_duties, cutover_duties, reconciliation_duties)
-        add_duties(self.label, lambda: [duty for duties in sources for duty in duties()])
+        own, beats = (ledger_duties, policy_duties), (beat_duties, cutover_duties, reconciliation_duties)
+        add_duties(self.label, lambda: [duty for duties in (own if is_sqlite() else own + beats) for duty in duties()])
         post_migrate.connect(install_after_migrate, sender=self, dispatch_uid="scheduler.guard_beat")
         receivers.connect()
         if apps.is_installed("django_celery_beat"):  # and with it Celery, which it has imported

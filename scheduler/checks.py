@@ -6,6 +6,7 @@
 | scheduler.E002 | error | `SCHEDULER["DATABASE"]` is neither PostgreSQL nor SQLite, or no database |
 | scheduler.E003 | error | new schedules are to be fired by Beat, and django-celery-beat is not installed |
 | scheduler.E005 | error | `SCHEDULER["DATABASE"]` is another alias than `PG_QUEUE["DATABASE"]` |
+| scheduler.E006 | error | new schedules are to be fired by Beat, and `SCHEDULER["DATABASE"]` is SQLite |
 | scheduler.W004 | warning | Beat's table is not guarded by the trigger (`check --database`) |
 """
 
@@ -21,6 +22,7 @@ from pg_queue.api import Configuration, queue_settings
 from scheduler import beat
 from scheduler.beat import trigger
 from scheduler.beat.trigger import GuardState
+from scheduler.dialect import is_sqlite
 from scheduler.domain import Firer
 from scheduler.errors import InvalidInput
 from scheduler.settings import SchedulerSettings, scheduler_settings
@@ -28,7 +30,7 @@ from scheduler.settings import SchedulerSettings, scheduler_settings
 
 @register("scheduler")
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """E001, E002, E003 and E005."""
+    """E001, E002, E003, E005 and E006."""
     try:
         conf = scheduler_settings()
     except InvalidInput as error:
@@ -104,6 +106,15 @@ def _check_queue(conf: SchedulerSettings) -> list[CheckMessage]:
 
 
 def _check_beat(conf: SchedulerSettings) -> list[CheckMessage]:
+    if conf.default_firer == Firer.BEAT and is_sqlite():
+        return [
+            Error(
+                f"SCHEDULER['DEFAULT_FIRER']: expected 'pg', because DATABASES[{conf.database!r}] is SQLite, beside "
+                "which Celery Beat fires nothing, got: 'beat'",
+                hint="Set DEFAULT_FIRER to 'pg', or keep the schedules in PostgreSQL.",
+                id="scheduler.E006",
+            )
+        ]
     if conf.default_firer != Firer.BEAT or beat.is_installed():
         return []
     return [

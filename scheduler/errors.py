@@ -36,7 +36,7 @@ class ScheduleNotFound(SchedulerError, LookupError):
 
 
 class BeatUnavailable(SchedulerError):
-    """A schedule was to be fired by Celery Beat, and django-celery-beat is not installed in this project."""
+    """Something of Celery Beat was asked for, and django-celery-beat is not installed, or the database is SQLite."""
 
 
 class HandoverRefused(SchedulerError):

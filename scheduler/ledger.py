@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from itertools import takewhile
 from operator import itemgetter
-from typing import Any
 from uuid import UUID
 
 from django.db import connections, transaction
-from django.db.backends.utils import CursorWrapper
 from psycopg import sql
 
 from pg_queue.api import Duty, Message, take_outcomes
 from scheduler import beat
-from scheduler.domain import REPORT_TO, RUN_ENDS, RunOrigin, RunState
+from scheduler.dialect import is_sqlite, own_statements
+from scheduler.domain import REPORT_TO, RunOrigin, RunState
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
+from scheduler.writeback import PostgresWriting, SqliteWriting, Writing, Written
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +33,17 @@ def ledger_duties() -> list[Duty]:
     """The scheduler's duties. Any number of processes may do them at once."""
     conf = scheduler_settings()
     batch = conf.writeback_batch
-    return [
+    duties = [
         Duty(name="write_back", every_seconds=conf.writeback_seconds, run=write_back, batch=batch),
+        Duty(name="forget_changes", every_seconds=3600, run=forget_changes, batch=batch),
+    ]
+    if is_sqlite():  # one table, and nothing of Beat's
+        return [*duties, Duty(name="forget_runs", every_seconds=3600, run=forget_runs, batch=batch)]
+    return [
+        *duties,
         Duty(name="add_ledger_months", every_seconds=3600, run=add_months),
         Duty(name="drop_ledger_months", every_seconds=3600, run=drop_months),
         Duty(name="forget_unplaced_runs", every_seconds=3600, run=forget_unplaced, batch=batch),
-        Duty(name="forget_changes", every_seconds=3600, run=forget_changes, batch=batch),
         Duty(name="forget_mirror_failures", every_seconds=3600, run=forget_mirror_failures, batch=batch),
         Duty(name="forget_catches", every_seconds=3600, run=forget_catches, batch=batch),
     ]
@@ -68,12 +72,11 @@ def write_back() -> int:
         taken = take_outcomes(REPORT_TO, limit=conf.writeback_batch)
         outcomes = list(_placed(taken))
         if outcomes:
-            with connections[conf.database].cursor() as cursor:
-                cursor.execute(_SQL["write_back"], _columns(outcomes))
-                written = cursor.fetchall()
-                if len(written) < len(outcomes):
-                    logger.warning("ledger.outcomes_not_placed count=%s", len(outcomes) - len(written))
-                _count_failures(cursor, written)
+            writing = SqliteWriting() if is_sqlite() else PostgresWriting()
+            written = writing.write(outcomes)
+            if len(written) < len(outcomes):
+                logger.warning("ledger.outcomes_not_placed count=%s", len(outcomes) - len(written))
+            _count_failures(writing, written)
     return len(taken)
 
 
@@ -99,9 +102,14 @@ def forget_unplaced() -> int:
     return _forget(_SQL["forget_default"], scheduler_settings().ledger_retention_days)
 
 
+def forget_runs() -> int:
+    """Delete one batch of old runs from a ledger without months, as SQLite's is; a stretch is as old as its end."""
+    return _forget(own_statements("ledger")["forget_runs"], scheduler_settings().ledger_retention_days)
+
+
 def forget_changes() -> int:
     """Delete one batch of old notes of who changed a schedule, which are kept as long as its runs."""
-    return _forget(_SQL["forget_changes"], scheduler_settings().ledger_retention_days)
+    return _forget(own_statements("ledger")["forget_changes"], scheduler_settings().ledger_retention_days)
 
 
 def forget_mirror_failures() -> int:
@@ -154,39 +162,20 @@ def _occurrence(message: Message) -> datetime:
     return scheduled_for
 
 
-def _columns(outcomes: list[tuple[Message, datetime]]) -> Mapping[str, Any]:
-    instants = [scheduled_for for _, scheduled_for in outcomes]
-    messages = [message for message, _ in outcomes]
-    return {
-        "ids": [message.id for message in messages],
-        "scheduled_fors": instants,
-        "first": min(instants),
-        "last": max(instants),
-        "states": [RUN_ENDS[message.state].value for message in messages],
-        "started_ats": [message.started_at for message in messages],
-        "finished_ats": [message.finished_at for message in messages],
-        "results": [_json(message.result) for message in messages],
-        "errors": [_json(message.error and message.error.as_json()) for message in messages],
-    }
-
-
-def _count_failures(cursor: CursorWrapper, written: Iterable[tuple[UUID, str, str, datetime]]) -> None:
+def _count_failures(writing: Writing, written: Sequence[Written]) -> None:
     """Bring the schedules' failures in a row up to date, where they are counted."""
     ends: dict[UUID, list[bool]] = {}
     for schedule_id, origin, state, _ in sorted(written, key=itemgetter(3)):
         if origin == RunOrigin.SCHEDULE:
             ends.setdefault(schedule_id, []).append(state == RunState.FAILED)
-    cursor.execute(_SQL["hold_counted"], {"schedules": list(ends)})
-    counted = [schedule_id for (schedule_id,) in cursor.fetchall()]
-    if not counted:
-        return
-    failures = [len(list(takewhile(bool, reversed(ends[schedule_id])))) for schedule_id in counted]
-    has_successes = [not all(ends[schedule_id]) for schedule_id in counted]
-    cursor.execute(_SQL["count_failures"], {"ids": counted, "failures": failures, "has_successes": has_successes})
-
-
-def _json(value: Any) -> str | None:
-    return None if value is None else json.dumps(value)
+    counted = writing.hold_counted(list(ends))
+    if counted:
+        writing.count_failures(
+            {
+                schedule_id: (len(list(takewhile(bool, reversed(ends[schedule_id])))), not all(ends[schedule_id]))
+                for schedule_id in counted
+            }
+        )
 
 
 def _today() -> date:

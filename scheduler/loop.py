@@ -1,27 +1,22 @@
 """A scheduler process's main loop: wait for the lead, then tick while leading.
 
 While leading it sleeps until the earliest due instant, by the database's clock, and at most until its next stamp; a
-change to a schedule wakes it at once by NOTIFY, on the leader's own session. Each turn asks the database again what is
-due next, so a lost notification costs at most `STAMP_SECONDS`.
+change to a schedule wakes it (`scheduler.lookout`). Each turn asks the database again what is due next, so a change of
+which it did not hear costs at most `STAMP_SECONDS`.
 """
 
 from __future__ import annotations
 
 import logging
-import select
 from collections.abc import Callable
-from typing import Protocol
 
-import psycopg
-
-from pg_queue.api import SESSION_ERRORS, STAMP_SECONDS, LeadershipLost, PostgresElection, PostgresLeadership
+from pg_queue.api import SESSION_ERRORS, STAMP_SECONDS, Election, Leadership, LeadershipLost, candidacy
 from scheduler import metrics
-from scheduler.statements import statements
-from scheduler.tick import Pass, Tick, fire_statements
+from scheduler.dialect import dialect
+from scheduler.lookout import Stop, make_lookout
+from scheduler.tick import Pass, Tick, make_shadow, make_tick, prepare
 
 logger = logging.getLogger(__name__)
-
-_SQL = statements("tick")
 
 ELECTION = "scheduler"
 HELD_SECONDS = 0.25
@@ -32,20 +27,6 @@ _RECOVERY_SECONDS = 0.1, 5.0
 """First and longest wait before standing again after an error."""
 
 
-class Stop(Protocol):
-    """A request to stop: how often it was made, and a descriptor that becomes readable with it."""
-
-    count: int
-
-    def fileno(self) -> int:
-        """Readable once a stop was asked for."""
-        ...
-
-    def wait(self, seconds: float) -> bool:
-        """Wait at most so long; True when a stop was asked for."""
-        ...
-
-
 class Loop:
     """Runs in one thread, from `run` until stopped."""
 
@@ -54,14 +35,14 @@ class Loop:
         stop: Stop,
         *,
         on_turn: Callable[[], None] = lambda: None,
-        on_role: Callable[[PostgresLeadership | None], None] = lambda leadership: None,
-        election: PostgresElection | None = None,
+        on_role: Callable[[Leadership | None], None] = lambda leadership: None,
+        election: Election | None = None,
     ) -> None:
         """`on_turn` is called at every turn, standby's too; `on_role` when the lead is won (with it) or gone (None)."""
         self._stop = stop
         self._on_turn = on_turn
         self._on_role = on_role
-        self.election = election or PostgresElection(name=ELECTION)
+        self.election = election or candidacy(ELECTION)
 
     def run(self) -> None:
         """Stand and lead until stopped, then hand over.
@@ -72,7 +53,7 @@ class Loop:
             Configuration, DirectConnectionRequired: no session on which to lead can be had with these settings.
         """
         patience = _Patience(*_RECOVERY_SECONDS)
-        _compose_statements()
+        prepare(dialect())
         with self.election:
             while not self._stop.count:
                 try:
@@ -90,19 +71,20 @@ class Loop:
 
         Raises: as `run`, and what ends a session (`SESSION_ERRORS`, `LeadershipLost`).
         """
-        _compose_statements()
+        prepare(dialect())
         with self.election:
             leadership = self.election.stand()
             if leadership is None:
                 return None
             with leadership:
-                tick = Tick(leadership)
+                tick, shadow = make_tick(leadership), make_shadow(leadership)
                 tick.release_held()
                 made = tick.run()
-                metrics.note_shadow(Tick(leadership, is_shadow=True).run())
+                if shadow is not None:
+                    metrics.note_shadow(shadow.run())
                 return made
 
-    def _lead(self, leadership: PostgresLeadership) -> None:
+    def _lead(self, leadership: Leadership) -> None:
         metrics.note_lead(leadership)
         logger.info("leader.elected name=%s term=%s", leadership.name, leadership.term)
         self._on_role(leadership)
@@ -115,28 +97,20 @@ class Loop:
             self._on_role(None)
 
 
-def _compose_statements() -> None:
-    for is_shadow in (False, True):
-        fire_statements(is_shadow=is_shadow)
-
-
 class _Reign:
     """One term: tick, sleep, tick."""
 
-    def __init__(self, leadership: PostgresLeadership, stop: Stop, on_turn: Callable[[], None]) -> None:
+    def __init__(self, leadership: Leadership, stop: Stop, on_turn: Callable[[], None]) -> None:
         self._leadership, self._stop, self._on_turn = leadership, stop, on_turn
-        self._session = leadership.session
+        self._lookout = make_lookout(leadership, stop)
         self._stalled = _Patience(*_STALLED_SECONDS)
-        self._is_changed = False
-        self._session.add_notify_handler(self._note_change)
 
     def run(self) -> None:
-        self._session.execute(statements("schedules")["listen"])
-        tick = Tick(self._leadership, is_stopping=self._turn)
-        shadow = Tick(self._leadership, is_stopping=self._turn, is_shadow=True)
+        tick = make_tick(self._leadership, is_stopping=self._turn)
+        shadow = make_shadow(self._leadership, is_stopping=self._turn)
         while not self._stop.count:
             self._on_turn()
-            made, shadowed = tick.run(), shadow.run()
+            made, shadowed = tick.run(), Pass() if shadow is None else shadow.run()
             metrics.note_pass(made)
             metrics.note_shadow(shadowed)
             self._sleep(tick, has_moved=made.has_moved or shadowed.has_moved)
@@ -149,8 +123,7 @@ class _Reign:
     def _sleep(self, tick: Tick, *, has_moved: bool) -> None:
         """Until something is due or changed, or a run has ended that was waited for; stamping meanwhile."""
         while not self._stop.count:
-            self._is_changed = False
-            seconds, has_held = self._outlook()
+            seconds, has_held = self._lookout.outlook()
             is_called = self._wait_until_due(seconds, has_held=has_held, has_moved=has_moved)
             if (has_held and tick.release_held()) or is_called:
                 return
@@ -163,35 +136,12 @@ class _Reign:
             if has_moved:
                 self._stalled.reset()
             else:
-                self._wait(self._stalled.seconds())
+                self._lookout.wait(self._stalled.seconds())
             return True
         self._stalled.reset()
         longest = HELD_SECONDS if has_held else STAMP_SECONDS
         is_near = seconds is not None and seconds <= longest
-        return self._wait(seconds if seconds is not None and is_near else longest) or is_near
-
-    def _outlook(self) -> tuple[float | None, bool]:
-        """Seconds until something is due, and whether a schedule waits for the end of its run."""
-        row = self._session.execute(_SQL["next_due"]).fetchone()
-        return (None, False) if row is None else (row[0], row[1])
-
-    def _wait(self, seconds: float) -> bool:
-        """Wait at most so long; True when there is a reason to look: a change, or a stop."""
-        if not self._is_changed and not self._stop.count and not self._has_notifications():
-            readable, _, _ = select.select([self._session.fileno(), self._stop.fileno()], [], [], seconds)
-            if self._session.fileno() in readable:
-                self._session.pgconn.consume_input()  # raises when the server has ended the session
-                self._has_notifications()
-        return self._is_changed or self._stop.count > 0
-
-    def _has_notifications(self) -> bool:
-        """Those that libpq has read already: the socket would not tell of them."""
-        while self._session.pgconn.notifies():
-            self._is_changed = True
-        return self._is_changed
-
-    def _note_change(self, notification: psycopg.Notify) -> None:
-        self._is_changed = True
+        return self._lookout.wait(seconds if seconds is not None and is_near else longest) or is_near
 
 
 class _Patience:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from django.db import DatabaseError, InterfaceError, connections
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pg_queue.api import METRICS, Leadership
+from pg_queue.api import METRICS, Leadership, as_instant
 from scheduler.beat.mirror import FAILURES as MIRROR_FAILURES
+from scheduler.dialect import is_sqlite
 from scheduler.domain import SendState
 from scheduler.querysets import BEAT_ALIVE
 from scheduler.reconciliation import DRIFT as MIRROR_DRIFT
@@ -71,6 +73,9 @@ class ScheduleCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Lag of the oldest due schedule, schedules in quarantine, mirror failures and drift; and Celery Beat's."""
         try:
+            if is_sqlite():
+                yield from _sqlite_figures()
+                return
             with connections[scheduler_settings().database].cursor() as cursor:
                 cursor.execute(statements("ledger")["figures"])
                 lag, quarantined, mirror_failures, catches, drift = cursor.fetchone()
@@ -98,6 +103,19 @@ class ScheduleCollector(Collector):
     def describe(self) -> list[Metric]:
         """Nothing: registering must not query the database."""
         return []
+
+
+def _sqlite_figures() -> list[Metric]:
+    """What there is to tell where nothing of Celery Beat is known."""
+    with connections[scheduler_settings().database].cursor() as cursor:
+        cursor.execute(statements("ledger", "sqlite")["figures"])
+        due_at, quarantined, schedules = cursor.fetchone()
+    lag = 0.0 if due_at is None else max(0.0, (datetime.now(UTC) - as_instant(str(due_at))).total_seconds())
+    return [
+        GaugeMetricFamily("downbeat_due_lag_seconds", "Age of the oldest due schedule.", value=lag),
+        GaugeMetricFamily("downbeat_schedules_quarantined", "Schedules that are set aside.", value=quarantined),
+        *_firers([("pg", schedules, 0)]),
+    ]
 
 
 def _sends(tallies: list[tuple[str, int, int, int, int]]) -> Iterator[Metric]:

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import timedelta
 from uuid import UUID
 
-from django.db import connections
+from django.db.models import Exists, F, OuterRef
+from django.db.models.functions import Now
 
 from pg_queue.api import Duty
 from scheduler import schedules
 from scheduler.actor import acting_as
 from scheduler.errors import SchedulerError
+from scheduler.models import MirrorFailure, PgPeriodicSchedule
+from scheduler.querysets import ScheduleQuerySet
 from scheduler.settings import scheduler_settings
-from scheduler.statements import statements
 
 logger = logging.getLogger(__name__)
-
-_SQL = statements("policies")
 
 _BATCH = 100
 _PATIENCE_SECONDS = 60
@@ -41,18 +42,22 @@ def resume_on_time() -> int:
 
     One that cannot be resumed (its row means nothing) stays paused, without an end, and its note says why.
     """
-    return _each("resumable", _resume)
+    over = PgPeriodicSchedule.objects.filter(enabled=False, paused_until__lte=Now())
+    return _each(over.order_by("paused_until"), _resume)
 
 
 def pause_failing() -> int:
     """Pause one batch of schedules that fail as often in a row as they may; how many were looked at."""
-    return _each("failing", _pause)
+    failing = PgPeriodicSchedule.objects.filter(enabled=True, failures_in_a_row__gte=F("pause_after_failures"))
+    return _each(failing, _pause)
 
 
-def _each(which: str, act: Callable[[UUID], None]) -> int:
-    with connections[scheduler_settings().database].cursor() as cursor:
-        cursor.execute(_SQL[which], {"limit": _BATCH, "patience_seconds": _PATIENCE_SECONDS})
-        ids = [row[0] for row in cursor.fetchall()]
+def _each(wanted: ScheduleQuerySet, act: Callable[[UUID], None]) -> int:
+    """But for those whose mirror could not be written just now: each try writes Beat's row anew."""
+    alias = scheduler_settings().database
+    since = Now() - timedelta(seconds=_PATIENCE_SECONDS)
+    failed = MirrorFailure.objects.using(alias).unrepaired().filter(schedule_id=OuterRef("pk"), failed_at__gte=since)
+    ids = list(wanted.using(alias).exclude(Exists(failed.order_by())).values_list("pk", flat=True)[:_BATCH])
     with acting_as("a duty of the reaper"):
         for schedule_id in ids:
             act(schedule_id)

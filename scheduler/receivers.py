@@ -12,6 +12,7 @@ from django.apps import apps
 from django.db.models.signals import post_delete, post_save
 
 from scheduler import following
+from scheduler.dialect import is_sqlite
 from scheduler.settings import scheduler_settings
 
 _PERIODIC_TASK = "django_celery_beat.PeriodicTask"
@@ -36,4 +37,4 @@ def _follow_deleted(*, instance: Any, using: str, **_: object) -> None:
 
 
 def _concerns(instance: Any, using: str) -> bool:
-    return not instance.no_changes and using == scheduler_settings().database
+    return not instance.no_changes and using == scheduler_settings().database and not is_sqlite()

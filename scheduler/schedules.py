@@ -11,6 +11,7 @@ The leader hears of a change when it commits.
 from __future__ import annotations
 
 import copy
+import sqlite3
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -347,6 +348,8 @@ def _taken(row: PgPeriodicSchedule) -> InvalidInput:
 def _is_taken(error: IntegrityError) -> bool:
     """Another transaction has just created a schedule, or Beat's row, of this id: both tables' only unique columns."""
     cause = error.__cause__
+    if isinstance(cause, sqlite3.IntegrityError):
+        return cause.sqlite_errorname in ("SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE")
     return isinstance(cause, UniqueViolation) and cause.diag.table_name in _UNIQUE_BY_ID
 
 

@@ -1,4 +1,4 @@
-"""Named SQL of this app: the sections of `sql/postgres/*.sql`."""
+"""Named SQL of this app: the sections of `sql/<dialect>/*.sql`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pg_queue.api import load_sql
 
 
-def statements(source: str) -> Mapping[str, str]:
-    """The statements of `sql/postgres/<source>.sql` by name, read once.
+def statements(source: str, dialect: str = "postgres") -> Mapping[str, str]:
+    """The statements of `sql/<dialect>/<source>.sql` by name, read once.
 
     Raises:
         FileNotFoundError: no such file.
     """
-    return load_sql("scheduler", f"sql/postgres/{source}.sql")
+    return load_sql("scheduler", f"sql/{dialect}/{source}.sql")

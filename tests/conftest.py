@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.db import connection
 
 from backend.standalone.postgres import EmbeddedPostgres
 from scheduler.beat import mirror
@@ -26,9 +27,16 @@ from tests.processes import (
 _numbers = itertools.count(1)
 
 
+IS_SQLITE = os.environ.get("DATABASE_URL", "").startswith("sqlite:")
+"""The run is on a file of SQLite: see tests/scheduler/test_on_sqlite.py."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a test whose server is absent, naming it; fail it where all servers are required."""
+    for marker in item.iter_markers("postgresql"):
+        if IS_SQLITE:
+            pytest.skip(f"PostgreSQL only: {marker.args[0]}")
     names = [name for marker in item.iter_markers("services") for name in marker.args]
     if unknown := set(names) - services.NAMES:
         raise pytest.UsageError(f"{item.nodeid}: unknown services {sorted(unknown)}, known: {sorted(services.NAMES)}")
@@ -51,6 +59,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{report.nodeid.partition('::')[2]}: {figure} {name}")
 
 
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """On SQLite Django's own test database is a file, too: in memory, threads do not wait for each other's locks."""
+    if IS_SQLITE:
+        connection.settings_dict["TEST"]["NAME"] = str(tmp_path_factory.mktemp("django") / "test.sqlite3")
+
+
 @pytest.fixture(autouse=True)
 def _patient_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow machine is no broken mirror."""
@@ -60,19 +75,25 @@ def _patient_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def process_template() -> Iterator[str]:
     """The name of a migrated database on the run's server, made once, to copy from."""
+    if IS_SQLITE:
+        yield ""
+        return
     with template_database(os.environ["DATABASE_URL"]) as name:
         yield name
 
 
 @pytest.fixture
-def process_database(process_template: str) -> Iterator[ProcessDatabase]:
+def process_database(process_template: str, request: pytest.FixtureRequest) -> Iterator[ProcessDatabase | SqliteFile]:
     """A fresh, migrated, empty database for real processes; its rows are committed, and it goes with the test."""
+    if IS_SQLITE:
+        yield request.getfixturevalue("sqlite_file")
+        return
     with copied_database(os.environ["DATABASE_URL"], process_template, str(next(_numbers))) as database:
         yield database
 
 
 @pytest.fixture
-def manage(process_database: ProcessDatabase) -> Iterator[Manage]:
+def manage(process_database: ProcessDatabase | SqliteFile) -> Iterator[Manage]:
     """Starts `manage.py` commands on `process_database`; no process outlives the test."""
     launcher = Manage(process_database.url)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 FOLLOWED = {"name": "name", "expression": "expression", "timezone": "timezone", "dialect": "dialect"}
 """A pipeline's field and the schedule's that follows it."""
+_UNIQUE_NAME_ON_SQLITE = "pipelines_pipeline.organization_id, pipelines_pipeline.name"
 NOT_ACTIVE = "Its pipeline is not active"
 A_SCHEDULE = "a pipeline with a schedule (its own was deleted: save the pipeline to make a new one)"
 
@@ -188,8 +190,14 @@ def refusal(error: IntegrityError, name: str) -> InvalidInput | None:
     """The domain error that a violated constraint stands for, told by its name; None for any other."""
     from backend.pipelines.models import UNIQUE_NAME
 
-    diagnostics = getattr(error.__cause__, "diag", None)
-    return name_taken(name) if diagnostics and diagnostics.constraint_name == UNIQUE_NAME else None
+    return name_taken(name) if _violated(error.__cause__) in (UNIQUE_NAME, _UNIQUE_NAME_ON_SQLITE) else None
+
+
+def _violated(error: BaseException | None) -> str | None:
+    """The constraint's name. SQLite knows it by its columns only, in the text of the error."""
+    if isinstance(error, sqlite3.IntegrityError) and error.sqlite_errorname == "SQLITE_CONSTRAINT_UNIQUE":
+        return str(error).rpartition(": ")[2]
+    return getattr(getattr(error, "diag", None), "constraint_name", None)
 
 
 def _pipelines() -> Any:

@@ -89,6 +89,8 @@ class Capable:
 
 
 def database_label(alias: str) -> str:
-    """The database as a log may show it: `name at host:port`, without user and password."""
+    """The database as a log may show it: `name at host:port` without user and password, or a file's path."""
     parts = connections[alias].settings_dict
+    if connections[alias].vendor == "sqlite":
+        return str(parts["NAME"])
     return f"{parts['NAME']} at {parts['HOST'] or 'local socket'}:{parts['PORT'] or 5432}"

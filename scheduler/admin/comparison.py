@@ -5,15 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
 
 from scheduler.comparison import compare
 from scheduler.comparison.report import as_html, page_context
+from scheduler.errors import BeatUnavailable
 
 if TYPE_CHECKING:
     Pages = admin.ModelAdmin[Any]
@@ -40,9 +42,13 @@ class ComparisonPage(Pages):
     def comparison_view(self, request: HttpRequest) -> HttpResponse:
         """The page."""
         hours = self._hours(request)
+        try:
+            made = self._compare(request, hours)
+        except BeatUnavailable as error:
+            return self._refuse(request, error)
         context = {
             **self.admin_site.each_context(request),
-            **page_context(self._compare(request, hours)),
+            **page_context(made),
             "opts": self.opts,
             "title": "Celery Beat and Downbeat compared",
             "windows": WINDOWS.items(),
@@ -52,7 +58,10 @@ class ComparisonPage(Pages):
 
     def report_view(self, request: HttpRequest) -> HttpResponse:
         """The same as one self-contained file."""
-        response = HttpResponse(as_html(self._compare(request, self._hours(request))))
+        try:
+            response = HttpResponse(as_html(self._compare(request, self._hours(request))))
+        except BeatUnavailable as error:
+            return self._refuse(request, error)
         response["Content-Disposition"] = 'attachment; filename="comparison.html"'
         return response
 
@@ -61,6 +70,10 @@ class ComparisonPage(Pages):
             raise PermissionDenied
         since = timezone.now() - timedelta(hours=int(hours))
         return compare(since=since, schedules=self.get_queryset(request))
+
+    def _refuse(self, request: HttpRequest, error: BeatUnavailable) -> HttpResponse:
+        self.message_user(request, str(error), messages.ERROR)
+        return redirect("admin:scheduler_pgperiodicschedule_changelist")
 
     def _hours(self, request: HttpRequest) -> str:
         chosen = request.GET.get("hours", _DEFAULT)

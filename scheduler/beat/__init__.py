@@ -28,6 +28,7 @@ from __future__ import annotations
 from django.apps import apps
 from django.db import router
 
+from scheduler.dialect import is_sqlite
 from scheduler.errors import BeatUnavailable
 from scheduler.settings import scheduler_settings
 
@@ -35,12 +36,27 @@ _LABEL = "django_celery_beat"
 
 
 def is_installed() -> bool:
-    """Whether django-celery-beat is among the project's INSTALLED_APPS, with its tables in the scheduler's database."""
-    return apps.is_installed(_LABEL) and router.allow_migrate(scheduler_settings().database, _LABEL)
+    """Whether django-celery-beat is among the project's INSTALLED_APPS, with its tables in the scheduler's database.
+
+    Never where that is SQLite: nothing of Beat's is kept, watched or taken over there.
+    """
+    return not is_sqlite() and apps.is_installed(_LABEL) and router.allow_migrate(scheduler_settings().database, _LABEL)
+
+
+def refuse_sqlite(what: str) -> None:
+    """Raises `BeatUnavailable` where the schedules are kept in SQLite; `what` names what needs PostgreSQL."""
+    if is_sqlite():
+        alias = scheduler_settings().database
+        raise BeatUnavailable(
+            f"{what}: expected DATABASES[{alias!r}], which SCHEDULER['DATABASE'] names, to be PostgreSQL, got: SQLite, "
+            "beside which nothing of Celery Beat is mirrored, compared or taken over; let PG fire the schedules "
+            "(firer 'pg'), or keep them in PostgreSQL"
+        )
 
 
 def require() -> None:
     """Raises `BeatUnavailable` where `is_installed` says no."""
+    refuse_sqlite("firer 'beat'")
     if not is_installed():
         raise BeatUnavailable(
             "firer: expected 'pg', because django-celery-beat is not installed in this database, got: 'beat'; "

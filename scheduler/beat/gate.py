@@ -36,7 +36,7 @@ from celery.schedules import schedstate
 from django_celery_beat.schedulers import DatabaseScheduler
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
-from scheduler.beat import observer
+from scheduler.beat import observer, refuse_sqlite
 from scheduler.beat.journal import Journal
 from scheduler.beat.sends import Claim, Send
 from scheduler.beat.sessions import BoundedSession
@@ -213,7 +213,13 @@ class DownbeatScheduler(DatabaseScheduler):  # type: ignore[misc]  # django-cele
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """As `DatabaseScheduler`. Raises `InvalidInput` where `SCHEDULER` is not valid."""
+        """As `DatabaseScheduler`.
+
+        Raises:
+            InvalidInput: `SCHEDULER` is not valid.
+            BeatUnavailable: the schedules are kept in SQLite.
+        """
+        refuse_sqlite("celery beat -S scheduler.beat.gate:DownbeatScheduler")
         self.downbeat_mode = BeatMode(scheduler_settings().beat_mode)
         self._gate = Gate(self) if self.downbeat_mode == BeatMode.GATE else None
         self._reserved: Any = None

@@ -29,6 +29,7 @@ from celery import signals
 
 from scheduler.beat.recorder import Recorder
 from scheduler.beat.sends import Process, Send, Tally
+from scheduler.dialect import is_sqlite
 from scheduler.domain import BeatMode, SendState
 from scheduler.settings import scheduler_settings
 
@@ -135,6 +136,9 @@ def stop() -> None:
 
 
 def _begin(sender: Any, **_: object) -> None:
+    if is_sqlite():
+        logger.error("beat.not_observed reason=%r", "schedules are kept in SQLite, beside which Beat is not known")
+        return
     observer = start(sender.scheduler)
     logger.info("beat.observed process=%s mode=%s", observer.process.id, observer.process.mode)
     if scheduler_settings().beat_mode == BeatMode.GATE and observer.process.mode != BeatMode.GATE:

@@ -24,7 +24,7 @@ from uuid import UUID
 
 from django.db import connections
 
-from scheduler import clock, grid
+from scheduler import beat, clock, grid
 from scheduler.beat import rows
 from scheduler.beat.evaluation import BeatSchedule
 from scheduler.comparison.causes import Circumstances, Life
@@ -59,7 +59,9 @@ def compare(
 
     Raises:
         InvalidInput: field `since` or `until`: naive, or not in this order.
+        BeatUnavailable: the schedules are kept in SQLite.
     """
+    beat.refuse_sqlite("compare_runs")
     _check(since, until)
     settled = clock.now(_alias()) - SETTLED
     last = settled if until is None else min(until, settled)

@@ -12,6 +12,7 @@ from django.db.models import Count
 from scheduler import beat
 from scheduler.cutover import beats
 from scheduler.cutover.progress import hints
+from scheduler.dialect import is_sqlite
 from scheduler.domain import Firer, HandoverMethod, Hold
 from scheduler.errors import HandoverRefused
 from scheduler.models import BeatProcess, Handover, PgPeriodicSchedule
@@ -80,6 +81,8 @@ def _latest(handovers: HandoverQuerySet) -> tuple[Handover, ...]:
 
 
 def _method() -> tuple[HandoverMethod | None, str]:
+    if is_sqlite():
+        return None, "the schedules are kept in SQLite: there is nothing to hand over"
     if not beat.is_installed():
         return None, "django-celery-beat is not installed: there is nothing to hand over"
     try:

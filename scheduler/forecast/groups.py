@@ -12,7 +12,9 @@ from uuid import UUID
 from django.db import connections
 from psycopg import sql
 
+from scheduler.dialect import is_sqlite
 from scheduler.domain import MOST_COUNTED, CronDialect, ScheduleKind
+from scheduler.forecast.grids import ANSWERS
 from scheduler.recurrence import Cadence, count_between
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
@@ -87,7 +89,9 @@ def find_groups(scope: Scope, *, since: datetime, until: datetime, most: int) ->
 
 
 def ask(name: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """The rows of a statement of `forecast.sql`."""
+    """The rows of a statement of `forecast.sql`; on SQLite laid out in Python."""
+    if is_sqlite():
+        return ANSWERS[name](parameters)
     with connections[scheduler_settings().database].cursor() as cursor:
         cursor.execute(_composed(name), parameters)
         rows: list[tuple[Any, ...]] = cursor.fetchall()

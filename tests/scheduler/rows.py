@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,18 +10,22 @@ from datetime import datetime
 from typing import Any
 
 import psycopg
+from django.db import models
 from psycopg import sql
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from pg_queue.leader import PostgresElection, PostgresLeadership
-from tests.processes import ProcessDatabase
+from pg_queue.leader import Election, Leadership, PostgresElection, SqliteElection
+from pg_queue.models import Message
+from pg_queue.sqlite import as_instant, as_text
+from scheduler.models import PgPeriodicSchedule, ScheduleRun
+from tests.processes import ProcessDatabase, SqliteFile
 
 ELECTION = "scheduler"
 
 
 class Rows:
-    """What a test puts in and looks at."""
+    """What a test puts in and looks at, in PostgreSQL."""
 
     def __init__(self, database: ProcessDatabase) -> None:
         self.database = database
@@ -83,6 +88,17 @@ class Rows:
         )
         self.session.execute(statement, {**columns, "pipeline_id": schedule_id})
 
+    def change_all(self, table: str, **columns: Any) -> None:
+        """Set columns of every row of a table."""
+        assignments = sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(c), sql.Placeholder(c)) for c in columns
+        )
+        self.session.execute(sql.SQL("UPDATE {} SET {}").format(sql.Identifier(table), assignments), columns)
+
+    def delete(self, schedule_id: uuid.UUID) -> None:
+        """Delete the row."""
+        self.session.execute("DELETE FROM scheduler_pgperiodicschedule WHERE pipeline_id = %s", [schedule_id])
+
     def runs(self, schedule_id: uuid.UUID | None = None) -> list[dict[str, Any]]:
         """Ledger rows by instant, of one schedule or of all."""
         return self.session.execute(
@@ -106,13 +122,131 @@ class Rows:
         self.session.close()
 
 
-def candidacy(database: ProcessDatabase, name: str = ELECTION, **options: Any) -> PostgresElection:
+class SqliteRows(Rows):
+    """The same, in a file of SQLite, whose columns hold what Django stores there."""
+
+    def __init__(self, database: SqliteFile) -> None:
+        self.database = database  # type: ignore[assignment]
+        self.session: Any = database.connect()
+
+    def add(self, **columns: Any) -> uuid.UUID:
+        """See `Rows`."""
+        schedule_id = uuid.uuid4()
+        row = {
+            "pipeline_id": schedule_id,
+            "beat_name": str(schedule_id),
+            "pipeline_name": "test",
+            "kind": "crontab",
+            "cron_string": "* * * * *",
+            "task": "echo",
+            "args": ["a"],
+            "kwargs": {"b": 1},
+            **columns,
+        }
+        self._insert([row])
+        return schedule_id
+
+    def add_many(self, count: int, next_run_at: datetime, *, cadences: int = 1) -> None:
+        """See `Rows`."""
+        rows = []
+        for number in range(1, count + 1):
+            schedule_id, cadence = uuid.uuid4(), number % cadences
+            row = {"pipeline_id": schedule_id, "beat_name": str(schedule_id), "pipeline_name": "many"}
+            when = {"cron_string": f"0,{1 + cadence % 59} * 1-{10 + cadence // 59} * *", "next_run_at": next_run_at}
+            rows.append({**row, "kind": "crontab", **when, "task": "echo", "args": [], "kwargs": {}})
+        self._insert(rows)
+
+    def get(self, schedule_id: uuid.UUID) -> dict[str, Any]:
+        """See `Rows`."""
+        query = "SELECT * FROM scheduler_pgperiodicschedule WHERE pipeline_id = ?"
+        [row] = self._select(PgPeriodicSchedule, query, [schedule_id])
+        return row
+
+    def change(self, schedule_id: uuid.UUID, **columns: Any) -> None:
+        """See `Rows`."""
+        assignments = ", ".join(f"{column} = ?" for column in columns)
+        statement = f"UPDATE scheduler_pgperiodicschedule SET {assignments} WHERE pipeline_id = ?"
+        self.session.execute(statement, [_stored(value) for value in (*columns.values(), schedule_id)])
+
+    def change_all(self, table: str, **columns: Any) -> None:
+        """See `Rows`."""
+        assignments = ", ".join(f"{column} = ?" for column in columns)
+        self.session.execute(f"UPDATE {table} SET {assignments}", [_stored(value) for value in columns.values()])
+
+    def delete(self, schedule_id: uuid.UUID) -> None:
+        """See `Rows`."""
+        self.session.execute("DELETE FROM scheduler_pgperiodicschedule WHERE pipeline_id = ?", [schedule_id.hex])
+
+    def runs(self, schedule_id: uuid.UUID | None = None) -> list[dict[str, Any]]:
+        """See `Rows`."""
+        where = "" if schedule_id is None else "WHERE schedule_id = ?"
+        query = f"SELECT * FROM scheduler_schedulerun {where} ORDER BY scheduled_for, id"
+        return self._select(ScheduleRun, query, [] if schedule_id is None else [schedule_id])
+
+    def messages(self) -> list[dict[str, Any]]:
+        """See `Rows`."""
+        return self._select(Message, "SELECT * FROM pg_queue_message ORDER BY sequence", [])
+
+    def count(self, query: str) -> int:
+        """See `Rows`."""
+        return int(self.session.execute(query).fetchone()[0])
+
+    def _insert(self, rows: list[dict[str, Any]]) -> None:
+        columns, marks = ", ".join(rows[0]), ", ".join("?" for _ in rows[0])
+        statement = f"INSERT INTO scheduler_pgperiodicschedule ({columns}) VALUES ({marks})"
+        self.session.execute("BEGIN IMMEDIATE")
+        try:
+            self.session.executemany(statement, ([_stored(value) for value in row.values()] for row in rows))
+            self.session.execute("COMMIT")
+        finally:
+            if self.session.in_transaction:
+                self.session.execute("ROLLBACK")
+
+    def _select(self, model: type[models.Model], query: str, values: list[Any]) -> list[dict[str, Any]]:
+        cursor = self.session.execute(query, [_stored(value) for value in values])
+        names = [column[0] for column in cursor.description]
+        fields = {field.column: field for field in model._meta.concrete_fields}
+        return [
+            {name: _loaded(fields[name], value) for name, value in zip(names, row, strict=True)}
+            for row in cursor.fetchall()
+        ]
+
+
+def _stored(value: Any) -> Any:
+    if isinstance(value, uuid.UUID):
+        return value.hex
+    if isinstance(value, datetime):
+        return as_text(value)
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
+def _loaded(field: Any, value: Any) -> Any:
+    target = getattr(field, "target_field", field)
+    if value is None:
+        return None
+    if isinstance(target, models.UUIDField):
+        return uuid.UUID(value)
+    if isinstance(target, models.DateTimeField):
+        return as_instant(value)
+    if isinstance(target, models.JSONField):
+        return json.loads(value)
+    return bool(value) if isinstance(target, models.BooleanField) else value
+
+
+def rows_of(database: ProcessDatabase | SqliteFile) -> Rows:
+    """The rows of a database, whichever it is."""
+    return SqliteRows(database) if isinstance(database, SqliteFile) else Rows(database)
+
+
+def candidacy(database: ProcessDatabase | SqliteFile, name: str = ELECTION, **options: Any) -> Election:
     """A candidacy on this database."""
+    if isinstance(database, SqliteFile):
+        return SqliteElection(name=name, connect=database.connect, **options)
     return PostgresElection(name=name, connect=lambda: psycopg.connect(database.url, autocommit=True), **options)
 
 
 @contextmanager
-def lead(database: ProcessDatabase, name: str = ELECTION) -> Iterator[PostgresLeadership]:
+def lead(database: ProcessDatabase | SqliteFile, name: str = ELECTION) -> Iterator[Leadership]:
     """Lead on this database while the block lasts."""
     with candidacy(database, name) as election:
         leadership = election.stand()

@@ -10,10 +10,11 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
-from pg_queue.api import ExitCode, ServiceCommand
+from pg_queue.api import ExitCode
 from scheduler import api
 from scheduler.comparison import Comparison, Verdict, compare
 from scheduler.comparison.report import as_html, as_json
+from scheduler.management.beat_command import BeatCommand
 from scheduler.management.commands.schedules import NOT_FOUND
 from scheduler.management.options import instant, refusal
 from scheduler.representation import table
@@ -21,7 +22,7 @@ from scheduler.representation import table
 _COLUMNS = ("schedule", "ready", *(verdict.value for verdict in Verdict), "first divergence")
 
 
-class Command(ServiceCommand):
+class Command(BeatCommand):
     """Compare, and print a table, JSON or a page."""
 
     help = (

@@ -12,10 +12,11 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from pg_queue.api import ExitCode, ServiceCommand
+from pg_queue.api import ExitCode
 from scheduler import api
 from scheduler.cutover import complete_arrivals, complete_returns, finish
 from scheduler.cutover.finish import Finish
+from scheduler.management.beat_command import BeatCommand
 from scheduler.management.commands.schedules import NOT_FOUND
 from scheduler.management.options import number, refusal
 from scheduler.representation import answer_fields, card, status_fields, table
@@ -38,7 +39,7 @@ _NOBODY = "No schedule is concerned."
 _POLL_SECONDS = 0.25
 
 
-class Command(ServiceCommand):
+class Command(BeatCommand):
     """Hand schedules over, and back."""
 
     help = "Hand schedules over from Celery Beat to PG, one by one, by organization or by percentage, and back."

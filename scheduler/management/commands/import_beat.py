@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from pg_queue.api import ExitCode, ServiceCommand
+from pg_queue.api import ExitCode
 from scheduler import clock
 from scheduler.actor import acting_as
 from scheduler.beat.certificate import DEFAULT_COUNT, Certificate
@@ -18,6 +18,7 @@ from scheduler.errors import BeatUnavailable, InvalidInput
 from scheduler.grid import cadence_of
 from scheduler.herds import Herd, find_herds
 from scheduler.imports import Imported, ImportStatus, import_beat
+from scheduler.management.beat_command import BeatCommand
 from scheduler.management.options import refusal
 from scheduler.representation import table
 from scheduler.settings import scheduler_settings
@@ -31,7 +32,7 @@ _EPILOG = (
 )
 
 
-class Command(ServiceCommand):
+class Command(BeatCommand):
     """Read Beat's rows and `beat_schedule`; Beat goes on firing them."""
 
     help = (

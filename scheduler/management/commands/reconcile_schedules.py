@@ -9,10 +9,11 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from pg_queue.api import ExitCode, ServiceCommand
+from pg_queue.api import ExitCode
 from scheduler import validation
 from scheduler.actor import acting_as
 from scheduler.errors import BeatUnavailable, InvalidInput, ScheduleNotFound
+from scheduler.management.beat_command import BeatCommand
 from scheduler.management.commands.schedules import NOT_FOUND
 from scheduler.management.options import refusal
 from scheduler.reconciliation import Difference, Outcome, reconcile
@@ -27,7 +28,7 @@ _EPILOG = (
 )
 
 
-class Command(ServiceCommand):
+class Command(BeatCommand):
     """Do now, and for all, what the reaper's duty `reconcile` does each minute."""
 
     help = (

@@ -10,11 +10,12 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from pg_queue.api import ExitCode, ServiceCommand
+from pg_queue.api import ExitCode
 from scheduler import clock
 from scheduler.beat import trigger
 from scheduler.beat.trigger import GuardState
 from scheduler.domain import Firer
+from scheduler.management.beat_command import BeatCommand
 from scheduler.models import BeatCatch, PgPeriodicSchedule
 from scheduler.representation import card, catch_fields, table
 from scheduler.settings import scheduler_settings
@@ -34,7 +35,7 @@ _ACTIONS = {
 _NOTHING = "Nothing is guarded here: django-celery-beat's table is not in this database."
 
 
-class Command(ServiceCommand):
+class Command(BeatCommand):
     """Look at the guard of Beat's rows, remove it and restore it."""
 
     help = (

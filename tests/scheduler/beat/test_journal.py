@@ -14,7 +14,7 @@ from scheduler.beat.journal import Journal
 from scheduler.beat.sends import Process, Send, Tally
 from scheduler.beat.sessions import Session
 from scheduler.domain import BeatMode, SendState
-from scheduler.tick import Tick
+from scheduler.tick import PostgresTick, make_tick
 from tests.processes import ProcessDatabase
 from tests.scheduler.rows import Rows, lead
 
@@ -91,7 +91,7 @@ def test_what_has_no_mirror_is_kept_without_a_schedule(rows: Rows, session: Sess
 def test_an_occurrence_that_pg_has_fired_is_not_beats(rows: Rows, session: Session, journal: Journal) -> None:
     schedule_id = rows.add(next_run_at=NOON)
     with lead(rows.database) as leadership:
-        Tick(leadership).run(at=NOON)
+        make_tick(leadership).run(at=NOON)
     journal.record(session, [send(schedule_id, NOON + SECOND)], waiting_since=EVER)
     assert [one["is_first"] for one in sends(rows)] == [False]
     assert [run["firer"] for run in rows.runs(schedule_id)] == ["pg"]
@@ -102,7 +102,7 @@ def test_pg_does_not_fire_what_beat_has_sent(rows: Rows, session: Session, journ
     schedule_id = rows.add(next_run_at=NOON)
     journal.record(session, [send(schedule_id, NOON)], waiting_since=EVER)
     with lead(rows.database) as leadership:
-        assert Tick(leadership).run(at=NOON + SECOND).taken == 1
+        assert make_tick(leadership).run(at=NOON + SECOND).taken == 1
     assert [run["firer"] for run in rows.runs(schedule_id)] == ["beat"]
     assert rows.messages() == []
 
@@ -110,7 +110,7 @@ def test_pg_does_not_fire_what_beat_has_sent(rows: Rows, session: Session, journ
 def test_a_row_that_says_why_nothing_was_fired_becomes_fired(rows: Rows, session: Session, journal: Journal) -> None:
     schedule_id = rows.add(next_run_at=NOON, grace_seconds=1, catch_up="none", cron_string="0 * * * *")
     with lead(rows.database) as leadership:
-        Tick(leadership).run(at=NOON + MINUTE)
+        make_tick(leadership).run(at=NOON + MINUTE)
     assert [run["state"] for run in rows.runs(schedule_id)] == ["no_leader"]
     rows.change(schedule_id, firer="beat")
     journal.record(session, [send(schedule_id, NOON + 2 * MINUTE)], waiting_since=EVER)
@@ -174,7 +174,7 @@ def test_a_paused_schedule_that_is_sent_all_the_same_goes_on_after_that(
 def test_the_shadow_does_not_count_what_beat_sends(rows: Rows, session: Session, journal: Journal) -> None:
     schedule_id = rows.add(firer="beat", next_run_at=NOON)
     with lead(rows.database) as leadership:
-        Tick(leadership, is_shadow=True).run(at=NOON)
+        PostgresTick(leadership, is_shadow=True).run(at=NOON)
     journal.record(session, [send(schedule_id, NOON)], waiting_since=EVER)
     assert rows.get(schedule_id)["run_count"] == 1
     assert sorted(run["origin"] for run in rows.runs(schedule_id)) == ["schedule", "shadow"]

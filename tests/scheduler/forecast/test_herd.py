@@ -155,6 +155,7 @@ def test_without_an_occurrence_or_with_rows_that_mean_nothing_there_is_none() ->
     assert herd() is None
 
 
+@pytest.mark.postgresql("it has PostgreSQL refuse to write")
 def test_looking_for_one_writes_nothing() -> None:
     stored("30 4 * * *")
     with connection.cursor() as cursor:

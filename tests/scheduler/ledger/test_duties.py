@@ -158,6 +158,7 @@ def test_an_outcome_without_its_occurrence_is_logged_and_holds_up_no_other(caplo
     assert str(stray) in caplog.text
 
 
+@pytest.mark.postgresql("the ledger has no months on SQLite")
 def test_months_are_made_ahead_once_and_runs_find_their_month(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "_today", lambda: date(2031, 11, 30))
     assert ledger.add_months() == 4
@@ -167,6 +168,7 @@ def test_months_are_made_ahead_once_and_runs_find_their_month(monkeypatch: pytes
     assert place_of(run) == "scheduler_schedulerun_y2031m12"
 
 
+@pytest.mark.postgresql("the ledger has no months on SQLite")
 def test_what_fell_into_the_default_partition_moves_into_its_month(monkeypatch: pytest.MonkeyPatch) -> None:
     inside = make_run(datetime(2031, 11, 1, tzinfo=UTC))
     outside = make_run(datetime(2031, 10, 31, 23, 59, 59, 999999, tzinfo=UTC))
@@ -176,6 +178,7 @@ def test_what_fell_into_the_default_partition_moves_into_its_month(monkeypatch: 
     assert place_of(outside) == "scheduler_schedulerun_default"
 
 
+@pytest.mark.postgresql("the ledger has no months on SQLite")
 def test_a_month_is_dropped_when_its_last_day_is_older_than_the_retention(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "_today", lambda: date(2020, 1, 15))
     ledger.add_months()
@@ -200,6 +203,7 @@ def make_stretch(first: datetime, last: datetime) -> ScheduleRun:
     )
 
 
+@pytest.mark.postgresql("the ledger has no months on SQLite")
 def test_a_stretch_outlives_its_month_while_its_end_is_within_the_retention(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "_today", lambda: date(2020, 1, 15))
     ledger.add_months()
@@ -213,6 +217,7 @@ def test_a_stretch_outlives_its_month_while_its_end_is_within_the_retention(monk
     assert place_of(kept) == "scheduler_schedulerun_default"
 
 
+@pytest.mark.postgresql("the ledger has no months on SQLite")
 def test_a_stretch_in_no_month_is_forgotten_by_its_end() -> None:
     now = timezone.now()
     began = now - timedelta(days=300)
@@ -223,6 +228,7 @@ def test_a_stretch_in_no_month_is_forgotten_by_its_end() -> None:
     assert list(ScheduleRun.objects.values_list("id", flat=True)) == [kept.id]
 
 
+@pytest.mark.postgresql("the ledger has no months on SQLite, and no mirrors")
 def test_old_runs_outside_the_months_and_old_mirror_failures_are_forgotten() -> None:
     old, recent = make_run(timezone.now() - timedelta(days=91)), make_run(timezone.now() - timedelta(days=89))
     for days in (31, 29):
@@ -235,6 +241,7 @@ def test_old_runs_outside_the_months_and_old_mirror_failures_are_forgotten() -> 
     assert MirrorFailure.objects.count() == 1
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_old_sends_of_beat_and_processes_that_are_long_gone_are_forgotten() -> None:
     for days in (91, 89):
         past = timezone.now() - timedelta(days=days)
@@ -254,6 +261,7 @@ def place_of(run: ScheduleRun) -> str:
     return found
 
 
+@pytest.mark.postgresql("the ledger has no months on SQLite")
 @pytest.mark.django_db(transaction=True)
 def test_a_month_that_must_wait_for_the_ledger_holds_up_nothing_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """ANALYZE holds the ledger as here, and then wants each partition: the other order would be a deadlock."""

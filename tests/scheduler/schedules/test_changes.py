@@ -107,6 +107,7 @@ def test_what_was_due_before_a_pause_is_not_counted_again(act: Any, hands: Hands
     ]
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_what_beat_fires_leaves_nothing_overdue_when_it_is_paused(hands: Hands) -> None:
     made = make(firer="beat")
     hands.set("2026-03-02 12:16:00")
@@ -129,6 +130,7 @@ def test_a_quarantine_is_no_pause_also_where_it_was_paused_afterwards(hands: Han
     )
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_what_beat_fires_was_paused_also_where_the_shadow_has_set_it_aside(hands: Hands) -> None:
     made = make(firer="beat")
     quarantine(made)
@@ -239,7 +241,9 @@ def test_an_edit_of_enabled_pauses_and_resumes(hands: Hands) -> None:
         lambda pk: api.resume_schedule(pk),
     ],
 )
-@pytest.mark.parametrize("firer", ["pg", "beat"])
+@pytest.mark.parametrize(
+    "firer", ["pg", pytest.param("beat", marks=pytest.mark.postgresql("beside SQLite Celery Beat fires nothing"))]
+)
 def test_updated_at_moves_on_every_change(act: Any, firer: str) -> None:
     made = make(firer=firer)
     act(made.pk)

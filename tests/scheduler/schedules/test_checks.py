@@ -65,6 +65,7 @@ def test_a_command_refuses_another_alias_than_the_queues(monkeypatch: pytest.Mon
             assert refused.value.returncode == 2
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_beat_by_default_without_django_celery_beat_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with override_settings(SCHEDULER={"DEFAULT_FIRER": "beat"}):
         assert found() == []
@@ -72,6 +73,7 @@ def test_beat_by_default_without_django_celery_beat_is_an_error(monkeypatch: pyt
         assert [code for code, _ in found()] == ["scheduler.E003"]
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 @pytest.mark.django_db
 def test_beats_table_without_its_guard_is_a_warning() -> None:
     assert found(databases=["default"]) == []

@@ -23,6 +23,7 @@ def test_answers_go_to_stdout_and_refusals_to_stderr_with_a_code(manage: Manage)
     assert manage.run("schedules", "list", "--state", "asleep").returncode == 2
 
 
+@pytest.mark.postgresql("a file needs no connection")
 def test_a_database_that_cannot_be_reached_exits_with_3(manage: Manage) -> None:
     assert manage.url is not None
     nowhere = manage.run("schedules", "list", url=database_url(manage.url, "no_such_database"))

@@ -62,6 +62,7 @@ def await_a_waiting_session(session: psycopg.Connection[Any]) -> None:
     pytest.fail("nobody waits")
 
 
+@pytest.mark.postgresql("SQLite locks no rows: whoever writes has the file")
 @pytest.mark.parametrize(
     "act",
     [
@@ -84,6 +85,7 @@ def test_a_change_waits_for_the_tick_and_keeps_what_it_wrote(act: Any, session: 
     assert (stored.next_run_at, stored.last_run_at) == (advanced, made.next_run_at)
 
 
+@pytest.mark.postgresql("SQLite locks no rows: whoever writes has the file")
 def test_the_tick_skips_a_schedule_that_is_being_changed(session: psycopg.Connection[Any]) -> None:
     made = make()
     with transaction.atomic():
@@ -93,6 +95,7 @@ def test_the_tick_skips_a_schedule_that_is_being_changed(session: psycopg.Connec
     assert session.execute(f"{HOLD} SKIP LOCKED", [made.pk]).fetchone() is not None
 
 
+@pytest.mark.postgresql("SQLite locks no rows: whoever writes has the file")
 def test_a_schedule_deleted_while_a_change_waited_is_not_found(session: psycopg.Connection[Any]) -> None:
     made = make()
     session.execute(HOLD, [made.pk])
@@ -104,6 +107,7 @@ def test_a_schedule_deleted_while_a_change_waited_is_not_found(session: psycopg.
     assert isinstance(answers[0], api.ScheduleNotFound)
 
 
+@pytest.mark.postgresql("it looks at Beat's rows, too")
 @pytest.mark.parametrize("firer", ["pg", "beat"])
 def test_changes_of_different_fields_at_once_are_all_kept(firer: str) -> None:
     made, barrier = make(firer=firer), threading.Barrier(3)
@@ -134,6 +138,7 @@ def test_resumed_by_two_at_once_the_pause_is_accounted_for_once() -> None:
     assert ScheduleRun.objects.of_schedule(made.pk).count() == 1
 
 
+@pytest.mark.postgresql("it looks at Beat's rows, too")
 def test_one_id_is_created_once() -> None:
     identity, barrier = make().pk, threading.Barrier(2)
     api.delete_schedule(identity)
@@ -149,6 +154,7 @@ def test_one_id_is_created_once() -> None:
     assert PgPeriodicSchedule.objects.count() == PeriodicTask.objects.count() == 1
 
 
+@pytest.mark.postgresql("SQLite notifies nobody; its leader looks (test_sqlite_processes.py)")
 def test_the_leader_hears_of_a_change_when_it_commits(session: psycopg.Connection[Any]) -> None:
     session.autocommit = True
     session.execute("LISTEN downbeat_schedules")
@@ -162,6 +168,7 @@ def test_the_leader_hears_of_a_change_when_it_commits(session: psycopg.Connectio
     assert heard == [str(made.pk)] * 4
 
 
+@pytest.mark.postgresql("SQLite notifies nobody; its leader looks (test_sqlite_processes.py)")
 def test_nobody_hears_of_a_change_that_was_rolled_back(session: psycopg.Connection[Any]) -> None:
     session.autocommit = True
     session.execute("LISTEN downbeat_schedules")

@@ -103,6 +103,7 @@ def test_an_id_that_is_taken_is_refused() -> None:
         make(schedule_id=taken.pk)
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_the_setting_decides_who_fires_a_schedule_that_does_not_say(settings) -> None:  # type: ignore[no-untyped-def]
     settings.SCHEDULER = {"DEFAULT_FIRER": "beat"}
     assert make().firer == "beat"

@@ -212,6 +212,7 @@ def test_what_would_follow_after_the_last_permitted_run_is_not_expected(hands: H
     assert (told.state, told.reason) == ("not_expected", "The schedule had had its limit of 2 runs by then.")
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_an_interval_that_beat_never_sent_is_told_by_its_shadow(hands: Hands) -> None:
     made = make(firer="beat", kind="interval", expression="PT1M")
     first = hands.now + timedelta(minutes=1)

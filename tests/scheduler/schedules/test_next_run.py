@@ -17,6 +17,7 @@ from tests.scheduler.schedules.making import at, make
 pytestmark = pytest.mark.django_db
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 @pytest.mark.parametrize(
     ("cadence", "expected"),
     [
@@ -41,11 +42,13 @@ def test_what_pg_fires_shows_what_is_due(hands: Hands) -> None:
     assert api.next_run_at(made, now=at("2026-03-04 10:07:30")) == at("2026-03-02 10:10:00")
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_a_paused_schedule_shows_what_is_stored(hands: Hands) -> None:
     made = api.pause_schedule(make(firer="beat").pk)
     assert api.next_run_at(made, now=at("2026-03-04 10:07:30")) == at("2026-03-02 10:10:00")
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_a_mirror_that_means_nothing_can_still_be_shown(hands: Hands) -> None:
     made = make(firer="beat")
     PgPeriodicSchedule.objects.filter(pk=made.pk).update(timezone="Nowhere")
@@ -53,6 +56,7 @@ def test_a_mirror_that_means_nothing_can_still_be_shown(hands: Hands) -> None:
     assert api.next_run_at(made, now=at("2026-03-04 10:07:30")) == made.next_run_at
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_commands_show_it_too(hands: Hands) -> None:
     made, before = make(firer="beat"), timezone.now()
     shown = datetime.fromisoformat(schedule_fields(made)["next_run_at"])

@@ -95,6 +95,7 @@ def test_one_that_cannot_be_resumed_stays_paused_and_says_why() -> None:
     assert policies.resume_on_time() == 0
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_one_whose_mirror_cannot_be_written_is_not_tried_every_second() -> None:
     made = make(firer="beat")
     pause_until(made, timedelta(seconds=1))

@@ -13,6 +13,7 @@ from tests.scheduler.schedules.making import at, make
 pytestmark = pytest.mark.django_db
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_every_schedule_is_in_the_one_state_that_it_says(hands: Hands) -> None:
     make(name="active")
     make(name="paused", enabled=False)
@@ -35,6 +36,7 @@ def test_every_schedule_is_in_the_one_state_that_it_says(hands: Hands) -> None:
         PgPeriodicSchedule.objects.in_state("asleep")
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_due_is_what_pg_would_fire_the_longest_due_first(hands: Hands) -> None:
     later, sooner = make(name="later"), make(name="sooner", expression="8 * * * *")
     make(firer="beat")

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from scheduler.recurrence import next_occurrences
-from scheduler.tick import Tick
+from scheduler.tick import Tick, make_tick
 from tests.processes import Manage, ProcessDatabase
 from tests.scheduler.rows import Rows, lead
 
@@ -38,9 +38,9 @@ def run_through(tick: Tick, rows: Rows, schedule_id: uuid.UUID, until: datetime)
 def test_celery_2856_a_second_scheduler_doubles_nothing(process_database: ProcessDatabase, rows: Rows) -> None:
     schedule_id = rows.add(next_run_at=NOON)
     with lead(process_database, "first") as one, lead(process_database, "second") as other:
-        Tick(one).run(at=NOON)
+        make_tick(one).run(at=NOON)
         rows.change(schedule_id, next_run_at=NOON)  # as the second had read it before
-        assert Tick(other).run(at=NOON).taken == 1
+        assert make_tick(other).run(at=NOON).taken == 1
     assert fired(rows, schedule_id) == [NOON]
     assert len(rows.messages()) == 1
 
@@ -119,10 +119,11 @@ def test_dcb_634_a_long_interval_runs_however_often_the_scheduler_is_deployed(
     schedule_id = rows.add_interval(DAY.total_seconds(), next_run_at=NOON + DAY)
     for hours in range(0, 49, 6):
         with lead(process_database) as leadership:  # each time a new process
-            Tick(leadership).run(at=NOON + hours * HOUR)
+            make_tick(leadership).run(at=NOON + hours * HOUR)
     assert fired(rows, schedule_id) == [NOON + DAY, NOON + 2 * DAY]
 
 
+@pytest.mark.postgresql("psycopg's statements are counted; SQLite's are in test_sqlite.py")
 def test_dcb_454_675_and_958_thousands_of_rows_cost_no_more_statements(
     tick: Tick, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +141,7 @@ def test_dcb_454_675_and_958_thousands_of_rows_cost_no_more_statements(
     assert statements < 100
 
 
+@pytest.mark.postgresql("SQLite has one writer at a time, and locks no rows")
 def test_dcb_671_one_locked_row_holds_up_no_other_and_takes_no_connection(
     tick: Tick, rows: Rows, process_database: ProcessDatabase
 ) -> None:
@@ -159,7 +161,7 @@ def test_dcb_828_a_one_off_does_not_run_again_after_a_restart(process_database: 
     clocked = rows.add(kind="clocked", cron_string="2026-03-10T12:00:00Z", next_run_at=NOON)
     for minutes in range(3):
         with lead(process_database) as leadership:  # each time a new process
-            Tick(leadership).run(at=NOON + minutes * MINUTE)
+            make_tick(leadership).run(at=NOON + minutes * MINUTE)
     assert fired(rows, once) == fired(rows, clocked) == [NOON]
 
 

@@ -137,7 +137,7 @@ def test_another_schedules_run_and_one_started_by_hand_are_no_overlap(tick: Tick
 def test_a_run_that_waits_for_its_next_attempt_has_not_ended(tick: Tick, rows: Rows) -> None:
     schedule_id = rows.add(next_run_at=NOON, overlap="skip")
     tick.run(at=NOON)
-    rows.session.execute("UPDATE pg_queue_message SET attempts = 1, run_after = now() + interval '1 hour'")
+    rows.change_all("pg_queue_message", attempts=1, run_after=datetime.now(UTC) + HOUR)
     tick.run(at=NOON + MINUTE)
     assert fired(rows, schedule_id) == [NOON]
 

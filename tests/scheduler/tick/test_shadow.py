@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pg_queue.leader import PostgresLeadership
-from scheduler.tick import Tick
+from scheduler.tick import PostgresTick, Tick
 from tests.scheduler.rows import Rows
+
+pytestmark = pytest.mark.postgresql("beside SQLite no Celery Beat fires anything")
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -17,7 +19,7 @@ SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hou
 @pytest.fixture
 def shadow(leadership: PostgresLeadership) -> Tick:
     """A tick of Beat's schedules."""
-    return Tick(leadership, is_shadow=True)
+    return PostgresTick(leadership, is_shadow=True)
 
 
 def test_what_would_have_been_fired_is_recorded_and_nothing_is_enqueued(shadow: Tick, rows: Rows) -> None:

@@ -1,0 +1,46 @@
+"""The scheduler's tests once more on SQLite: the same files, in a process of its own whose `DATABASE_URL` is a file."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ROOT, child_environment, sqlite_url
+
+SUITES = ("tick", "ledger", "forecast", "schedules")
+LEAST = {"tick": 115, "ledger": 10, "forecast": 30, "schedules": 250}
+"""So that it is noticed when a suite runs on SQLite no more."""
+MAY_SKIP = "PostgreSQL only: "
+
+
+@pytest.mark.processes
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_suite_holds_on_sqlite_and_skips_only_what_is_postgresqls_alone(
+    suite: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/scheduler/{suite}"]
+    finished = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=child_environment(sqlite_url(tmp_path / "run.sqlite3")),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=540,
+    )
+    assert finished.returncode == 0, finished.stdout[-8000:]
+    skipped = re.findall(r"^SKIPPED \[(\d+)\] \S+ (.*)$", finished.stdout, re.MULTILINE)
+    assert [reason for _, reason in skipped if not reason.startswith(MAY_SKIP)] == []
+    counted = re.search(r"(\d+) passed", finished.stdout)
+    assert counted is not None
+    assert int(counted[1]) >= LEAST[suite]
+    record_property(f"passed on SQLite, {sum(int(count) for count, _ in skipped)} skipped", int(counted[1]))
+    for count, reason in skipped:
+        record_property(f"skipped on SQLite: {reason.removeprefix(MAY_SKIP)}", int(count))
