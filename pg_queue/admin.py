@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
@@ -117,8 +118,11 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     @admin.action(description="Replay: run again, with all attempts", permissions=["replay"])
     def replay(self, request: HttpRequest, queryset: models.QuerySet[DeadLetter]) -> None:
         """Let the chosen dead letters run again."""
-        replayed = api.replay(list(queryset.values_list("pk", flat=True)))
-        self.message_user(request, f"{len(replayed)} messages wait again.", messages.SUCCESS)
+        letters: dict[str, list[uuid.UUID]] = {}
+        for namespace, message_id in queryset.values_list("namespace", "pk"):
+            letters.setdefault(namespace, []).append(message_id)
+        replayed = sum(len(api.store().within(namespace).replay(ids)) for namespace, ids in letters.items())
+        self.message_user(request, f"{replayed} messages wait again.", messages.SUCCESS)
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
         """Whoever may change dead letters may replay them."""
