@@ -15,8 +15,16 @@ from django.http import HttpRequest
 
 from backend.pipelines import organizations, services
 from backend.pipelines.scope import OneOrganizationFilter, OrganizationFilter, OrganizationScope, SuperusersOnly
-from pg_queue.admin import DeadLetterAdmin, LeaderAdmin, MessageAdmin, ResultAdmin, WorkerAdmin
-from pg_queue.models import DeadLetter, Leader, Message, Result, Worker
+from pg_queue.admin import (
+    DeadLetterAdmin,
+    LeaderAdmin,
+    MessageAdmin,
+    OperationAdmin,
+    ResultAdmin,
+    SwitchAdmin,
+    WorkerAdmin,
+)
+from pg_queue.models import DeadLetter, Leader, Message, Operation, Result, Switch, Worker
 from scheduler.admin import (
     BeatCatchAdmin,
     BeatProcessAdmin,
@@ -41,7 +49,7 @@ from scheduler.api import (
 admin.site.unregister(
     [PgPeriodicSchedule, ScheduleRun, MirrorFailure, MirrorDrift, BeatCatch, BeatProcess, BeatSend, Handover]
 )
-admin.site.unregister([Message, Result, DeadLetter, Worker, Leader])
+admin.site.unregister([Message, Result, DeadLetter, Worker, Leader, Switch, Operation])
 
 
 @admin.register(PgPeriodicSchedule)
@@ -172,6 +180,16 @@ class OrganizationDeadLetterAdmin(OfOrganization, DeadLetterAdmin):
 @admin.register(Worker)
 class SuperusersWorkerAdmin(SuperusersOnly, WorkerAdmin):
     """The queue's pages of workers."""
+
+
+@admin.register(Switch)
+class SuperusersSwitchAdmin(SuperusersOnly, SwitchAdmin):
+    """The queue's pages of switches: a queue is shared by the organizations."""
+
+
+@admin.register(Operation)
+class SuperusersOperationAdmin(SuperusersOnly, OperationAdmin):
+    """The queue's record of what operators did."""
 
 
 @admin.register(Leader)

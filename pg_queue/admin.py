@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.db import models
 from django.http import HttpRequest
 
 from pg_queue import api
 from pg_queue.domain import MAX_PRIORITY, MIN_PRIORITY
-from pg_queue.models import DeadLetter, Leader, Message, Result, Worker
+from pg_queue.models import DeadLetter, Leader, Message, Operation, Result, Switch, Worker
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -75,6 +75,79 @@ class PriorityFilter(admin.SimpleListFilter):
         return queryset.filter(priority=int(chosen)) if chosen in dict(self.lookup_choices) else queryset
 
 
+def operator(request: HttpRequest) -> api.Operator:
+    """Acts in the name of whoever makes the request."""
+    return api.Operator(f"{request.user.get_username()}: admin")
+
+
+class SwitchForm(forms.ModelForm):  # type: ignore[type-arg]
+    """One switch; a queue that was never turned has none, and is on."""
+
+    class Meta:
+        model = Switch
+        fields = ("queue", "is_on", "reason")
+        help_texts = {"queue": "Empty: all queues, also those yet to come."}
+
+    def clean_queue(self) -> str:
+        """The name of a queue, or nothing."""
+        name: str = self.cleaned_data["queue"]
+        try:
+            if name:
+                api.check_queue(name)
+        except api.InvalidMessage as error:
+            raise forms.ValidationError(f"expected {error.expected}, got: {name!r}") from error
+        return name
+
+
+@admin.register(Switch)
+class SwitchAdmin(api.OfferedLookups, ModelAdmin):
+    """Queues turned off and on, and purged. What is done here is on record, see `OperationAdmin`."""
+
+    form = SwitchForm
+    list_display = ("name", "is_on", "changed_at", "changed_by", "reason")
+    ordering = ("queue",)
+    actions = ("purge",)
+
+    @admin.display(description="queue")
+    def name(self, switch: Switch) -> str:
+        """The queue's, or that it is all of them."""
+        return switch.queue or "(all queues)"
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Which queue it is does not change."""
+        return ("queue",) if obj else ()
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """Never: to turn it on says the same, and who did it."""
+        return False
+
+    def save_model(self, request: HttpRequest, obj: Switch, form: Any, change: bool) -> None:
+        """Turn it, on record."""
+        turned = operator(request).turn(obj.queue or None, is_on=obj.is_on, reason=obj.reason)
+        obj.pk = Switch.objects.only("pk").get(namespace=obj.namespace or "", queue=turned.queue or "").pk
+
+    @admin.action(description="Purge: cancel everything that waits in these queues", permissions=["purge"])
+    def purge(self, request: HttpRequest, queryset: models.QuerySet[Switch]) -> None:
+        """Cancel what waits; the switch of all queues is left out."""
+        names = [name for name in queryset.values_list("queue", flat=True) if name]
+        count = sum(operator(request).purge(name) for name in names)
+        self.message_user(request, f"{count} messages of {len(names)} queues were cancelled.", messages.SUCCESS)
+
+    def has_purge_permission(self, request: HttpRequest) -> bool:
+        """Whoever may delete messages may purge."""
+        return bool(request.user.has_perm("pg_queue.delete_message"))
+
+
+@admin.register(Operation)
+class OperationAdmin(ReadOnlyAdmin):
+    """What operators did, in the admin, by REST and from a shell."""
+
+    list_display = ("begun_at", "actor", "action", "queue", "count", "reason", "finished_at")
+    list_filter = ("action",)
+    search_fields = ("actor__startswith", "queue__startswith")
+    ordering = ("-begun_at",)
+
+
 @admin.register(Message)
 class MessageAdmin(ReadOnlyAdmin):
     """What waits and what runs."""
@@ -108,7 +181,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     list_filter = (QueueFilter,)
     search_fields = ("id", "task__startswith")
     ordering = ("-died_at", "-id")
-    actions = ("replay",)
+    actions = ("replay", "drop")
 
     @admin.display(description="reason")
     def reason(self, letter: DeadLetter) -> str:
@@ -118,15 +191,22 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     @admin.action(description="Replay: run again, with all attempts", permissions=["replay"])
     def replay(self, request: HttpRequest, queryset: models.QuerySet[DeadLetter]) -> None:
         """Let the chosen dead letters run again."""
-        letters: dict[str, list[uuid.UUID]] = {}
-        for namespace, message_id in queryset.values_list("namespace", "pk"):
-            letters.setdefault(namespace, []).append(message_id)
-        replayed = sum(len(api.store().within(namespace).replay(ids)) for namespace, ids in letters.items())
-        self.message_user(request, f"{replayed} messages wait again.", messages.SUCCESS)
+        replayed = operator(request).replay(list(queryset.values_list("pk", flat=True)))
+        self.message_user(request, f"{len(replayed)} messages wait again.", messages.SUCCESS)
+
+    @admin.action(description="Drop: delete for good", permissions=["drop"])
+    def drop(self, request: HttpRequest, queryset: models.QuerySet[DeadLetter]) -> None:
+        """Delete the chosen dead letters."""
+        dropped = operator(request).drop(list(queryset.values_list("pk", flat=True)))
+        self.message_user(request, f"{len(dropped)} dead letters were deleted.", messages.SUCCESS)
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
         """Whoever may change dead letters may replay them."""
         return bool(request.user.has_perm("pg_queue.change_deadletter"))
+
+    def has_drop_permission(self, request: HttpRequest) -> bool:
+        """Whoever may delete dead letters may drop them."""
+        return bool(request.user.has_perm("pg_queue.delete_deadletter"))
 
 
 @admin.register(Worker)

@@ -61,6 +61,7 @@ from pg_queue.leader import (
     candidacy,
 )
 from pg_queue.lookups import OfferedLookups
+from pg_queue.operator import Operator
 from pg_queue.paginator import BoundedPaginator
 from pg_queue.payload import check_payload
 from pg_queue.ports import QueueDepth
@@ -77,6 +78,8 @@ from pg_queue.sql import statements as _statements
 from pg_queue.sqlite import as_instant, as_text
 from pg_queue.storage import store
 from pg_queue.tasks import TaskInfo, current_message, get_task, task, tasks
+from pg_queue.text import card as text_card
+from pg_queue.text import table as text_table
 from pg_queue.validation import check_queue, checked_event, checked_members, checked_message, checked_part
 from pg_queue.waiting import wait
 
@@ -111,6 +114,7 @@ __all__ = [
     "NewEvent",
     "NewMessage",
     "OfferedLookups",
+    "Operator",
     "Outcome",
     "PayloadNotJSON",
     "PayloadTooLarge",
@@ -172,6 +176,8 @@ __all__ = [
     "take_outcomes",
     "task",
     "tasks",
+    "text_card",
+    "text_table",
     "validate_payload",
     "wait",
     "wake_sql",

@@ -287,3 +287,17 @@ class Capability(StrEnum):
     """A listener hears of an enqueue; without it, workers poll."""
     OPERATIONS = "operations"
     """Browse, purge and drop."""
+
+
+class Action(StrEnum):
+    """What an operator may do to queues and dead letters."""
+
+    OFF = "off"
+    ON = "on"
+    PURGE = "purge"
+    """Cancel what waits."""
+    REPLAY = "replay"
+    DROP = "drop"
+    """Delete dead letters for good."""
+    CLEAR = "clear"
+    """Delete what has completed."""

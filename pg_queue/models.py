@@ -13,7 +13,15 @@ from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 
-from pg_queue.domain import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY, TERMINAL_STATES, BarrierState, MessageState
+from pg_queue.domain import (
+    DEFAULT_PRIORITY,
+    MAX_PRIORITY,
+    MIN_PRIORITY,
+    TERMINAL_STATES,
+    Action,
+    BarrierState,
+    MessageState,
+)
 
 NEXT_SEQUENCE = Func(Value("pg_queue_message_sequence"), function="nextval", output_field=models.BigIntegerField())
 NEW_ID = Func(function="pg_queue_uuid7", output_field=models.UUIDField())
@@ -128,7 +136,7 @@ class Result(models.Model):
     class Meta:
         indexes = [
             models.Index(
-                fields=["namespace", "report_to", "finished_at"],
+                fields=["report_to", "finished_at"],
                 name="pg_queue_result_unreported",
                 condition=Q(report_to__isnull=False),
             ),
@@ -297,6 +305,31 @@ class Switch(models.Model):
 
     def __str__(self) -> str:
         return f"{self.queue or 'all'} {'on' if self.is_on else 'off'}"
+
+
+class Operation(models.Model):
+    """What an operator did, written down before it is done: see `pg_queue.operator`. Never changed by hand."""
+
+    begun_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True, blank=True)
+    """Null: it goes on, or was cut off after `count`."""
+    actor = models.CharField(max_length=255)
+    action = models.CharField(max_length=16, choices=[(a.value, a.value) for a in Action])
+    store = models.CharField(max_length=64)
+    namespace = models.CharField(max_length=64, blank=True, db_default="")
+    queue = models.CharField(max_length=128, blank=True)
+    """Empty: not one queue's; of a switch, the whole namespace's."""
+    message_ids = models.JSONField(null=True, blank=True)
+    """Those that were named; null where none were."""
+    count = models.BigIntegerField(db_default=0)
+    """Messages that it has dealt with so far."""
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["-begun_at"], name="pg_queue_operation_latest")]
+
+    def __str__(self) -> str:
+        return f"{self.begun_at:%Y-%m-%d %H:%M} {self.actor}: {self.action} {self.queue}"
 
 
 class Lock(models.Model):

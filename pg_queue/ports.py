@@ -191,7 +191,7 @@ class QueueStore(Protocol):
         """Turn dead letters back into waiting messages with their attempts reset; return the ids replayed.
 
         Joins the caller's transaction. The failed results go, so a consumer of outcomes gets the next outcome too. A
-        barrier that the death has aborted stays so. Each holds its key again, unless another message does by now.
+        barrier that the death has aborted stays so.
         """
         ...
 
@@ -326,7 +326,7 @@ class Operations(Protocol):
     def browse(
         self, *, queue: str | None = None, state: MessageState | None = None, limit: int, after: uuid.UUID | None = None
     ) -> Sequence[Message]:
-        """At most `limit` messages that wait or run (None: both), by id, after this one. None in a terminal state."""
+        """At most `limit` messages that wait or run (None: both), by id, after this one."""
         ...
 
     def dead(self, *, queue: str | None = None, limit: int, after: uuid.UUID | None = None) -> Sequence[Message]:
@@ -340,16 +340,12 @@ class Operations(Protocol):
     def purge(self, queue: str, *, reason: str, limit: int) -> int:
         """Cancel at most `limit` waiting messages of a queue, as `QueueStore.cancel` does; return how many.
 
-        Delayed ones too; what runs, runs on. Their outcome says why, so whoever waits for them learns it. Joins the
-        caller's transaction.
+        Their outcome says why, so whoever waits for them learns it.
         """
         ...
 
     def clear_completed(self, *, before: datetime, limit: int) -> int:
-        """Delete at most `limit` outcomes that completed before this instant; return how many.
-
-        One that its consumer has not taken yet is kept. A dead letter stays when the outcome of its failure goes.
-        """
+        """Delete at most `limit` outcomes that completed before this instant and were taken; return how many."""
         ...
 
 
@@ -365,10 +361,7 @@ class Listener(Protocol):
         ...
 
     def hear(self) -> bool:
-        """Take what has arrived, without waiting; True when one of the queues may have work. Raises nothing.
-
-        The queues of another namespace, and queues that it does not listen to, make it say False.
-        """
+        """Take what has arrived, without waiting; True when one of the queues may have work. Raises nothing."""
         ...
 
     def close(self) -> None:

@@ -126,6 +126,15 @@ class RunFilter(django_filters.FilterSet):
         return runs.filter(state__in=wanted) if wanted else runs
 
 
+class DeadLetterFilter(django_filters.FilterSet):
+    """Filters of dead letters."""
+
+    queue = django_filters.CharFilter()
+    task = django_filters.CharFilter()
+    died_after = InstantFilter(field_name="died_at", lookup_expr="gte")
+    died_before = InstantFilter(field_name="died_at", lookup_expr="lt")
+
+
 class HandoverFilter(django_filters.FilterSet):
     """Filters of hand-overs."""
 

@@ -20,6 +20,7 @@ VERBS = {
     "promote": "change",
     "rollback": "change",
     "ramp": "change",
+    "replay": "change",
 }
 """Verb of the permission per action; every other action asks for `view`."""
 

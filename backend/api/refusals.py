@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent
-from django.db import IntegrityError
+from django.db import IntegrityError, InterfaceError, OperationalError
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
@@ -18,6 +18,14 @@ from scheduler.errors import HandoverRefused, InvalidInput, ScheduleNotFound, Sc
 
 RENAMED = {"organization_id": "organization", "schedule_id": "id", "pipeline_name": "name", "cron_string": "expression"}
 """A choke point's argument and its name in REST."""
+
+
+class Unavailable(exceptions.APIException):
+    """The database, or the store of messages, cannot be reached: whether the thing is there is not known."""
+
+    status_code = 503
+    default_code = "unavailable"
+    default_detail = "the store cannot be reached; try again"
 
 
 class Conflict(exceptions.APIException):
@@ -38,6 +46,8 @@ def translate(error: Exception, context: dict[str, Any]) -> Exception:
         error = services.refusal(error, _name_in(context)) or error
     if isinstance(error, InvalidInput | queue.InvalidMessage):
         return exceptions.ValidationError({RENAMED.get(error.field, error.field): [message(error.expected, error.got)]})
+    if isinstance(error, queue.StoreUnavailable | OperationalError | InterfaceError):
+        return Unavailable()  # what the error says may name hosts and roles
     if isinstance(error, ScheduleNotFound):
         return exceptions.NotFound()
     if isinstance(error, HandoverRefused):

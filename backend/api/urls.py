@@ -9,6 +9,7 @@ from backend.api.views.cutover import CutoverViewSet, HandoverViewSet
 from backend.api.views.pipelines import PipelineViewSet
 from backend.api.views.preview import ForecastViewSet, PreviewViewSet
 from backend.api.views.queue import MessageViewSet, TaskViewSet
+from backend.api.views.queues import DeadLetterViewSet, QueueViewSet
 from backend.api.views.runs import RunViewSet
 from backend.api.views.schedules import ScheduleViewSet
 
@@ -24,6 +25,8 @@ router.register("preview", PreviewViewSet, basename="preview")
 router.register("forecast", ForecastViewSet, basename="forecast")
 router.register("tasks", TaskViewSet, basename="task")
 router.register("messages", MessageViewSet, basename="message")
+router.register("queues", QueueViewSet, basename="queue")
+router.register("dead-letters", DeadLetterViewSet, basename="dead-letter")
 
 urlpatterns = [
     path("v1/schema/", SpectacularAPIView.as_view(), name="schema"),

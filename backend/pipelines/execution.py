@@ -51,6 +51,15 @@ def run_pipeline(pipeline_id: str) -> dict[str, Any]:
     return {"execution": str(execution.pk), "steps": len(steps), "result": result}
 
 
+def stage_of(message_id: uuid.UUID) -> str | None:
+    """How far the run of this message is: "step 2 of 5: pipelines.transform"; None: it is no run, or has not begun."""
+    steps = list(StepExecution.objects.filter(execution_id=message_id).order_by("position"))
+    for number, step in enumerate(steps, start=1):
+        if step.state != StepState.SUCCEEDED:
+            return f"step {number} of {len(steps)}: {step.task}"
+    return f"all {len(steps)} steps" if steps else None
+
+
 def begin(pipeline_id: str, message: queue.Message) -> PipelineExecution:
     """The execution of `message`, taken over by its current attempt; a new one on the first."""
     with transaction.atomic():

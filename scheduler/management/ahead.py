@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from scheduler.representation import table
+from pg_queue.api import text_table as table
 
 _SIDES = ("pg", "beat", "rule")
 _BUSIEST = ("at", "fires", "starts", "crontabs")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from drf_spectacular.utils import extend_schema_serializer
 from rest_framework import serializers
 
-from pg_queue.api import MessageState
+from backend.pipelines.execution import stage_of
+from pg_queue.api import Message, MessageState
 
 
 class TaskSerializer(serializers.Serializer):
@@ -37,7 +40,7 @@ class FailureSerializer(serializers.Serializer):
 
 
 class MessageSerializer(serializers.Serializer):
-    """A message in whatever state it is."""
+    """A message in whatever state it is. Its error's traceback is shown to staff only."""
 
     id = serializers.UUIDField()
     task = serializers.CharField()
@@ -46,6 +49,9 @@ class MessageSerializer(serializers.Serializer):
     queue = serializers.CharField()
     priority = serializers.IntegerField()
     state = serializers.ChoiceField(choices=[s.value for s in MessageState])
+    stage = serializers.SerializerMethodField(
+        help_text="How far it is, in words: of a pipeline's run the step that runs; null where nobody says."
+    )
     attempts = serializers.IntegerField()
     max_attempts = serializers.IntegerField()
     organization = serializers.CharField(source="organization_id", allow_blank=True)
@@ -56,3 +62,14 @@ class MessageSerializer(serializers.Serializer):
     worker = serializers.CharField(allow_null=True)
     result = serializers.JSONField(allow_null=True)
     error = FailureSerializer(allow_null=True)
+
+    def get_stage(self, message: Message) -> str | None:
+        """Where the task says how far it is, that."""
+        return stage_of(message.id)
+
+    def to_representation(self, instance: Message) -> dict[str, Any]:
+        """As DRF's, without a traceback for strangers: it shows the insides of the program."""
+        shown: dict[str, Any] = super().to_representation(instance)
+        if shown["error"] and not self.context.get("shows_traceback"):
+            shown["error"]["traceback"] = ""
+        return shown

@@ -54,12 +54,16 @@ class MessageViewSet(viewsets.ViewSet):
         responses=MessageSerializer,
     )
     def retrieve(self, request: Request, pk: str) -> Response:
-        """One message: waiting, running, succeeded, failed or cancelled."""
+        """One message: waiting, running, succeeded, failed or cancelled.
+
+        404 only where there is no such message (any more), or none that the caller may see; 503 where nobody can tell.
+        """
         found = queue.get_messages([_uuid(pk)])
         visible = [message for message in found.values() if self._is_visible(request, message)]
         if not visible:
             raise NotFound
-        return Response(MessageSerializer(visible[0]).data)
+        context = {"shows_traceback": request.user.is_staff}
+        return Response(MessageSerializer(visible[0], context=context).data)
 
     def _is_visible(self, request: Request, message: queue.Message) -> bool:
         if request.user.is_superuser:

@@ -11,13 +11,13 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
 from pg_queue.api import ExitCode
+from pg_queue.api import text_table as table
 from scheduler import api
 from scheduler.comparison import Comparison, Verdict, compare
 from scheduler.comparison.report import as_html, as_json
 from scheduler.management.beat_command import BeatCommand
 from scheduler.management.commands.schedules import NOT_FOUND
 from scheduler.management.options import instant, refusal
-from scheduler.representation import table
 
 _COLUMNS = ("schedule", "ready", *(verdict.value for verdict in Verdict), "first divergence")
 

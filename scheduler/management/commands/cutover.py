@@ -13,13 +13,15 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from pg_queue.api import ExitCode
+from pg_queue.api import text_card as card
+from pg_queue.api import text_table as table
 from scheduler import api
 from scheduler.cutover import complete_arrivals, complete_returns, finish
 from scheduler.cutover.finish import Finish
 from scheduler.management.beat_command import BeatCommand
 from scheduler.management.commands.schedules import NOT_FOUND
 from scheduler.management.options import number, refusal
-from scheduler.representation import answer_fields, card, status_fields, table
+from scheduler.representation import answer_fields, status_fields
 
 _EPILOG = (
     "Exit codes: 0 done; 1 unexpected error; 2 wrong usage or configuration; 3 database unreachable; 4 not migrated; "

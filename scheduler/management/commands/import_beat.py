@@ -11,6 +11,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from pg_queue.api import ExitCode
+from pg_queue.api import text_table as table
 from scheduler import clock
 from scheduler.actor import acting_as
 from scheduler.beat.certificate import DEFAULT_COUNT, Certificate
@@ -20,7 +21,6 @@ from scheduler.herds import Herd, find_herds
 from scheduler.imports import Imported, ImportStatus, import_beat
 from scheduler.management.beat_command import BeatCommand
 from scheduler.management.options import refusal
-from scheduler.representation import table
 from scheduler.settings import scheduler_settings
 
 INCOMPLETE = ExitCode.DUTY_FAILED

@@ -10,6 +10,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from pg_queue.api import ExitCode
+from pg_queue.api import text_table as table
 from scheduler import validation
 from scheduler.actor import acting_as
 from scheduler.errors import BeatUnavailable, InvalidInput, ScheduleNotFound
@@ -17,7 +18,6 @@ from scheduler.management.beat_command import BeatCommand
 from scheduler.management.commands.schedules import NOT_FOUND
 from scheduler.management.options import refusal
 from scheduler.reconciliation import Difference, Outcome, reconcile
-from scheduler.representation import table
 
 NOT_REPAIRED = ExitCode.DUTY_FAILED
 """Exit code: something could not be repaired; the rest was."""

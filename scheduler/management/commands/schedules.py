@@ -12,6 +12,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from pg_queue.api import ExitCode, ServiceCommand
+from pg_queue.api import text_card as card
+from pg_queue.api import text_table as table
 from scheduler import api
 from scheduler.actor import acting_as
 from scheduler.domain import Firer, ScheduleState
@@ -22,7 +24,6 @@ from scheduler.management.options import instant
 from scheduler.recurrence.cadence import MOST_OCCURRENCES
 from scheduler.recurrence.zones import time_line
 from scheduler.representation import (
-    card,
     change_fields,
     explanation_fields,
     forecast_fields,
@@ -30,7 +31,6 @@ from scheduler.representation import (
     run_fields,
     schedule_fields,
     schedules_fields,
-    table,
 )
 from scheduler.settings import scheduler_settings
 

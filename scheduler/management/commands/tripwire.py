@@ -11,13 +11,15 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from pg_queue.api import ExitCode
+from pg_queue.api import text_card as card
+from pg_queue.api import text_table as table
 from scheduler import clock
 from scheduler.beat import trigger
 from scheduler.beat.trigger import GuardState
 from scheduler.domain import Firer
 from scheduler.management.beat_command import BeatCommand
 from scheduler.models import BeatCatch, PgPeriodicSchedule
-from scheduler.representation import card, catch_fields, table
+from scheduler.representation import catch_fields
 from scheduler.settings import scheduler_settings
 
 LAST = 10

@@ -18,7 +18,7 @@ from django_celery_beat.models import PeriodicTask
 from backend.pipelines import tasks
 from backend.pipelines.models import Organization, Pipeline, PipelineExecution
 from pg_queue import api as queue
-from pg_queue.models import DeadLetter, Leader, Message, Result, Worker
+from pg_queue.models import DeadLetter, Leader, Message, Operation, Result, Switch, Worker
 from scheduler import api
 from tests.backend.handovers import handover
 
@@ -32,6 +32,8 @@ FOR_SUPERUSERS = {
         id="host:1:2", host="host", process_id=1, queues=["default"], concurrency=1, started_at=timezone.now()
     ),
     "scheduler.beatprocess": lambda: beat_process(),
+    "pg_queue.switch": lambda: Switch.objects.create(queue="mail", is_on=False, changed_by="root"),
+    "pg_queue.operation": lambda: Operation.objects.create(actor="root", action="off", store="default", queue="mail"),
     "pg_queue.leader": lambda: Leader.objects.create(name="scheduler", term=1),
     "django_celery_beat.periodictask": lambda: PeriodicTask.objects.get(name=str(schedule("acme").pk)),
 }

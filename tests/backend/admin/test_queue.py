@@ -76,16 +76,3 @@ def test_messages_are_narrowed_by_priority(browser):
     assert listed(browser.get(f"{page}?priority=3")) == {"a"}
     assert listed(browser.get(f"{page}?priority=4")) == set()
     assert listed(browser.get(f"{page}?priority=x")) == {"a"}
-
-
-def test_dead_letters_of_every_namespace_can_be_replayed_together(browser) -> None:
-    for namespace in ("", "acme"):
-        add(f"q{namespace}")
-        DeadLetter.objects.filter(queue=f"q{namespace}").update(namespace=namespace)
-    chosen = {"action": "replay", "_selected_action": list(DeadLetter.objects.values_list("pk", flat=True))}
-    page = browser.post(PAGES["deadletter"], chosen, follow=True)
-    assert "2 messages wait again." in page.content.decode()
-    assert set(Message.objects.filter(attempts=0, max_attempts=1).values_list("namespace", "queue")) == {
-        ("", "q"),
-        ("acme", "qacme"),
-    }
