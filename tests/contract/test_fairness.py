@@ -84,7 +84,7 @@ class TestTurns:
     def test_what_one_does_not_use_goes_to_the_others(self, harness: Harness, fairness: Callable[..., None]) -> None:
         fairness(WEIGHTS={"idle": 1000})
         fill(harness, 2, "idle")
-        fill(harness, 150, "acme")
+        fill(harness, 500, "acme")
         fill(harness, 500, "zeta")
         got = shares(claim(harness, 300))
         assert got.total() == 300
@@ -215,13 +215,12 @@ class TestAging:
         self, harness: Harness, fairness: Callable[..., None]
     ) -> None:
         fairness(aging_seconds=50)
-        for seconds, priority in ((30, 2), (60, 4), (0, 1)):
+        for seconds, priority in ((20, 2), (20, 4), (60, 6), (0, 1)):
             fill(harness, 1, "acme", priority=priority)
             harness.advance(seconds)
         fill(harness, 64, "acme", priority=9)
-        batches = [[one.message.priority for one in claim(harness, 4)] for _ in range(16)]
-        assert [2, 4, 9, 9] in batches
-        assert batches.count([9] * 4) == 15
+        batches = [[one.message.priority for one in claim(harness, 2)] for _ in range(32)]
+        assert [batch for batch in batches if batch != [9, 9]] == [[2, 4], [6, 9]]
 
     def test_a_cap_holds_for_what_is_old_too(self, harness: Harness, fairness: Callable[..., None]) -> None:
         fairness(aging_seconds=50, MAX_RUNNING=2)
