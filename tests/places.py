@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -168,11 +168,11 @@ def parameters(*names: str) -> list[Any]:
 
 
 @contextmanager
-def own_redis(folder: Path, port: int | None = None) -> Iterator[str]:
+def own_redis(folder: Path, port: int | None = None, *, options: Sequence[str] = ()) -> Iterator[str]:
     """The URL of a Redis server of the test's own that appends to a file in `folder`; killed at the end."""
     port = port or _free_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes"]
-    command += ["--appendfsync", "always", "--save", ""]
+    command += ["--appendfsync", "always", "--save", "", *options]
     server = RunningProcess(command, env=dict(os.environ))
     try:
         server.wait_for_line("Ready to accept connections")
