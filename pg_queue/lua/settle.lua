@@ -79,14 +79,23 @@ function operations.expire()
     return #ids
 end
 
--- ids, namespace, failure, result_ttl: the ids of those that were cancelled.
+-- Who or why, and what the message was doing: worded as `pg_queue.storage.failures` does.
+local function why_cancelled(record)
+    local which = record.attempts .. ' of ' .. record.max_attempts
+    local doing = record.state == 'running' and 'during attempt ' .. which
+        or 'while it waited, after ' .. which .. ' attempts'
+    local reason = request.reason ~= '' and request.reason or 'cancelled'
+    return failure_of('message.cancelled', reason .. ' (' .. doing .. ')')
+end
+
+-- ids, namespace, reason, result_ttl: the ids of those that were cancelled.
 function operations.cancel()
     local cancelled = {}
     for _, id in ipairs(request.ids) do
         local record = record_of(id)
         local is_ours = record and not record.is_broken and record.namespace == request.namespace
         if is_ours and (record.state == 'waiting' or record.state == 'running') then
-            cancel(record, request.failure, request.result_ttl)
+            cancel(record, why_cancelled(record), request.result_ttl)
             cancelled[#cancelled + 1] = id
         end
     end
@@ -94,7 +103,7 @@ function operations.cancel()
     return cancelled
 end
 
--- queue, namespace, limit, failure, result_ttl: how many waiting messages of the queue were cancelled.
+-- queue, namespace, limit, reason, result_ttl: how many waiting messages of the queue were cancelled.
 function operations.purge()
     local live = zset('live', request.namespace, request.queue)
     local running = zset('running', request.namespace, request.queue)
@@ -106,7 +115,7 @@ function operations.purge()
             if cancelled < request.limit and not call('ZSCORE', running, id) then
                 local record = record_of(id)
                 if record and not record.is_broken and record.state == 'waiting' then
-                    cancel(record, request.failure, request.result_ttl)
+                    cancel(record, why_cancelled(record), request.result_ttl)
                     cancelled = cancelled + 1
                 else
                     call('ZREM', live, id)

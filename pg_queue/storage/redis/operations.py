@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from pg_queue.domain import Failure, Message, MessageState
+from pg_queue.domain import Message, MessageState
 from pg_queue.settings import QueueSettings
-from pg_queue.storage.redis.encoding import encode, from_instant, microseconds, readable
+from pg_queue.storage.redis.encoding import from_instant, microseconds, readable
 from pg_queue.storage.redis.server import Server
 
 
@@ -39,8 +39,7 @@ class RedisOperations:
 
     def purge(self, queue: str, *, reason: str, limit: int) -> int:
         """See the port."""
-        failure = encode(Failure(type="message.purged", message=reason).as_json())
-        request = {"queue": queue, "limit": limit, "failure": failure, "result_ttl": self._ttl}
+        request = {"queue": queue, "limit": limit, "reason": reason, "result_ttl": self._ttl}
         return int(self._run("settle", "purge", seed=uuid.uuid4().hex, **request))
 
     def clear_completed(self, *, before: datetime, limit: int) -> int:

@@ -146,9 +146,8 @@ class RedisStore(Capable):
 
     def cancel(self, message_ids: Sequence[uuid.UUID], *, reason: str = "") -> set[uuid.UUID]:
         """See the port."""
-        failure = encoding.encode(Failure(type="message.cancelled", message=reason or "cancelled").as_json())
         ids = [one.hex for one in message_ids]
-        return _uuids(self._run("settle", "cancel", ids=ids, failure=failure, result_ttl=self._ttl) if ids else [])
+        return _uuids(self._run("settle", "cancel", ids=ids, reason=reason, result_ttl=self._ttl) if ids else [])
 
     def get(self, message_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Message]:
         """See the port. What an outcome does not keep is empty: its args and kwargs."""
