@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
+from urllib.parse import urlsplit
 
+import psutil
 from django.db import connection
 from django.test import override_settings
 from redis import Redis
@@ -63,6 +66,7 @@ class RedisHarness:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """See the protocol."""
+        sweep(self._client)
         with override_settings(PG_QUEUE={"STORES": self._stores}):
             try:
                 yield
@@ -89,8 +93,7 @@ class RedisHarness:
 
     def clear(self) -> None:
         """See the protocol."""
-        while names := list(self._client.scan_iter(f"{PREFIX}:*", count=1000)):
-            self._client.delete(*names)
+        delete(self._client, PREFIX)
 
     def advance(self, seconds: float) -> None:
         """See the protocol."""
@@ -108,3 +111,24 @@ class RedisHarness:
 
         with mock.patch.object(Connection, "send_packed_command", send_half):
             yield
+
+
+def delete(client: Redis, prefix: str) -> None:
+    """Delete all keys of one prefix."""
+    names = list(client.scan_iter(f"{prefix}:*", count=10_000))
+    for at in range(0, len(names), 1000):
+        client.unlink(*names[at : at + 1000])
+
+
+_swept: set[int] = set()
+
+
+def sweep(client: Redis) -> None:
+    """Once per process: delete what killed runs have left. Their prefixes hold their pids, valid on this machine."""
+    if os.getpid() in _swept or urlsplit(REDIS_URL).hostname not in {"127.0.0.1", "localhost", "::1"}:
+        return
+    _swept.add(os.getpid())
+    found = {re.match(r"downbeat-test-(\d+)-\w+", name) for name in client.scan_iter("downbeat-test-*", count=10_000)}
+    for prefix, pid in {(match[0], int(match[1])) for match in found if match}:
+        if not psutil.pid_exists(pid):
+            delete(client, prefix)
