@@ -17,6 +17,7 @@ from backend.pipelines import organizations, services
 from backend.pipelines.scope import OneOrganizationFilter, OrganizationFilter, OrganizationScope, SuperusersOnly
 from pg_queue.admin import (
     DeadLetterAdmin,
+    EventAdmin,
     LeaderAdmin,
     MessageAdmin,
     OperationAdmin,
@@ -24,7 +25,7 @@ from pg_queue.admin import (
     SwitchAdmin,
     WorkerAdmin,
 )
-from pg_queue.models import DeadLetter, Leader, Message, Operation, Result, Switch, Worker
+from pg_queue.models import DeadLetter, Event, Leader, Message, Operation, Result, Switch, Worker
 from scheduler.admin import (
     BeatCatchAdmin,
     BeatProcessAdmin,
@@ -49,7 +50,7 @@ from scheduler.api import (
 admin.site.unregister(
     [PgPeriodicSchedule, ScheduleRun, MirrorFailure, MirrorDrift, BeatCatch, BeatProcess, BeatSend, Handover]
 )
-admin.site.unregister([Message, Result, DeadLetter, Worker, Leader, Switch, Operation])
+admin.site.unregister([Message, Result, DeadLetter, Event, Worker, Leader, Switch, Operation])
 
 
 @admin.register(PgPeriodicSchedule)
@@ -190,6 +191,11 @@ class SuperusersSwitchAdmin(SuperusersOnly, SwitchAdmin):
 @admin.register(Operation)
 class SuperusersOperationAdmin(SuperusersOnly, OperationAdmin):
     """The queue's record of what operators did."""
+
+
+@admin.register(Event)
+class SuperusersEventAdmin(SuperusersOnly, EventAdmin):
+    """The queue's pages of the outbox."""
 
 
 @admin.register(Leader)

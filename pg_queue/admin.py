@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from pg_queue import api
 from pg_queue.domain import MAX_PRIORITY, MIN_PRIORITY
-from pg_queue.models import DeadLetter, Leader, Message, Operation, Result, Switch, Worker
+from pg_queue.models import DeadLetter, Event, Leader, Message, Operation, Result, Switch, Worker
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -41,22 +41,51 @@ class ReadOnlyAdmin(api.OfferedLookups, ModelAdmin):
         return False
 
 
-class QueueFilter(admin.SimpleListFilter):
-    """By queue. Offers those of the first rows in the list's own order: all that there are would be a scan."""
+class FirstRowsFilter(admin.SimpleListFilter):
+    """By the column `parameter_name`. Offers what the list's first rows have: all there is would be a scan."""
 
-    title = "queue"
-    parameter_name = "queue"
     first_rows = 1000
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """The queues met, and the chosen one."""
+        """The values met, and the chosen one."""
         rows = model_admin.get_queryset(request).order_by(*model_admin.get_ordering(request))
-        offered = {*rows.values_list("queue", flat=True)[: self.first_rows], self.value()}
-        return [(queue, queue) for queue in sorted(filter(None, offered))]
+        offered = {*rows.values_list(self.parameter_name, flat=True)[: self.first_rows], self.value()}
+        return [(value, value) for value in sorted(filter(None, offered))]
 
     def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
-        """Rows of that queue."""
-        return queryset.filter(queue=self.value()) if self.value() else queryset
+        """Rows of that value."""
+        return queryset.filter(**{str(self.parameter_name): self.value()}) if self.value() else queryset
+
+
+class QueueFilter(FirstRowsFilter):
+    """By queue."""
+
+    title = "queue"
+    parameter_name = "queue"
+
+
+class TopicFilter(FirstRowsFilter):
+    """By topic."""
+
+    title = "topic"
+    parameter_name = "topic"
+
+
+class RefusedFilter(admin.SimpleListFilter):
+    """Whether it was put off."""
+
+    title = "put off"
+    parameter_name = "put_off"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Yes and no."""
+        return [("yes", "yes"), ("no", "no")]
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        """Those with an error, or without."""
+        if self.value() == "yes":
+            return queryset.exclude(error="")
+        return queryset.filter(error="") if self.value() == "no" else queryset
 
 
 class PriorityFilter(admin.SimpleListFilter):
@@ -215,6 +244,31 @@ class WorkerAdmin(ReadOnlyAdmin):
 
     list_display = ("id", "queues", "concurrency", "running", "finished", "failed", "heartbeat_at", "stopped_at")
     ordering = ("-heartbeat_at",)
+
+
+@admin.register(Event)
+class EventAdmin(ReadOnlyAdmin):
+    """What waits in the outbox to leave for another system."""
+
+    list_display = ("id", "topic", "created_at", "attempts", "state", "next_try", "reason")
+    list_filter = (TopicFilter, RefusedFilter)
+    search_fields = ("id", "key__exact")
+    ordering = ("-id",)
+
+    @admin.display(description="state")
+    def state(self, event: Event) -> str:
+        """Leased while a relay has it in hand."""
+        return "waiting" if event.token is None else "leased"
+
+    @admin.display(description="next try")
+    def next_try(self, event: Event) -> Any:
+        """Not before this instant; of a leased one, when another relay may take it."""
+        return event.run_after
+
+    @admin.display(description="reason")
+    def reason(self, event: Event) -> str:
+        """Why the last attempt was put off, shortened."""
+        return event.error[:120]
 
 
 @admin.register(Leader)

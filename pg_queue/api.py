@@ -5,18 +5,26 @@ Enqueue joins the transaction that the caller has open on the queue's database: 
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from psycopg import sql as _sql
-
+from pg_queue.composition import (
+    NEW_ID_SQL,
+    Dispatch,
+    dispatch_sql,
+    enqueue_sql,
+    has_routes,
+    is_unsettled_sql,
+    publish_sql,
+    wake_sql,
+)
 from pg_queue.domain import (
     DEFAULT_PRIORITY,
     MAX_PRIORITY,
     MIN_PRIORITY,
     TERMINAL_STATES,
+    Backlog,
     Barrier,
     BarrierState,
     Failure,
@@ -67,6 +75,8 @@ from pg_queue.payload import check_payload
 from pg_queue.ports import QueueDepth
 from pg_queue.process import ExitCode, ServiceCommand, StopSignals
 from pg_queue.reaper import Duty, DutyRounds, Reaper, Round, add_duties, all_duties, refuse_failed
+from pg_queue.relay import Follower, Relay, follow
+from pg_queue.relay import dispatch as _dispatch
 from pg_queue.results.domain import Outcome, Result
 from pg_queue.results.ports import ResultStore
 from pg_queue.results.reading import read_result, read_results
@@ -74,7 +84,6 @@ from pg_queue.results.registry import result_store
 from pg_queue.session import direct_connection
 from pg_queue.settings import direct_alias, queue_settings
 from pg_queue.sql import named_statements as load_sql
-from pg_queue.sql import statements as _statements
 from pg_queue.sqlite import as_instant, as_text
 from pg_queue.storage import store
 from pg_queue.tasks import TaskInfo, current_message, get_task, task, tasks
@@ -92,18 +101,21 @@ __all__ = [
     "SESSION_ERRORS",
     "STAMP_SECONDS",
     "TERMINAL_STATES",
+    "Backlog",
     "Barrier",
     "BarrierState",
     "BoundedPaginator",
     "CapabilityMissing",
     "Configuration",
     "DirectConnectionRequired",
+    "Dispatch",
     "Duty",
     "DutyFailed",
     "DutyRounds",
     "Election",
     "ExitCode",
     "Failure",
+    "Follower",
     "GiveUp",
     "HealthServer",
     "InvalidMessage",
@@ -125,6 +137,7 @@ __all__ = [
     "QueueDepth",
     "QueueError",
     "Reaper",
+    "Relay",
     "Result",
     "ResultNotKept",
     "ResultNotReady",
@@ -154,17 +167,23 @@ __all__ = [
     "depths",
     "direct_alias",
     "direct_connection",
+    "dispatch",
+    "dispatch_sql",
     "enqueue",
     "enqueue_many",
     "enqueue_sql",
+    "follow",
     "get_barriers",
     "get_messages",
     "get_result",
     "get_results",
     "get_task",
     "group",
+    "has_routes",
+    "is_unsettled_sql",
     "load_sql",
     "missing_migrations",
+    "outbox_backlog",
     "publish",
     "publish_many",
     "publish_sql",
@@ -183,11 +202,6 @@ __all__ = [
     "wake_sql",
     "workers",
 ]
-
-_MESSAGES, _OUTBOX = _statements("messages"), _statements("outbox")
-
-NEW_ID_SQL = "pg_queue_uuid7()"
-"""SQL expression: a fresh, time-ordered id for a message."""
 
 
 def enqueue(
@@ -273,61 +287,28 @@ def get_barriers(ids: Iterable[uuid.UUID], *, using: str = "default") -> dict[uu
     return store(using).barriers.get(ids)
 
 
-def enqueue_sql(source: str, *, dialect: str = "postgres") -> str:
-    """SQL that stores a message for each row of `source`: for the caller's own statement, in its own transaction.
+def dispatch(message: NewMessage) -> uuid.UUID:
+    """Store one message where its queue is worked off (`PG_QUEUE["ROUTES"]`), and return its id.
 
-    An `INSERT` without RETURNING, to be used as a data-modifying CTE or alone, on a session of the queue's database.
-    `source` is the name of a CTE or relation with the columns id (uuid), queue, priority, task, args, kwargs, headers
-    (jsonb), organization_id, report_to, max_attempts (null: the task's own policy, else the setting) and run_after (not
-    claimed before it; null: due at once), in any order; extra columns do no harm. The caller answers for the values
-    (`validate_payload`, `get_task`, `check_queue`), and wakes the workers with `wake_sql`. Tasks' policies are read
-    when this is called.
-
-    `dialect` "sqlite": the end of the caller's statement, after its WITH. Instants and ids are texts there, as Django
-    stores them (`as_text`); the statement's parameter `:now` is the caller's instant.
+    Joins the caller's transaction, also for a queue that is routed away: the message then waits in the outbox for the
+    relay, and is sent at least once after the commit. Raises: as `enqueue`; CapabilityMissing without an outbox;
+    InvalidMessage (field `key`, `on_success` or `on_failure`) for what cannot be kept when it leaves.
     """
-    if dialect == "sqlite":
-        return _sqlite_enqueue(source)
-    policies = {info.name: info.max_attempts for info in tasks() if info.max_attempts}
-    statement = _sql.SQL(_MESSAGES["enqueue_from"]).format(
-        namespace=_sql.Literal(store().namespace),
-        attempts_by_task=_sql.Literal(json.dumps(policies).replace("%", "%%")),
-        max_attempts=_sql.Literal(queue_settings().max_attempts),
-        source=_sql.SQL(source),
-    )
-    return statement.as_string(None)
+    checked = checked_message(message, max_bytes=queue_settings().max_payload_bytes)
+    if queue_settings().routing.topic_of(checked.queue) is not None:
+        for field in ("key", "on_success", "on_failure"):
+            if value := getattr(checked, field):
+                expected = f"none for a message of the queue {checked.queue!r}, which is routed away"
+                raise InvalidMessage(field=field, expected=expected, got=value)
+    return _dispatch(checked)
 
 
-def wake_sql() -> str:
-    """Statement with one parameter, `%(queues)s` (text[]): wakes the workers that wait for these queues, on commit."""
-    statement = _sql.SQL(_MESSAGES["wake"]).format(namespace=_sql.Literal(store().namespace))
-    return statement.as_string(None)
+def outbox_backlog() -> Sequence[Backlog]:
+    """What waits in the outbox, per topic: exact. Messages that are routed away have topics that begin with `relay:`.
 
-
-def is_unsettled_sql(message_id: str, *, dialect: str = "postgres") -> str:
-    """An SQL condition for the caller's own statement: the message of this id waits, runs or is to be tried again.
-
-    `message_id` is an SQL expression of type uuid (in the dialect "sqlite" of a text, as Django stores one); false for
-    null, and for a message that has an end.
+    Raises: CapabilityMissing on a store without an outbox.
     """
-    texts = _MESSAGES if dialect == "postgres" else _statements("enqueue", dialect)
-    return texts["is_unsettled"].format(message_id=message_id)
-
-
-def _sqlite_enqueue(source: str) -> str:
-    policies = {info.name: info.max_attempts for info in tasks() if info.max_attempts}
-    cases = " ".join(f"WHEN {_quoted(name)} THEN {attempts:d}" for name, attempts in policies.items())
-    return _statements("enqueue", "sqlite")["enqueue_from"].format(
-        namespace=_quoted(store().namespace),
-        attempts_by_task=f"CASE task {cases} END" if cases else "NULL",
-        max_attempts=int(queue_settings().max_attempts),
-        source=source,
-    )
-
-
-def _quoted(text: str) -> str:
-    """An SQL literal of SQLite, which knows no escape but the doubled quote."""
-    return "'" + text.replace("'", "''") + "'"
+    return store().outbox.backlog()
 
 
 def validate_payload(args: Sequence[Json], kwargs: Mapping[str, Json]) -> None:
@@ -353,19 +334,6 @@ def publish_many(events: Sequence[NewEvent], *, using: str = "default") -> list[
     """
     max_bytes = queue_settings().max_payload_bytes
     return store(using).outbox.publish([checked_event(event, max_bytes=max_bytes) for event in events])
-
-
-def publish_sql(source: str) -> str:
-    """SQL that publishes an event for each row of `source`: for the caller's own statement, in its own transaction.
-
-    An `INSERT` without RETURNING, to be used as a data-modifying CTE or alone, on a session of the queue's database.
-    `source` is the name of a CTE or relation with the columns id (uuid, of `NEW_ID_SQL`), topic, key (null or empty:
-    the id's text) and payload (jsonb), in any order; extra columns do no harm. The caller answers for the values.
-    """
-    statement = _sql.SQL(_OUTBOX["publish_from"]).format(
-        namespace=_sql.Literal(store().namespace.replace("%", "%%")), source=_sql.SQL(source)
-    )
-    return statement.as_string(None)
 
 
 def get_messages(ids: Iterable[uuid.UUID], *, using: str = "default") -> dict[uuid.UUID, Message]:

@@ -6,13 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, register
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
 
-from pg_queue.errors import Configuration
+from pg_queue.errors import Configuration, QueueError
+from pg_queue.relay.targets import check_target
 from pg_queue.results.registry import result_store
 from pg_queue.settings import QueueSettings, queue_settings
 from pg_queue.sqlite import takes_lock_at_once
+from pg_queue.storage import store
 
 
 @register
@@ -20,12 +23,13 @@ def check_queue_settings(app_configs: object = None, **_: Any) -> list[CheckMess
     """E001: `PG_QUEUE` is wrong. E002: an alias is unknown. E003: its database is neither PostgreSQL nor SQLite.
 
     E004: results cannot be kept where `RESULTS` says. E005: a database of SQLite takes the write lock too late.
+    E006: a route leads nowhere.
     """
     try:
         conf = queue_settings()
     except Configuration as error:
         return [Error(str(error), hint="docs/reference/settings.md lists every key.", id="pg_queue.E001")]
-    return [*_check_aliases(conf), *_check_results()]
+    return [*_check_aliases(conf), *_check_results(), *_check_routes(conf)]
 
 
 def _check_results() -> Iterable[CheckMessage]:
@@ -40,6 +44,19 @@ def _check_aliases(conf: QueueSettings) -> Iterable[CheckMessage]:
     for key, alias in (("DATABASE", conf.database), ("DIRECT_DATABASE", conf.direct_database)):
         if alias is not None:
             yield from _check_alias(key, alias)
+
+
+def _check_routes(conf: QueueSettings) -> Iterable[CheckMessage]:
+    for topic in conf.routing.topics:
+        try:
+            _ = store().outbox
+            check_target(topic)
+        except (QueueError, ImproperlyConfigured) as error:
+            yield Error(
+                f"PG_QUEUE['ROUTES']: expected a target that can be relayed to, got: {topic!r}; {error}",
+                hint="docs/howto/keep-celery-workers.md shows how to set up a route.",
+                id="pg_queue.E006",
+            )
 
 
 def _check_alias(key: str, alias: str) -> Iterable[CheckMessage]:

@@ -13,6 +13,7 @@ from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
 from pg_queue.errors import Configuration
+from pg_queue.routes import Routes, parse_routes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,16 @@ class QueueSettings:
     """What has been due longer goes first now and then, whatever its priority: in every sixteenth claim."""
     stores: Mapping[str, Any] | None = None
     """Stores by alias, as `DATABASES` is; see `StoreSettings`. None: one, `default`, in `database`."""
+    routes: Mapping[str, Any] | None = None
+    """Queues that are worked off elsewhere, with their targets; see `pg_queue.routes.Route`. None: none is."""
+    relay_seconds: float = 1.0
+    """Longest wait of an idle relay for what is routed away, and how often it asks other stores for outcomes."""
+    relay_batch: int = 100
+    """Most messages that the relay sends before it notes them as sent."""
+    relay_lease_seconds: float = 60.0
+    """How long a relay holds what it is about to send: what one that was killed had in hand is sent again after it."""
+    relay_backoff_max_seconds: float = 60.0
+    """Longest delay between two attempts to send; the first is a second, and it doubles."""
     result_ttl_seconds: float = 7 * 86400.0
     """How long results are kept after they finish; 0: for ever."""
     dead_letter_ttl_seconds: float = 30 * 86400.0
@@ -94,7 +105,8 @@ class QueueSettings:
     """Where results are kept, as a dictionary with the keys of `ResultsSettings`; None: in the queue's own rows."""
 
     def __post_init__(self) -> None:
-        for check in (_check_types, _check_ranges, _check_relations, _check_fairness, _check_stores):
+        checks = (_check_types, _check_ranges, _check_relations, _check_fairness, _check_stores, _check_routes)
+        for check in checks:
             check(self)
 
     @property
@@ -119,6 +131,11 @@ class QueueSettings:
         """How long the store of `results` keeps one after it finished; 0: for ever."""
         own = self.results.ttl_seconds if self.results else None
         return self.result_ttl_seconds if own is None else own
+
+    @property
+    def routing(self) -> Routes:
+        """The routes by queue."""
+        return parse_routes(self.routes or {}, self.places)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +268,10 @@ def _check_stores(conf: QueueSettings) -> None:
     if conf.stores is not None and "default" not in conf.stores:
         raise _wrong(conf, "stores", "an entry 'default', as DATABASES has", sorted(conf.stores))
     _ = conf.places
+
+
+def _check_routes(conf: QueueSettings) -> None:
+    _ = conf.routing
 
 
 Section = QueueSettings | ResultsSettings

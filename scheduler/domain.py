@@ -164,12 +164,14 @@ class ScheduleState(StrEnum):
 
 
 class RunState(StrEnum):
-    """What became of an occurrence. The first four are a fired run's life; the rest are reasons for not firing."""
+    """What became of an occurrence. The first five are a fired run's life; the rest are reasons for not firing."""
 
     FIRED = "fired"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    RELAYED = "relayed"
+    """A Celery broker has taken it: its end is known to Celery's own workers and result backend, and not here."""
 
     COALESCED = "coalesced"
     """Missed, and stood in for by the latest missed occurrence, which was fired."""
@@ -191,7 +193,7 @@ class RunState(StrEnum):
         return self in FIRED_STATES
 
 
-FIRED_STATES = frozenset({RunState.FIRED, RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED})
+FIRED_STATES = frozenset({RunState.FIRED, RunState.RUNNING, RunState.SUCCEEDED, RunState.FAILED, RunState.RELAYED})
 RUN_ENDS: Mapping[str, RunState] = {
     "succeeded": RunState.SUCCEEDED,
     "failed": RunState.FAILED,

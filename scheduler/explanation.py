@@ -31,6 +31,7 @@ _REASONS = {
     RunState.RUNNING: "A worker is running it.",
     RunState.SUCCEEDED: "It ran and succeeded.",
     RunState.FAILED: "It ran, and its last attempt failed.",
+    RunState.RELAYED: "The Celery broker that its queue is routed to has taken it; its end is not known here.",
     RunState.COALESCED: "It was missed, and the latest one missed with it was fired in the stead of all.",
     RunState.SKIPPED: "The run before had not ended, and the overlap policy says skip.",
     RunState.EXPIRED: "It was found due later than its catch-up window allows.",
@@ -151,6 +152,8 @@ def _told(view: RunView, sends: int) -> str:
     reason = _REASONS[view.state]
     if view.firer is Firer.BEAT and view.state is RunState.FIRED:
         return "Celery Beat sent it." if sends < 2 else f"Celery Beat sent it {sends} times."
+    if view.state is RunState.FIRED and view.relayed_at is not None:
+        return f"The store that its queue is routed to took it at {_text(view.relayed_at)}, and has not told its end."
     if view.error and view.error.get("message"):
         reason += f" {view.error['message']}"
     return reason

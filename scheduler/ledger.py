@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from itertools import takewhile
 from operator import itemgetter
+from typing import TypeVar
 from uuid import UUID
 
 from django.db import connections, transaction
 from psycopg import sql
 
-from pg_queue.api import Duty, Message, take_outcomes
+from pg_queue.api import Duty, Message, NewMessage, take_outcomes
 from scheduler import beat
 from scheduler.dialect import is_sqlite, own_statements
 from scheduler.domain import REPORT_TO, RunOrigin, RunState
@@ -27,6 +28,8 @@ _SQL = statements("ledger")
 PREFIX = "scheduler_schedulerun_y"
 MONTHS_AHEAD = 3
 _BEAT = statements("beat_sends")
+
+Some = TypeVar("Some", Message, NewMessage)
 
 
 def ledger_duties() -> list[Duty]:
@@ -70,14 +73,30 @@ def write_back() -> int:
     conf = scheduler_settings()
     with transaction.atomic(using=conf.database):
         taken = take_outcomes(REPORT_TO, limit=conf.writeback_batch)
-        outcomes = list(_placed(taken))
-        if outcomes:
-            writing = SqliteWriting() if is_sqlite() else PostgresWriting()
-            written = writing.write(outcomes)
-            if len(written) < len(outcomes):
-                logger.warning("ledger.outcomes_not_placed count=%s", len(outcomes) - len(written))
-            _count_failures(writing, written)
+        write_outcomes(taken)
     return len(taken)
+
+
+def write_outcomes(messages: Sequence[Message]) -> None:
+    """Carry outcomes into the ledger. Joins the caller's transaction. Done twice, it is as if done once."""
+    outcomes = list(_placed(messages))
+    if not outcomes:
+        return
+    writing = _writing()
+    written = writing.write(outcomes)
+    if len(written) < len(outcomes):
+        logger.warning("ledger.outcomes_not_placed count=%s", len(outcomes) - len(written))
+    _count_failures(writing, written)
+
+
+def note_relayed(messages: Sequence[NewMessage], has_outcomes: bool) -> None:
+    """These runs were taken by the system that their queue is routed to. Joins the caller's transaction."""
+    if placed := list(_placed(messages)):
+        _writing().note_relayed(placed, has_outcomes=has_outcomes)
+
+
+def _writing() -> Writing:
+    return SqliteWriting() if is_sqlite() else PostgresWriting()
 
 
 def add_months() -> int:
@@ -147,7 +166,7 @@ def partition_name(first: date) -> str:
     return f"{PREFIX}{first:%Y}m{first:%m}"
 
 
-def _placed(messages: Iterable[Message]) -> Iterator[tuple[Message, datetime]]:
+def _placed(messages: Iterable[Some]) -> Iterator[tuple[Some, datetime]]:
     for message in messages:
         try:
             yield message, _occurrence(message)
@@ -155,7 +174,7 @@ def _placed(messages: Iterable[Message]) -> Iterator[tuple[Message, datetime]]:
             logger.error("ledger.outcome_without_run message=%s headers=%r", message.id, message.headers)
 
 
-def _occurrence(message: Message) -> datetime:
+def _occurrence(message: Message | NewMessage) -> datetime:
     scheduled_for = datetime.fromisoformat(message.headers["scheduled_for"])
     if scheduled_for.utcoffset() is None:
         raise ValueError("a naive instant")

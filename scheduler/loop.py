@@ -36,12 +36,17 @@ class Loop:
         *,
         on_turn: Callable[[], None] = lambda: None,
         on_role: Callable[[Leadership | None], None] = lambda leadership: None,
+        on_fired: Callable[[], None] = lambda: None,
         election: Election | None = None,
     ) -> None:
-        """`on_turn` is called at every turn, standby's too; `on_role` when the lead is won (with it) or gone (None)."""
+        """`on_turn` is called at every turn, standby's too; `on_role` when the lead is won (with it) or gone (None).
+
+        `on_fired` is called after each pass that fired something.
+        """
         self._stop = stop
         self._on_turn = on_turn
         self._on_role = on_role
+        self._on_fired = on_fired
         self.election = election or candidacy(ELECTION)
 
     def run(self) -> None:
@@ -90,7 +95,7 @@ class Loop:
         self._on_role(leadership)
         try:
             with leadership:
-                _Reign(leadership, self._stop, self._on_turn).run()
+                _Reign(leadership, self._stop, self._on_turn, self._on_fired).run()
         finally:
             metrics.note_lead(None)
             logger.info("leader.gone name=%s term=%s", leadership.name, leadership.term)
@@ -100,8 +105,10 @@ class Loop:
 class _Reign:
     """One term: tick, sleep, tick."""
 
-    def __init__(self, leadership: Leadership, stop: Stop, on_turn: Callable[[], None]) -> None:
-        self._leadership, self._stop, self._on_turn = leadership, stop, on_turn
+    def __init__(
+        self, leadership: Leadership, stop: Stop, on_turn: Callable[[], None], on_fired: Callable[[], None]
+    ) -> None:
+        self._leadership, self._stop, self._on_turn, self._on_fired = leadership, stop, on_turn, on_fired
         self._lookout = make_lookout(leadership, stop)
         self._stalled = _Patience(*_STALLED_SECONDS)
 
@@ -113,6 +120,8 @@ class _Reign:
             made, shadowed = tick.run(), Pass() if shadow is None else shadow.run()
             metrics.note_pass(made)
             metrics.note_shadow(shadowed)
+            if made.fired:
+                self._on_fired()
             self._sleep(tick, has_moved=made.has_moved or shadowed.has_moved)
 
     def _turn(self) -> bool:

@@ -33,6 +33,8 @@ class RunView:
     firer: Firer
     state: RunState
     fired_at: datetime | None
+    relayed_at: datetime | None
+    """When the store, or the Celery broker, had taken it that its queue is routed to."""
     started_at: datetime | None
     """When its last execution began."""
     finished_at: datetime | None
@@ -67,6 +69,7 @@ def _view(run: ScheduleRun) -> RunView:
         firer=Firer(run.firer),
         state=RunState(run.state),
         fired_at=run.fired_at,
+        relayed_at=run.relayed_at,
         started_at=run.started_at,
         finished_at=run.finished_at,
         result=run.result,

@@ -195,7 +195,8 @@ def _cancel_handover(schedule_id: uuid.UUID, now: datetime) -> None:
 def run_schedule(schedule_id: uuid.UUID | str) -> ScheduleRun:
     """Run it once, now, whether it is paused or not: a manual run and its message, in one transaction.
 
-    The schedule's own occurrences are not touched. The message goes to the queue here, whoever fires the schedule.
+    The schedule's own occurrences are not touched. The message goes to the queue here, or to where that is routed,
+    whoever fires the schedule.
 
     Raises:
         InvalidInput: its task is not registered any more, or no message can hold what is stored.
@@ -355,10 +356,10 @@ def _is_taken(error: IntegrityError) -> bool:
 
 def _enqueue(row: PgPeriodicSchedule, now: datetime) -> uuid.UUID:
     try:
-        return queue.enqueue(
-            row.task,
-            row.args,
-            row.kwargs,
+        message = queue.NewMessage(
+            task=row.task,
+            args=row.args,
+            kwargs=row.kwargs,
             queue=row.queue,
             priority=row.priority,
             max_attempts=row.max_attempts,
@@ -366,6 +367,7 @@ def _enqueue(row: PgPeriodicSchedule, now: datetime) -> uuid.UUID:
             organization_id=row.organization_id,
             report_to=REPORT_TO,
         )
+        return queue.dispatch(message)
     except queue.UnknownTask as error:
         raise InvalidInput(field="task", expected="the name of a registered task", got=row.task) from error
     except queue.InvalidMessage as error:  # stored by other means than these

@@ -36,6 +36,8 @@ class SchedulerSettings:
     """How many runs of it must have failed, and none succeeded, for that."""
     herd_warning: int = 100
     """A schedule that joins a minute in which more others begin than that is warned of before it is saved."""
+    follow_hours: int = 24
+    """How long the overlap policy waits for a run that another store has taken and whose end it does not tell."""
     tick_batch: int = 5000
     """Most schedules that one transaction fires."""
     ledger_retention_days: int = 90

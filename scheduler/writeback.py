@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from django.db import connections
 
-from pg_queue.api import Message, as_instant, as_text
+from pg_queue.api import Message, NewMessage, as_instant, as_text
 from scheduler.domain import RUN_ENDS
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
 
 Outcome = tuple[Message, datetime]
 """A message that has ended, and the occurrence of its run."""
+Taken = tuple[NewMessage, datetime]
+"""A message that another system has taken, and the occurrence of its run."""
 Written = tuple[UUID, str, str, datetime]
 """Of a run that was written: its schedule, its origin, its state, and when it ended."""
 Failures = Mapping[UUID, tuple[int, bool]]
@@ -30,6 +32,10 @@ class Writing(ABC):
     @abstractmethod
     def write(self, outcomes: Sequence[Outcome]) -> list[Written]:
         """Write them into their runs; those that were. What is final stays, but for a failure that was replayed."""
+
+    @abstractmethod
+    def note_relayed(self, taken: Sequence[Taken], *, has_outcomes: bool) -> None:
+        """These runs have left; where no outcomes will come, that is all that is ever known of them."""
 
     @abstractmethod
     def hold_counted(self, schedules: Collection[UUID]) -> list[UUID]:
@@ -63,6 +69,19 @@ class PostgresWriting(Writing):
         }
         return _ask(self._sql["write_back"], columns)
 
+    def note_relayed(self, taken: Sequence[Taken], *, has_outcomes: bool) -> None:
+        """See the contract."""
+        instants = [scheduled_for for _, scheduled_for in taken]
+        parameters: dict[str, Any] = {
+            "ids": [message.id for message, _ in taken],
+            "scheduled_fors": instants,
+            "first": min(instants),
+            "last": max(instants),
+            "has_outcomes": has_outcomes,
+        }
+        with connections[scheduler_settings().database].cursor() as cursor:
+            cursor.execute(self._sql["note_relayed"], parameters)
+
     def hold_counted(self, schedules: Collection[UUID]) -> list[UUID]:
         """See the contract: in one order, because two write-backs may deal with the same ones."""
         return [schedule_id for (schedule_id,) in _ask(self._sql["hold_counted"], {"schedules": list(schedules)})]
@@ -89,6 +108,17 @@ class SqliteWriting(Writing):
         rows = [_row(message, scheduled_for) for message, scheduled_for in outcomes]
         written = _ask(self._sql["write_back"], {"outcomes": json.dumps(rows)})
         return [(UUID(schedule), origin, state, as_instant(ended)) for schedule, origin, state, ended in written]
+
+    def note_relayed(self, taken: Sequence[Taken], *, has_outcomes: bool) -> None:
+        """See the contract."""
+        rows = [[message.id.hex, as_text(scheduled_for)] for message, scheduled_for in taken if message.id is not None]
+        parameters: dict[str, Any] = {
+            "taken": json.dumps(rows),
+            "has_outcomes": has_outcomes,
+            "now": as_text(datetime.now(UTC)),
+        }
+        with connections[scheduler_settings().database].cursor() as cursor:
+            cursor.execute(self._sql["note_relayed"], parameters)
 
     def hold_counted(self, schedules: Collection[UUID]) -> list[UUID]:
         """See the contract."""

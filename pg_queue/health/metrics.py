@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from pg_queue.domain import Capability
 from pg_queue.errors import QueueError
 from pg_queue.ports import QueueDepth
 from pg_queue.settings import queue_settings
@@ -41,6 +42,12 @@ DATABASE_ERRORS = Counter(
 REAPED = Counter("downbeat_reaper_rows", "Rows that a duty of the reaper dealt with.", ["duty"], registry=METRICS)
 REAPER_FAILURES = Counter("downbeat_reaper_failures", "Rounds of a duty that failed.", ["duty"], registry=METRICS)
 CLAIMS_EXPIRED = Counter("downbeat_claims_expired", "Claims taken back because their lease ran out.", registry=METRICS)
+RELAYED = Counter(
+    "downbeat_relayed", "Messages that a target has taken which their queue is routed to.", ["topic"], registry=METRICS
+)
+RELAY_DEFERRED = Counter(
+    "downbeat_relay_deferred", "Attempts to send a message that came to nothing: it waits.", ["topic"], registry=METRICS
+)
 
 
 class QueueCollector(Collector):
@@ -78,4 +85,33 @@ def _depths(alias: str) -> Sequence[QueueDepth]:
         return []
 
 
+class OutboxCollector(Collector):
+    """What waits in the outbox, by topic, read when asked; left out when the database does not answer."""
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The families `downbeat_outbox_events`, `downbeat_outbox_failing` and `downbeat_outbox_oldest_seconds`."""
+        if Capability.EVENTS not in store().capabilities:
+            return
+        events = GaugeMetricFamily("downbeat_outbox_events", "Events that wait to be relayed.", labels=["topic"])
+        failing = GaugeMetricFamily(
+            "downbeat_outbox_failing", "Those among them that were put off at least once.", labels=["topic"]
+        )
+        oldest = GaugeMetricFamily("downbeat_outbox_oldest_seconds", "Age of the oldest event.", labels=["topic"])
+        try:
+            backlog = store().outbox.backlog()
+        except (DatabaseError, InterfaceError, QueueError):
+            logger.warning("metrics.backlog_failed", exc_info=True)
+            return
+        for one in backlog:
+            events.add_metric([one.topic], one.waiting)
+            failing.add_metric([one.topic], one.failing)
+            oldest.add_metric([one.topic], one.oldest_seconds)
+        yield from (events, failing, oldest)
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing: registering must not query the database."""
+        return []
+
+
 METRICS.register(QueueCollector())
+METRICS.register(OutboxCollector())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 NOTHING: SafeString = mark_safe('<span class="db-none">–</span>')
 _TONES = {
     RunState.SUCCEEDED: "good",
+    RunState.RELAYED: "good",
     RunState.FAILED: "bad",
     RunState.EXPIRED: "bad",
     RunState.NO_LEADER: "bad",

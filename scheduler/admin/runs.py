@@ -80,6 +80,7 @@ class RunAdmin(ReadOnlyAdmin):
         "state_",
         "due",
         "fired",
+        "relayed",
         "started",
         "finished",
         "span",
@@ -164,6 +165,11 @@ class RunAdmin(ReadOnlyAdmin):
     def fired(self, row: Any) -> str:
         """When its message was enqueued."""
         return instant(row.live.fired_at, is_precise=True)
+
+    @admin.display(description="relayed")
+    def relayed(self, row: Any) -> str:
+        """When the system that its queue is routed to had taken it."""
+        return instant(row.live.relayed_at, is_precise=True)
 
     @admin.display(description="started")
     def started(self, row: Any) -> str:

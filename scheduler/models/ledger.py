@@ -43,6 +43,8 @@ class ScheduleRun(models.Model):
     term = models.BigIntegerField(null=True, blank=True)
     """The leader's term that wrote it; null: written by a person's action."""
     fired_at = models.DateTimeField(null=True, blank=True)
+    relayed_at = models.DateTimeField(null=True, blank=True)
+    """When another store, or a Celery broker, had taken it to which its queue is routed."""
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
     result = models.JSONField(null=True, blank=True)
@@ -67,6 +69,10 @@ class ScheduleRun(models.Model):
             models.CheckConstraint(
                 name="scheduler_run_fired_has_instant",
                 condition=~Q(state__in=sorted(s.value for s in FIRED_STATES)) | Q(fired_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="scheduler_run_relayed_has_instant",
+                condition=~Q(state=RunState.RELAYED.value) | Q(relayed_at__isnull=False),
             ),
         ]
 

@@ -6,18 +6,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 import psycopg
 from psycopg.rows import class_row, scalar_row
 
-from pg_queue.api import PostgresLeadership, enqueue_sql, is_unsettled_sql, wake_sql
+from pg_queue.api import PostgresLeadership, dispatch_sql, wake_sql
 from scheduler.domain import REPORT_TO
 from scheduler.recurrence.intervals import LONGEST, SHORTEST
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
 from scheduler.tick.contract import EARLIEST, HANDFUL, Batch, Cursor, Fault, Pass, Tick, id_prefix, note_quarantined
+from scheduler.tick.routed import once_per_settings, unsettled_sql
 from scheduler.verdicts import Question, Verdicts
 
 _SQL = statements("tick")
@@ -57,7 +57,7 @@ class PostgresTick(Tick):
     def release_held(self) -> int:
         """See the contract."""
         with self._leadership.transaction():
-            statement = _SQL["release_held"].format(is_unsettled=is_unsettled_sql("last_run_id"))
+            statement = _SQL["release_held"].format(is_unsettled=unsettled_sql())
             return self._session.execute(statement, {"limit": self._most}).rowcount
 
     def _run_batch(self, made: Pass, verdicts: Verdicts, cursor: Cursor, limit: int, *, is_careful: bool) -> Batch:
@@ -169,20 +169,22 @@ class FireStatements:
     lock_first: str
 
 
-@cache
+@once_per_settings
 def fire_statements(*, is_shadow: bool = False) -> FireStatements:
     """The statements for the schedules that PG fires, or for the shadow of those that Beat fires.
 
     Made once per process, and best before it leads: the task registry imports the project's tasks, which is slow.
     """
+    dispatch = dispatch_sql("firing")
     parts = {
         "firer": "'beat'" if is_shadow else "'pg'",
         "origin": "'shadow'" if is_shadow else "'schedule'",
         "is_shadow": str(is_shadow).lower(),
-        "is_unsettled": "false" if is_shadow else is_unsettled_sql("last_run_id"),
+        "is_unsettled": "false" if is_shadow else unsettled_sql(),
         # An interval that Beat's sends have moved may come to an occurrence again.
         "on_conflict": "ON CONFLICT (schedule_id, scheduled_for, origin) DO NOTHING" if is_shadow else "",
-        "enqueue": _SQL["enqueue_nothing"] if is_shadow else enqueue_sql("firing"),
+        "enqueue": _SQL["enqueue_nothing"] if is_shadow else dispatch.enqueue,
+        "relay": "" if is_shadow or not dispatch.publish else _SQL["relay"].format(events=dispatch.publish),
     }
     return FireStatements(
         survey=_SQL["survey"].format(**parts),

@@ -8,16 +8,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 from uuid import UUID
 
-from pg_queue.api import SqliteLeadership, as_instant, as_text, enqueue_sql, is_unsettled_sql
+from pg_queue.api import SqliteLeadership, as_instant, as_text, dispatch_sql
 from scheduler.domain import REPORT_TO, CatchUp, jitter_of
 from scheduler.settings import scheduler_settings
 from scheduler.statements import statements
 from scheduler.tick.contract import Batch, Cursor, Fault, Pass, Tick, id_prefix, note_quarantined
 from scheduler.tick.decisions import Circumstances, Decision, Due, decide, question_of
+from scheduler.tick.routed import once_per_settings, unsettled_sql
 from scheduler.verdicts import Question, Verdict, Verdicts
 
 _SQL = statements("tick", "sqlite")
@@ -71,6 +71,8 @@ class SqliteStatements:
 
     due: str
     enqueue: str
+    publish: str | None
+    """Puts what is routed away into the outbox; None: nothing is."""
     release_held: str
 
 
@@ -151,6 +153,8 @@ class SqliteTick(Tick):
         self._session.executemany(_SQL["advance"], (_advanced(outcome, now) for outcome in outcomes))
         self._session.executemany(_SQL["fire"], fired)
         self._session.executemany(self._statements.enqueue, fired)
+        if self._statements.publish is not None:
+            self._session.executemany(self._statements.publish, fired)
         self._session.executemany(_SQL["pass_over"], _passed_over(outcomes, now, term))
 
     def _quarantine_first(self, made: Pass, cursor: Cursor) -> Cursor:
@@ -197,13 +201,14 @@ class SqliteTick(Tick):
         )
 
 
-@cache
+@once_per_settings
 def sqlite_statements() -> SqliteStatements:
     """Made once per process, and best before it leads: the task registry imports the project's tasks, which is slow."""
-    is_unsettled = is_unsettled_sql("last_run_id", dialect="sqlite")
+    is_unsettled, dispatch = unsettled_sql("sqlite"), dispatch_sql("firing", dialect="sqlite")
     return SqliteStatements(
         due=_SQL["due"].format(is_unsettled=is_unsettled),
-        enqueue=_SQL["enqueue"].format(enqueue=enqueue_sql("firing", dialect="sqlite")),
+        enqueue=_SQL["enqueue"].format(enqueue=dispatch.enqueue),
+        publish=None if dispatch.publish is None else _SQL["enqueue"].format(enqueue=dispatch.publish),
         release_held=_SQL["release_held"].format(is_unsettled=is_unsettled),
     )
 

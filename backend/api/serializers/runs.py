@@ -20,6 +20,9 @@ class RunSerializer(serializers.Serializer):
     firer = serializers.ChoiceField(choices=[f.value for f in Firer])
     state = serializers.ChoiceField(choices=[s.value for s in RunState])
     fired_at = serializers.DateTimeField(allow_null=True)
+    relayed_at = serializers.DateTimeField(
+        allow_null=True, help_text="When another store, or a Celery broker, had taken it."
+    )
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     result = serializers.JSONField(allow_null=True)

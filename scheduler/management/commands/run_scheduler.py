@@ -17,6 +17,7 @@ from pg_queue.api import (
     LeadershipLost,
     Pulse,
     Reaper,
+    Relay,
     ServiceCommand,
     StopSignals,
     all_duties,
@@ -46,10 +47,11 @@ class Command(ServiceCommand):
     def serve(self, **options: Any) -> None:
         """Make one pass, or lead and wait until stopped."""
         self._leadership: Leadership | None = None
+        self._relay = Relay()
         duties = [] if options["no_reaper"] else all_duties()
         with StopSignals() as stop:
             self._pulse = Pulse(limit_seconds=ALIVE_SECONDS)
-            self._loop = Loop(stop, on_turn=self._pulse.beat, on_role=self._note_role)
+            self._loop = Loop(stop, on_turn=self._pulse.beat, on_role=self._note_role, on_fired=self._relay.wake)
             if options["once"]:
                 self._serve_once(DutyRounds(duties))
             else:
@@ -66,6 +68,8 @@ class Command(ServiceCommand):
         else:
             metrics.note_pass(made)
             self.say("passed", at=made.at, fired=made.fired, expired=made.expired, quarantined=len(made.quarantined))
+        for topic, sent in ({} if made is None else self._relay.run_once()).items():
+            self.say("relayed", topic=topic, sent=sent.taken, deferred=sent.refused + sent.unsent, error=sent.error)
         made_rounds = rounds.run_due()
         for done in made_rounds:
             if done.rows or done.error:
@@ -82,6 +86,7 @@ class Command(ServiceCommand):
         try:
             self._loop.run()
         finally:
+            self._relay.join()
             if reaper:
                 reaper.stop()
             if health:
@@ -89,11 +94,15 @@ class Command(ServiceCommand):
         self.say("stopped")
 
     def details(self) -> Mapping[str, Any]:
-        """What `/readyz` adds: the role, and the term of whoever leads as far as this process knows."""
+        """What `/readyz` adds: the role, the term of whoever leads as far as this process knows, and its relay.
+
+        A target that does not answer makes nobody unready: the tick goes on, and what it fires waits in the outbox.
+        """
         leadership = self._leadership
         if leadership is None:
             return {"role": "standby", **self._standing()}
-        return {"role": "leader", "term": leadership.term, "since": leadership.since.isoformat()}
+        leads = {"role": "leader", "term": leadership.term, "since": leadership.since.isoformat()}
+        return leads | ({"relay": relay} if (relay := self._relay.status()) else {})
 
     def _standing(self) -> Mapping[str, Any]:
         standing = self._loop.election.standing
@@ -104,6 +113,8 @@ class Command(ServiceCommand):
     def _note_role(self, leadership: Leadership | None) -> None:
         self._leadership = leadership
         if leadership is None:
+            self._relay.stop()
             self.say("standby", pid=os.getpid())
         else:
+            self._relay.start()
             self.say("leader", pid=os.getpid(), term=leadership.term)

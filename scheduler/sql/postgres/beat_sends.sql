@@ -60,7 +60,7 @@ taken AS (
     ORDER BY schedule_id, scheduled_for
     ON CONFLICT (schedule_id, scheduled_for, origin) DO UPDATE
     SET firer = 'beat', state = 'fired', fired_at = excluded.fired_at, error = NULL
-    WHERE run.span_end IS NULL AND run.state NOT IN ('fired', 'running', 'succeeded', 'failed')
+    WHERE run.span_end IS NULL AND run.state NOT IN ('fired', 'running', 'succeeded', 'failed', 'relayed')
     RETURNING schedule_id, scheduled_for
 )
 INSERT INTO scheduler_beatsend

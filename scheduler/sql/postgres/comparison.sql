@@ -34,7 +34,7 @@ ORDER BY schedule_id, scheduled_for
 -- Stretches that the shadow, or a pause, left out.
 SELECT schedule_id, scheduled_for, coalesce(span_end, scheduled_for), state
 FROM scheduler_schedulerun
-WHERE (origin = 'shadow' OR state = 'paused') AND state NOT IN ('fired', 'running', 'succeeded', 'failed')
+WHERE (origin = 'shadow' OR state = 'paused') AND state NOT IN ('fired', 'running', 'succeeded', 'failed', 'relayed')
   AND scheduled_for < %(until)s AND coalesce(span_end, scheduled_for) >= %(since)s
   AND (%(schedules)s::uuid[] IS NULL OR schedule_id = ANY (%(schedules)s::uuid[]))
 

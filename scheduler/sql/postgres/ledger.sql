@@ -26,8 +26,18 @@ FROM unnest(
 WHERE run.id = ANY (%(ids)s::uuid[])
   AND run.scheduled_for BETWEEN %(first)s AND %(last)s
   AND run.id = outcome.id AND run.scheduled_for = outcome.scheduled_for
-  AND (run.state IN ('fired', 'running') OR (run.state = 'failed' AND run.finished_at < outcome.finished_at))
+  AND (run.state IN ('fired', 'running', 'relayed') OR (run.state = 'failed' AND run.finished_at < outcome.finished_at))
 RETURNING run.schedule_id, run.origin, run.state, run.finished_at
+
+-- name: note_relayed
+-- Another system has taken these runs. Where their outcomes will not come, that is all that is ever known of them.
+UPDATE scheduler_schedulerun AS run
+SET relayed_at = coalesce(run.relayed_at, statement_timestamp()),
+    state = CASE WHEN run.state = 'fired' AND NOT %(has_outcomes)s THEN 'relayed' ELSE run.state END
+FROM unnest(%(ids)s::uuid[], %(scheduled_fors)s::timestamptz[]) AS taken (id, scheduled_for)
+WHERE run.id = ANY (%(ids)s::uuid[])
+  AND run.scheduled_for BETWEEN %(first)s AND %(last)s
+  AND run.id = taken.id AND run.scheduled_for = taken.scheduled_for
 
 -- name: hold_counted
 -- Hold the schedules that count their failures, in one order: two write-backs may deal with the same ones.

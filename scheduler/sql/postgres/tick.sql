@@ -205,7 +205,7 @@ firing AS (
 ),
 message AS (
     {enqueue}
-)
+){relay}
 SELECT last.due_at::text AS last_at,
        last.pipeline_id::text AS last_id,
        (SELECT count(*) FROM due) AS seen,
@@ -230,6 +230,21 @@ LEFT JOIN LATERAL (
 -- name: enqueue_nothing
 -- In the enqueue's place, in shadow.
 SELECT 1 AS nothing
+
+-- name: relay
+-- Beside the enqueue, where queues are routed away: what is routed goes into the outbox, under the run's id.
+,
+leaving AS (
+    {events}
+)
+
+-- name: is_followed
+-- Whether the run before was taken by another store that has not told its end, and not so long ago that it never will.
+EXISTS (
+    SELECT FROM scheduler_schedulerun AS followed
+    WHERE followed.id = last_run_id AND followed.state = 'fired'
+      AND followed.relayed_at > statement_timestamp() - make_interval(hours => {hours})
+)
 
 -- name: is_taken
 -- Whether another leader, or an earlier one, has recorded this occurrence.

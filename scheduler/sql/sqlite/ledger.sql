@@ -16,8 +16,16 @@ SET state = outcome.value ->> 2, started_at = outcome.value ->> 3, finished_at =
     result = outcome.value ->> 5, error = outcome.value ->> 6
 FROM json_each(%(outcomes)s) AS outcome
 WHERE scheduler_schedulerun.id = outcome.value ->> 0 AND scheduled_for = outcome.value ->> 1
-  AND (state IN ('fired', 'running') OR (state = 'failed' AND finished_at < outcome.value ->> 4))
+  AND (state IN ('fired', 'running', 'relayed') OR (state = 'failed' AND finished_at < outcome.value ->> 4))
 RETURNING schedule_id, origin, state, +finished_at
+
+-- name: note_relayed
+-- Another system has taken these runs. Where their outcomes will not come, that is all that is ever known of them.
+UPDATE scheduler_schedulerun
+SET relayed_at = coalesce(relayed_at, %(now)s),
+    state = CASE WHEN state = 'fired' AND NOT %(has_outcomes)s THEN 'relayed' ELSE state END
+FROM json_each(%(taken)s) AS taken
+WHERE scheduler_schedulerun.id = taken.value ->> 0 AND scheduled_for = taken.value ->> 1
 
 -- name: hold_counted
 -- The schedules that count their failures. This transaction has the file to itself.

@@ -48,6 +48,14 @@ WITH firing AS (
 )
 {enqueue}
 
+-- name: is_followed
+-- Whether the run before was taken by another store that has not told its end, and not so long ago that it never will.
+EXISTS (
+    SELECT 1 FROM scheduler_schedulerun AS followed
+    WHERE followed.id = last_run_id AND followed.state = 'fired'
+      AND followed.relayed_at > datetime('now', '-{hours} hours')
+)
+
 -- name: pass_over
 -- Record occurrences that are not fired.
 INSERT INTO scheduler_schedulerun

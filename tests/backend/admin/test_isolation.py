@@ -18,7 +18,7 @@ from django_celery_beat.models import PeriodicTask
 from backend.pipelines import tasks
 from backend.pipelines.models import Organization, Pipeline, PipelineExecution
 from pg_queue import api as queue
-from pg_queue.models import DeadLetter, Leader, Message, Operation, Result, Switch, Worker
+from pg_queue.models import DeadLetter, Event, Leader, Message, Operation, Result, Switch, Worker
 from scheduler import api
 from tests.backend.handovers import handover
 
@@ -34,6 +34,7 @@ FOR_SUPERUSERS = {
     "scheduler.beatprocess": lambda: beat_process(),
     "pg_queue.switch": lambda: Switch.objects.create(queue="mail", is_on=False, changed_by="root"),
     "pg_queue.operation": lambda: Operation.objects.create(actor="root", action="off", store="default", queue="mail"),
+    "pg_queue.event": lambda: Event.objects.create(id=uuid.uuid4(), topic="t", key="k"),
     "pg_queue.leader": lambda: Leader.objects.create(name="scheduler", term=1),
     "django_celery_beat.periodictask": lambda: PeriodicTask.objects.get(name=str(schedule("acme").pk)),
 }

@@ -12,11 +12,11 @@ from django.utils import timezone
 
 from pg_queue import api
 from pg_queue.admin import QueueFilter
-from pg_queue.models import DeadLetter, Message, Result
+from pg_queue.models import DeadLetter, Event, Message, Result
 
 pytestmark = pytest.mark.django_db
 
-PAGES = {name: f"/admin/pg_queue/{name}/" for name in ("message", "result", "deadletter", "worker", "leader")}
+PAGES = {name: f"/admin/pg_queue/{name}/" for name in ("message", "result", "deadletter", "event", "worker", "leader")}
 
 
 def add(queue: str) -> None:
@@ -76,3 +76,14 @@ def test_messages_are_narrowed_by_priority(browser):
     assert listed(browser.get(f"{page}?priority=3")) == {"a"}
     assert listed(browser.get(f"{page}?priority=4")) == set()
     assert listed(browser.get(f"{page}?priority=x")) == {"a"}
+
+
+def test_the_outbox_tells_what_was_put_off_and_why(browser):
+    waits, fails = api.publish("relay:celery:proj", {}), api.publish("t", {})
+    Event.objects.filter(pk=fails).update(error="ConnectionError: nobody listens", attempts=3)
+    page = browser.get(PAGES["event"])
+    assert "ConnectionError: nobody listens" in page.content.decode()
+    assert offered(page, "topic") == ["relay:celery:proj", "t"]
+    for query, found in ({"put_off": "yes"}, fails), ({"put_off": "no"}, waits), ({"topic": "t"}, fails):
+        assert [row.pk for row in browser.get(PAGES["event"], query).context["cl"].result_list] == [found]
+    assert browser.post(f"{PAGES['event']}{fails}/delete/", {"post": "yes"}).status_code == 403

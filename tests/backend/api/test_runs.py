@@ -47,6 +47,7 @@ def test_a_run_shows_every_field(rest, make_schedule):
         "firer": "pg",
         "state": "succeeded",
         "fired_at": "2026-03-01T12:00:00Z",
+        "relayed_at": None,
         "started_at": "2026-03-01T12:00:00Z",
         "finished_at": "2026-03-01T12:00:00Z",
         "result": {"rows": 3},
