@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import select
 import signal
@@ -32,6 +33,8 @@ from pg_queue.ports import QueueStore
 from pg_queue.settings import queue_settings
 from pg_queue.storage.capable import database_label
 
+logger = logging.getLogger(__name__)
+
 
 class ExitCode(IntEnum):
     """How a command ended, for its supervisor. docs/reference/commands.md lists them."""
@@ -55,8 +58,8 @@ EXIT_CODES_HELP = (
 class NotMigrated(QueueError):
     """The database lacks migrations of the apps that a process needs."""
 
-    def __init__(self, missing: Sequence[str]) -> None:
-        super().__init__(f"the database lacks {', '.join(missing)}: run `python manage.py migrate` first")
+    def __init__(self, missing: Sequence[str], *, command: str = "migrate") -> None:
+        super().__init__(f"the database lacks {', '.join(missing)}: run `python manage.py {command}` first")
 
 
 class StopRequest:
@@ -131,6 +134,24 @@ def check_ready(app_labels: Sequence[str], used: QueueStore | None = None) -> No
 
 def _alias_of(used: QueueStore | None) -> str:
     return used.database if used is not None and used.database is not None else queue_settings().database
+
+
+def check_results_ready() -> None:
+    """Make sure that the table of results is where `PG_QUEUE["RESULTS"]` says, if that can be asked now.
+
+    A database that does not answer is no reason not to start: who keeps results there waits for it. Raises:
+    NotMigrated.
+    """
+    results = queue_settings().results
+    if results is None or results.backend != "database" or results.database is None:
+        return
+    try:
+        missing = missing_migrations(results.database, ("pg_queue_results",))
+    except (OperationalError, InterfaceError):
+        logger.warning("results.unreachable database=%s", results.database, exc_info=True)
+        return
+    if missing:
+        raise NotMigrated(missing, command=f"migrate pg_queue_results --database {results.database}")
 
 
 def _port(text: str) -> int:

@@ -11,7 +11,7 @@ from django.core.management.base import CommandParser
 
 from pg_queue.api import check_queue
 from pg_queue.errors import InvalidMessage
-from pg_queue.process import ServiceCommand, StopSignals, check_ready
+from pg_queue.process import ServiceCommand, StopSignals, check_ready, check_results_ready
 from pg_queue.settings import queue_settings
 from pg_queue.tasks import tasks
 from pg_queue.worker.loop import Worker
@@ -58,6 +58,7 @@ class Command(ServiceCommand):
         used = self.options.find_store()
         self.place = used.place
         check_ready(self.app_labels, used)
+        check_results_ready()
         return used.place
 
     def serve(self, **options: Any) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -146,3 +147,24 @@ class _Odd:
     """A state that the table's constraint does not know."""
 
     value = "odd"
+
+
+@pytest.mark.parametrize("name", parameters("postgresql", "mariadb", "sqlite"))
+def test_what_is_put_anew_between_finding_and_deleting_stays(
+    name: str, tmp_path: Path, django_db_blocker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with django_db_blocker.unblock(), PLACES[name](tmp_path) as place, connected(place):
+        harness, message_id = Harness(place), uuid.uuid4()
+        store = harness.made()
+        harness.store.put([outcome(message_id, 1, ttl=timedelta(seconds=1))])
+        harness.advance(5)
+        ask = store._ask  # type: ignore[attr-defined]
+
+        def ask_and_put_anew(action: Callable[[], Any]) -> Any:
+            answer = ask(action)
+            harness.store.put([outcome(message_id, 2, ttl=timedelta())])
+            return answer
+
+        monkeypatch.setattr(store, "_ask", ask_and_put_anew)
+        assert store.expire(limit=10) == 0
+        assert harness.store.get([message_id])[message_id].value == {"execution": 2}

@@ -15,7 +15,7 @@ from pg_queue.domain import Message, MessageState
 from tests.contract.results.harness import Harness
 from tests.gate import Gate, gate_to
 from tests.pg_queue.worker.conftest import ProcessQueue, until, worker_environment
-from tests.places import PLACES, Place, connected, parameters
+from tests.places import ALIAS, PLACES, Place, connected, parameters
 from tests.processes import Manage, RunningProcess
 
 pytestmark = pytest.mark.processes
@@ -182,3 +182,30 @@ def test_a_worker_that_is_told_to_stop_while_the_store_is_away_gives_its_message
     assert worker.wait(60) == 0
     message = setup.queue.get(message_id)
     assert (message.state, failure_type(message)) == (MessageState.WAITING, "results.unavailable")
+
+
+def test_a_worker_is_not_started_without_the_table_and_says_which_command_makes_it(
+    queue: ProcessQueue, manage: Manage, tmp_path: Path
+) -> None:
+    entry = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "empty.sqlite3")}
+    environment = {
+        **worker_environment(RESULTS={"DATABASE": ALIAS}),
+        "TEST_DATABASES": json.dumps({ALIAS: entry}),
+    }
+    worker = manage("run_worker", env=environment)
+    assert worker.wait() == 4, worker.output
+    assert f"run `python manage.py migrate pg_queue_results --database {ALIAS}` first" in worker.stderr
+
+
+@pytest.mark.services("mariadb")
+def test_a_worker_starts_while_the_store_is_away_and_goes_on_when_it_comes(
+    queue: ProcessQueue, manage: Manage, tmp_path: Path
+) -> None:
+    with setup_at("mariadb", tmp_path, queue, manage) as setup, gate_to(setup.place.address) as gate:
+        gate.shut()
+        worker = setup.worker(seen=setup.place.at("127.0.0.1", gate.port))
+        message_id = queue.add("test.add", 1, 1)
+        worker.wait_for_line("worker.results_failed")
+        gate.open()
+        assert queue.outcome(message_id).attempts == 1
+        assert setup.kept(message_id) == 2
