@@ -79,7 +79,7 @@ from pg_queue.relay import Follower, Relay, follow
 from pg_queue.relay import dispatch as _dispatch
 from pg_queue.results.domain import Outcome, Result
 from pg_queue.results.ports import ResultStore
-from pg_queue.results.reading import read_result, read_results
+from pg_queue.results.reading import get_result, get_results
 from pg_queue.results.registry import result_store
 from pg_queue.session import direct_connection
 from pg_queue.settings import direct_alias, queue_settings
@@ -339,23 +339,6 @@ def publish_many(events: Sequence[NewEvent], *, using: str = "default") -> list[
 def get_messages(ids: Iterable[uuid.UUID], *, using: str = "default") -> dict[uuid.UUID, Message]:
     """The messages of these ids, whatever state they are in; unknown and expired ones are left out."""
     return store(using).get(ids)
-
-
-def get_result(message_id: uuid.UUID) -> Result | None:
-    """What became of a message, with what its task returned, wherever that is kept; None for an unknown or expired one.
-
-    Raises: ResultNotKept for a message of a fire-and-forget task, unless it failed; ResultsUnavailable when the queue
-    or the store of results cannot be asked, which says nothing of the message.
-    """
-    return read_result(message_id)
-
-
-def get_results(ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Result]:
-    """What became of these messages, by id, as `get_result` tells it; unknown and expired ones are left out.
-
-    Of a fire-and-forget task there is the state, with `is_kept` False. Raises: ResultsUnavailable.
-    """
-    return read_results(ids)
 
 
 def take_outcomes(report_to: str, *, limit: int, using: str = "default") -> list[Message]:

@@ -22,7 +22,7 @@ def wait(
 
     When `timeout` is over the message is cancelled, so that nobody works for a caller who has gone; if it has ended by
     then, that outcome is returned. For a message that the caller's own open transaction has enqueued this waits in
-    vain: nobody sees it before the commit.
+    vain: nobody sees it before the commit. Where results are kept elsewhere, `get_result` has what its task returned.
 
     Raises:
         WaitedTooLong: it had not ended, and has been cancelled unless `cancel_on_timeout` is false.

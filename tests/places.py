@@ -130,8 +130,14 @@ def redis(folder: Path) -> Iterator[Place]:
     prefix = f"downbeat-test-{os.getpid()}-{next(_numbers)}"
     yield Place(name="redis", results={"BACKEND": "redis", "URL": REDIS_URL, "PREFIX": prefix})
     with Redis.from_url(REDIS_URL) as client:
-        for key in client.scan_iter(f"{{{prefix}}}*"):
-            client.delete(key)
+        forget_redis(client, prefix)
+
+
+def forget_redis(client: Redis, prefix: str) -> None:
+    """Delete all results with this prefix: those of the index, since a scan would walk everybody's keys."""
+    finished, expiring = f"{{{prefix}}}:results:finished", f"{{{prefix}}}:results:expiring"
+    keys = [f"{{{prefix}}}:result:{member.decode()}" for member in client.zrange(finished, 0, -1)]
+    client.delete(*keys, finished, expiring)
 
 
 @contextmanager

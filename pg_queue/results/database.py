@@ -29,7 +29,7 @@ from pg_queue.sql import named_statements
 T = TypeVar("T")
 
 CHUNK_ROWS = 250
-"""Most rows in one statement: SQL Server takes 2,100 parameters, and an upsert has seven for each row."""
+"""Most rows in one statement: SQL Server takes 2,100 parameters, and an upsert has eight for each row."""
 CHUNK_BYTES = 4 << 20
 """Most JSON in one statement: MariaDB's `max_allowed_packet` is 16 MB, and 1 MB more than the largest value helps."""
 CONFLICTS = 10
@@ -79,6 +79,7 @@ class DatabaseResults:
             for row in rows:
                 found[row.message_id] = decode_result(
                     message_id=row.message_id,
+                    namespace=row.namespace,
                     state=row.state,
                     value=row.value,
                     error=row.error,
@@ -208,6 +209,7 @@ def is_conflict(error: Error) -> bool:
 def _parameters(row: Row, connection: BaseDatabaseWrapper) -> list[Any]:
     named = {
         "message_id": row.message_id,
+        "namespace": row.namespace,
         "state": row.state,
         "value": row.value,
         "error": row.error,

@@ -25,6 +25,8 @@ class Outcome:
     error: Failure | None = None
     ttl: timedelta | None = None
     """Time to live from now on; None: as configured, zero: for ever."""
+    namespace: str = ""
+    """The tenant whose message it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class Result:
     """What its task returned; None also where that is not known: see `is_kept`."""
     error: Failure | None = None
     """Why the last execution failed; set on a waiting message too when it is being retried."""
+    namespace: str = ""
+    """The tenant whose message it is."""
     is_kept: bool = True
     """False for a value that was not to be kept, or is kept no more."""
 

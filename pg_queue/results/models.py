@@ -12,6 +12,8 @@ class StoredResult(models.Model):
     """How a message ended: one row per message, kept until `expires_at` (null: for ever)."""
 
     message_id = models.UUIDField(primary_key=True, editable=False)
+    namespace = models.CharField(max_length=64, blank=True, default="")
+    """The tenant whose message it is."""
     state = models.CharField(max_length=16)
     value = models.TextField(null=True, blank=True)
     """What the task returned, as JSON of ASCII characters only: no character set and no JSON type may change it."""

@@ -16,23 +16,28 @@ from pg_queue.storage import store
 from pg_queue.tasks import keeps_result
 
 
-def read_results(message_ids: Iterable[UUID]) -> dict[UUID, Result]:
-    """The results of these messages; ids that neither the queue nor the store knows are left out.
+def get_results(message_ids: Iterable[UUID], *, using: str = "default") -> dict[UUID, Result]:
+    """What became of these messages, by id, as `get_result` tells it; unknown and expired ones are left out.
+
+    Of a fire-and-forget task there is the state, with `is_kept` False.
 
     The queue is asked first: a message that has ended there has its value in the store already. Raises:
     ResultsUnavailable when either cannot be asked.
     """
     ids = list(dict.fromkeys(message_ids))
-    return _results(ids, _messages(ids))
+    return _results(ids, _messages(ids, using), store(using).namespace)
 
 
-def read_result(message_id: UUID) -> Result | None:
-    """The result of this message, as `read_results` tells it; None where it would be left out.
+def get_result(message_id: UUID, *, using: str = "default") -> Result | None:
+    """What became of a message, with what its task returned, wherever that is kept; None for an unknown or expired one.
 
-    Raises: ResultsUnavailable; ResultNotKept where its task keeps none, unless the message failed.
+    `using` is the alias of `PG_QUEUE["STORES"]` that it was enqueued into; of another tenant's it tells nothing.
+
+    Raises: ResultNotKept for a message of a fire-and-forget task, unless it failed; ResultsUnavailable when the queue
+    or the store of results cannot be asked, which says nothing of the message.
     """
-    messages = _messages([message_id])
-    result = _results([message_id], messages).get(message_id)
+    messages = _messages([message_id], using)
+    result = _results([message_id], messages, store(using).namespace).get(message_id)
     if message_id in messages and result and not result.is_kept and result.state is not MessageState.FAILED:
         task = messages[message_id].task
         if not keeps_result(task):
@@ -40,17 +45,18 @@ def read_result(message_id: UUID) -> Result | None:
     return result
 
 
-def _results(ids: list[UUID], messages: Mapping[UUID, Message]) -> dict[UUID, Result]:
+def _results(ids: list[UUID], messages: Mapping[UUID, Message], namespace: str) -> dict[UUID, Result]:
     ended = [one for one in ids if one not in messages or messages[one].state in TERMINAL_STATES]
     elsewhere = result_store()
-    kept = elsewhere.get(ended) if elsewhere is not None and ended else {}
-    found = {one: _result(messages.get(one), kept.get(one), is_elsewhere=elsewhere is not None) for one in ids}
-    return {message_id: result for message_id, result in found.items() if result is not None}
+    found = elsewhere.get(ended) if elsewhere is not None and ended else {}
+    kept = {one: result for one, result in found.items() if result.namespace == namespace}
+    made = ((one, _result(messages.get(one), kept.get(one), is_elsewhere=elsewhere is not None)) for one in ids)
+    return {message_id: replace(result, namespace=namespace) for message_id, result in made if result is not None}
 
 
-def _messages(ids: list[UUID]) -> Mapping[UUID, Message]:
+def _messages(ids: list[UUID], using: str) -> Mapping[UUID, Message]:
     try:
-        return store().get(ids)
+        return store(using).get(ids)
     except (DatabaseError, InterfaceError, StoreUnavailable) as error:
         raise ResultsUnavailable(f"the queue's store: {str(error).strip() or type(error).__name__}") from error
 

@@ -140,6 +140,7 @@ def _client(url: str) -> Any:
 def _arguments(row: Row) -> list[str | int]:
     return [
         row.message_id.hex,
+        row.namespace,
         row.state,
         row.value or "",
         row.error or "",
@@ -152,6 +153,7 @@ def _arguments(row: Row) -> list[str | int]:
 def _decode(message_id: UUID, fields: Mapping[str, str]) -> Result:
     return decode_result(
         message_id=message_id,
+        namespace=fields["namespace"],
         state=fields["state"],
         value=fields["value"] or None,
         error=fields["error"] or None,

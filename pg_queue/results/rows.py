@@ -22,6 +22,7 @@ class Row:
     """An outcome as it is written."""
 
     message_id: UUID
+    namespace: str
     state: str
     value: str | None
     error: str | None
@@ -51,11 +52,19 @@ def encode_outcomes(outcomes: Iterable[Outcome], *, ttl_seconds: float, max_byte
 
 
 def decode_result(
-    *, message_id: UUID, state: str, value: str | None, error: str | None, attempts: int, finished_at: datetime
+    *,
+    message_id: UUID,
+    namespace: str,
+    state: str,
+    value: str | None,
+    error: str | None,
+    attempts: int,
+    finished_at: datetime,
 ) -> Result:
     """The result in the columns of a row."""
     return Result(
         message_id=message_id,
+        namespace=namespace,
         state=MessageState(state),
         attempts=attempts,
         finished_at=finished_at,
@@ -89,6 +98,7 @@ def _encode(outcome: Outcome, ttl_seconds: float, max_bytes: int) -> Row:
     seconds = ttl_seconds if outcome.ttl is None else outcome.ttl.total_seconds()
     return Row(
         message_id=outcome.message_id,
+        namespace=outcome.namespace,
         state=outcome.state.value,
         value=None if outcome.value is None else _ascii(encode_result(outcome.value, max_bytes=max_bytes)),
         error=None if outcome.error is None else json.dumps(outcome.error.as_json()),

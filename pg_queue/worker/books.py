@@ -49,6 +49,7 @@ class Books:
         self._lease = timedelta(seconds=conf.lease_seconds)
         self.deposits = Deposits(
             results,
+            namespace=store.namespace if results is not None else "",
             give_up_seconds=conf.results.give_up_seconds if conf.results else 0.0,
             most_waiting=2 * conf.claim_batch,
         )

@@ -44,6 +44,7 @@ class Deposit:
     ended: Ended
     since: float
     """`time.monotonic` when it was reported."""
+    namespace: str
 
     @property
     def outcome(self) -> Outcome:
@@ -53,6 +54,7 @@ class Deposit:
         is_success = isinstance(self.ended, Success)
         return Outcome(
             message_id=message.id,
+            namespace=self.namespace,
             state=MessageState.SUCCEEDED if is_success else MessageState.FAILED,
             attempts=message.attempts,
             started_at=message.started_at,
@@ -132,8 +134,12 @@ class Writer:
 class Deposits:
     """What has to reach the store of results. The main loop's own; `store` None: nothing has to."""
 
-    def __init__(self, store: ResultStore | None, *, give_up_seconds: float, most_waiting: int) -> None:
-        self._store, self._give_up_seconds, self._most_waiting = store, give_up_seconds, most_waiting
+    def __init__(
+        self, store: ResultStore | None, *, namespace: str = "", give_up_seconds: float, most_waiting: int
+    ) -> None:
+        """`namespace`: the tenant whose messages the worker serves."""
+        self._store, self._namespace = store, namespace
+        self._give_up_seconds, self._most_waiting = give_up_seconds, most_waiting
         self._wake: Callable[[], object] = _wake_nobody
         self._waiting: list[Deposit] = []
         self._sent: list[Deposit] | None = None
@@ -178,7 +184,8 @@ class Deposits:
 
     def add(self, claim: Claim, ended: Ended) -> None:
         """Take note of an outcome; `flush` returns its settlement when it may be settled."""
-        self._waiting.append(Deposit(claim=claim, ended=ended, since=time.monotonic()))
+        deposit = Deposit(claim=claim, ended=ended, since=time.monotonic(), namespace=self._namespace)
+        self._waiting.append(deposit)
 
     def seconds_until_due(self) -> float:
         """Seconds until `flush` has something to do without having been woken."""
@@ -229,12 +236,12 @@ class Deposits:
 
     def _given_up(self) -> list[Settlement]:
         now = time.monotonic()
-        late = {deposit for deposit in self._waiting if self._late_at(deposit.since) <= now}
+        late = [deposit for deposit in self._waiting if self._late_at(deposit.since) <= now]
         if not late:
             return []
         logger.warning("worker.results_given_up messages=%s; %s", len(late), self._error)
-        self._waiting = [deposit for deposit in self._waiting if deposit not in late]
-        return [deposit.given_up(self._error) for deposit in late]
+        self._waiting = [deposit for deposit in self._waiting if self._late_at(deposit.since) > now]
+        return [deposit.given_up(self._error or "there was no time to ask") for deposit in late]
 
     def _send(self) -> None:
         """An empty batch too, after a failure: nothing is claimed before the store has answered again."""

@@ -122,7 +122,7 @@ class TestInTheQueue:
         def refuse(ids: object) -> None:
             raise OperationalError("server closed the connection")
 
-        monkeypatch.setattr(store(), "get", refuse)
+        monkeypatch.setattr(store("default"), "get", refuse)
         with pytest.raises(ResultsUnavailable, match="the queue's store: server closed"):
             get_result(uuid.uuid4())
 
@@ -156,6 +156,12 @@ class TestElsewhere:
         result = get_result(message_id)
         assert result is not None
         assert result.value_or_raise() == "old"
+
+    def test_a_result_of_another_tenant_is_none(self, elsewhere: ResultStore) -> None:
+        message_id = uuid.uuid4()
+        elsewhere.put([outcome(message_id, 1, value="theirs", namespace="theirs")])
+        assert get_result(message_id) is None
+        assert get_results([message_id]) == {}
 
     def test_a_value_that_is_gone_is_told_from_none(self, elsewhere: ResultStore) -> None:
         gone, none = ended(), ended()

@@ -3,7 +3,7 @@
 -- {rows} is put_row as often as there are outcomes, each message once.
 -- Assignments are made from left to right, so started_at comes last: all others are compared with the one before.
 INSERT INTO pg_queue_results_result (
-    message_id, state, value, error, attempts, started_at, finished_at, expires_at
+    message_id, namespace, state, value, error, attempts, started_at, finished_at, expires_at
 )
 VALUES {rows}
 ON DUPLICATE KEY UPDATE
@@ -16,9 +16,9 @@ ON DUPLICATE KEY UPDATE
     started_at = GREATEST(VALUES(started_at), started_at)
 
 -- name: put_row
--- One outcome: id, state, value, error, attempts, when its execution began, milliseconds to live (null: for ever).
+-- One outcome: id, namespace, state, value, error, attempts, when its execution began, milliseconds to live (null: for ever).
 -- UTC_TIMESTAMP, as Django writes instants: NOW() is in the session's timezone.
-(%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL (%s * 1000) MICROSECOND)
+(%s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL (%s * 1000) MICROSECOND)
 
 -- name: now
 -- The present on this server's clock.

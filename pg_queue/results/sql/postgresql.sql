@@ -2,7 +2,7 @@
 -- Keep outcomes; one of an earlier execution of the message, or the same once more, changes nothing.
 -- {rows} is put_row as often as there are outcomes, each message once.
 INSERT INTO pg_queue_results_result AS kept (
-    message_id, state, value, error, attempts, started_at, finished_at, expires_at
+    message_id, namespace, state, value, error, attempts, started_at, finished_at, expires_at
 )
 VALUES {rows}
 ON CONFLICT (message_id) DO UPDATE
@@ -11,8 +11,8 @@ ON CONFLICT (message_id) DO UPDATE
     WHERE EXCLUDED.started_at > kept.started_at
 
 -- name: put_row
--- One outcome: id, state, value, error, attempts, when its execution began, milliseconds to live (null: for ever).
-(%s, %s, %s, %s, %s, %s, clock_timestamp(),
+-- One outcome: id, namespace, state, value, error, attempts, when its execution began, milliseconds to live (null: for ever).
+(%s, %s, %s, %s, %s, %s, %s, clock_timestamp(),
     clock_timestamp() + make_interval(secs => (%s / 1000.0)::double precision))
 
 -- name: now

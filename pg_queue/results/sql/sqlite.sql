@@ -2,7 +2,7 @@
 -- Keep outcomes; one of an earlier execution of the message, or the same once more, changes nothing.
 -- {rows} is put_row as often as there are outcomes, each message once.
 INSERT INTO pg_queue_results_result (
-    message_id, state, value, error, attempts, started_at, finished_at, expires_at
+    message_id, namespace, state, value, error, attempts, started_at, finished_at, expires_at
 )
 VALUES {rows}
 ON CONFLICT (message_id) DO UPDATE
@@ -11,9 +11,9 @@ ON CONFLICT (message_id) DO UPDATE
     WHERE excluded.started_at > pg_queue_results_result.started_at
 
 -- name: put_row
--- One outcome: id, state, value, error, attempts, when its execution began, milliseconds to live (null: for ever).
+-- One outcome: id, namespace, state, value, error, attempts, when its execution began, milliseconds to live (null: for ever).
 -- A null among its arguments makes strftime null.
-(%s, %s, %s, %s, %s, %s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'),
+(%s, %s, %s, %s, %s, %s, %s, strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now'),
     strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', (%s / 1000.0) || ' seconds'))
 
 -- name: now

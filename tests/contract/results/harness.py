@@ -12,7 +12,7 @@ from pg_queue.results.database import DatabaseResults
 from pg_queue.results.ports import ResultStore
 from pg_queue.results.redis import RedisResults
 from pg_queue.settings import parse
-from tests.places import ALIAS, TABLE, Place
+from tests.places import ALIAS, TABLE, Place, forget_redis
 
 
 class Harness:
@@ -32,8 +32,7 @@ class Harness:
         """Forget everything."""
         if self.place.name == "redis":
             with self._redis() as client:
-                for key in client.scan_iter(self._pattern):
-                    client.delete(key)
+                forget_redis(client, self.place.results["PREFIX"])
         else:
             self._execute(f"DELETE FROM {TABLE}")
 
@@ -69,10 +68,6 @@ class Harness:
     @property
     def _tag(self) -> str:
         return f"{{{self.place.results['PREFIX']}}}"
-
-    @property
-    def _pattern(self) -> str:
-        return f"{self._tag}*"
 
     def _redis(self) -> Redis:
         return Redis.from_url(self.place.results["URL"])

@@ -31,13 +31,14 @@ def one(harness: Harness, **fields: Any) -> uuid.UUID:
 class TestPut:
     def test_what_was_put_comes_back(self, harness: Harness) -> None:
         before = harness.store.now()
-        success = one(harness, value=[1, "x"], attempts=3)
+        success = one(harness, value=[1, "x"], attempts=3, namespace="acme:eu")
         failure = one(harness, value=None, error=FAILURE, state=MessageState.FAILED)
         after = harness.store.now()
         found = harness.store.get([success, failure, uuid.uuid4()])
         assert set(found) == {success, failure}
         assert (found[success].state, found[success].value) == (MessageState.SUCCEEDED, [1, "x"])
         assert (found[success].attempts, found[failure].attempts) == (3, 1)
+        assert (found[success].namespace, found[failure].namespace) == ("acme:eu", "")
         assert (found[failure].state, found[failure].value) == (MessageState.FAILED, None)
         assert (found[success].error, found[failure].error) == (None, FAILURE)
         for result in found.values():
