@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.test import override_settings
 
 from pg_queue import tasks as registry
 from pg_queue.api import task
@@ -23,6 +24,7 @@ from tests.pg_queue.worker.conftest import ProcessQueue, until, worker_environme
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=["pg_queue"])
 
 Start = Callable[..., EmbeddedWorker]
+DEAF = "tests.pg_queue.worker.deaf.DeafStore"
 
 
 @pytest.fixture(autouse=True)
@@ -164,3 +166,14 @@ def test_the_command_names_a_task_that_threads_cannot_limit(queue: ProcessQueue)
     worker = queue._manage("run_worker", "--pool", "thread", env=worker_environment())
     assert worker.wait() == 2
     assert "expected no time limit, which a worker of threads cannot enforce" in worker.stderr
+
+
+@override_settings(PG_QUEUE={"POLL_SECONDS": 0.1, "STORES": {"default": {"BACKEND": DEAF}}})
+def test_a_worker_whose_store_wakes_nobody_polls(start: Start) -> None:
+    @task("test.answers")
+    def answers() -> int:
+        return 42
+
+    start()
+    for _ in range(2):  # the second one comes when the worker has found nothing more
+        assert outcome(add("test.answers")).result == 42

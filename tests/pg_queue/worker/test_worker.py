@@ -241,6 +241,14 @@ def test_an_idle_worker_is_woken_and_does_not_wait_for_its_poll(queue: ProcessQu
     assert time.monotonic() - before < 45
 
 
+def test_a_worker_whose_store_wakes_nobody_polls(queue: ProcessQueue) -> None:
+    queue.worker(
+        "--concurrency", "1", POLL_SECONDS=0.1, STORES={"default": {"BACKEND": "tests.pg_queue.worker.deaf.DeafStore"}}
+    )
+    for number in range(2):
+        assert queue.outcome(queue.add("test.add", number, 2)).result == number + 2
+
+
 def test_two_workers_run_each_message_once(queue: ProcessQueue) -> None:
     ids = [queue.add("test.add", number, 1) for number in range(400)]
     workers = [queue.worker("--concurrency", "1") for _ in range(2)]
