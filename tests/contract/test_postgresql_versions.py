@@ -22,6 +22,7 @@ SUITES = [
     "tests/contract/test_queue_claims.py",
     "tests/contract/test_queue_outcomes.py",
     "tests/pg_queue/leader/test_election.py",
+    "tests/pg_queue/test_turns.py",
     "tests/scheduler/ledger",
     "tests/scheduler/tick",
 ]
