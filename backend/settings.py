@@ -11,6 +11,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from backend.database_url import parse_database_url
+from backend.mode import Mode, mode_of
 from backend.program import program_name
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -117,11 +118,15 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {
-    "default": _database(
-        "DATABASE_URL", "postgres://postgres@127.0.0.1:5432/downbeat", conn_max_age=600, conn_health_checks=True
-    )
-}
+try:
+    MODE = mode_of(os.environ)
+except ValueError as error:
+    raise ImproperlyConfigured(str(error)) from None
+DEFAULT_DATABASE_URL = {
+    Mode.SERVER: "postgres://postgres@127.0.0.1:5432/downbeat",
+    Mode.DESKTOP: f"sqlite:///{Path(os.environ.get('DATA_DIR') or '.downbeat').absolute() / 'desktop.sqlite3'}",
+}[MODE]
+DATABASES = {"default": _database("DATABASE_URL", DEFAULT_DATABASE_URL, conn_max_age=600, conn_health_checks=True)}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     SILENCED_SYSTEM_CHECKS.append("models.W038")  # it defers no unique constraint: docs/howto/sqlite.md
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -201,6 +206,8 @@ CELERY_TIMEZONE = TIME_ZONE
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 
 PG_QUEUE: dict[str, object] = {}
+if MODE is Mode.DESKTOP:  # what a killed process was running is run again this long after the next start
+    PG_QUEUE |= {"LEASE_SECONDS": 10, "RENEW_SECONDS": 3, "DRAIN_SECONDS": 10}
 SCHEDULER: dict[str, object] = {}
 if os.environ.get("DOWNBEAT_DIRECT_DATABASE_URL"):
     DATABASES["direct"] = _database("DOWNBEAT_DIRECT_DATABASE_URL")

@@ -73,7 +73,7 @@ from pg_queue.operator import Operator
 from pg_queue.paginator import BoundedPaginator
 from pg_queue.payload import check_payload
 from pg_queue.ports import QueueDepth
-from pg_queue.process import ExitCode, ServiceCommand, StopSignals
+from pg_queue.process import ExitCode, NotMigrated, ServiceCommand, StopRequest, StopSignals, check_ready
 from pg_queue.reaper import Duty, DutyRounds, Reaper, Round, add_duties, all_duties, refuse_failed
 from pg_queue.relay import Follower, Relay, follow
 from pg_queue.relay import dispatch as _dispatch
@@ -91,6 +91,8 @@ from pg_queue.text import card as text_card
 from pg_queue.text import table as text_table
 from pg_queue.validation import check_queue, checked_event, checked_members, checked_message, checked_part
 from pg_queue.waiting import wait
+from pg_queue.worker.embedded import EmbeddedWorker
+from pg_queue.worker.options import WorkerOptions
 
 __all__ = [
     "DEFAULT_PRIORITY",
@@ -113,6 +115,7 @@ __all__ = [
     "DutyFailed",
     "DutyRounds",
     "Election",
+    "EmbeddedWorker",
     "ExitCode",
     "Failure",
     "Follower",
@@ -125,6 +128,7 @@ __all__ = [
     "MessageState",
     "NewEvent",
     "NewMessage",
+    "NotMigrated",
     "OfferedLookups",
     "Operator",
     "Outcome",
@@ -148,6 +152,7 @@ __all__ = [
     "Round",
     "ServiceCommand",
     "SqliteLeadership",
+    "StopRequest",
     "StopSignals",
     "StoreUnavailable",
     "TaskFailed",
@@ -155,6 +160,7 @@ __all__ = [
     "UnknownMessage",
     "UnknownTask",
     "WaitedTooLong",
+    "WorkerOptions",
     "WorkerView",
     "add_duties",
     "all_duties",
@@ -163,6 +169,7 @@ __all__ = [
     "cancel",
     "candidacy",
     "check_queue",
+    "check_ready",
     "current_message",
     "depths",
     "direct_alias",

@@ -18,6 +18,7 @@ from scheduler.domain import (
     ScheduleState,
     SendState,
 )
+from scheduler.embedded import EmbeddedScheduler
 from scheduler.errors import BeatUnavailable, HandoverRefused, InvalidInput, ScheduleNotFound, SchedulerError
 from scheduler.explanation import Explanation, explain
 from scheduler.forecast import Forecast, Herd, find_herd, forecast
@@ -65,6 +66,7 @@ __all__ = [
     "ClockChange",
     "CronDialect",
     "CutoverStatus",
+    "EmbeddedScheduler",
     "Explanation",
     "Firer",
     "Forecast",

@@ -12,6 +12,7 @@ from django.db import connection, transaction
 
 from backend.pipelines import csv_load, demo, execution, retention
 from backend.pipelines.domain import RUN_TASK
+from backend.pipelines.models import TimeZoneShift, TimeZoneSummary
 from pg_queue.api import current_message, task
 from scheduler.api import Firer, PgPeriodicSchedule
 
@@ -80,17 +81,23 @@ def load_csv(path: str) -> dict[str, Any]:
 def transform(previous: dict[str, Any] | None = None) -> dict[str, Any]:
     """Derive region, year and shift of the loaded changes, into a table of their own."""
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("TRUNCATE pipelines_timezoneshift RESTART IDENTITY")
-        cursor.execute((SQL / "transform.sql").read_text())
+        csv_load.empty(TimeZoneShift)
+        cursor.execute(_statement("transform"))
         return {"loaded": (previous or {}).get("rows"), "transformed": cursor.rowcount}
 
 
 @task("pipelines.aggregate")
 def aggregate(since_year: int = 1970, previous: dict[str, Any] | None = None) -> dict[str, Any]:
     """Write the summary of time zone changes per year and region."""
-    with connection.cursor() as cursor:
-        cursor.execute((SQL / "aggregate.sql").read_text(), {"since_year": since_year})
+    with transaction.atomic(), connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            TimeZoneSummary.objects.all().delete()
+        cursor.execute(_statement("aggregate"), {"since_year": since_year})
         return {**(previous or {}), "since_year": since_year, "summaries": cursor.rowcount}
+
+
+def _statement(name: str) -> str:
+    return (SQL / connection.vendor / f"{name}.sql").read_text()
 
 
 @task("pipelines.clean_up")
