@@ -3,6 +3,7 @@
 Common to all operations of a store:
 
 - Instants are decided by the store's own clock, never by the caller's: a client whose clock is wrong changes nothing.
+  That clock is the server's; where there is none (SQLite), the one of the machine that all its processes are on.
 - "Joins the caller's transaction" means: on a store with `Capability.TRANSACTIONS`, the one that is open on the Django
   connection of the store's alias; the effect is there when it commits, and nowhere before. On any other store each call
   is a transaction of its own, whose effect is there when the call returns.

@@ -6,6 +6,8 @@ text, `run_after` in ISO 8601, `key_ttl` in seconds, `on_success` and `on_failur
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime, timedelta
@@ -13,6 +15,11 @@ from typing import Any
 from uuid import UUID
 
 from pg_queue.domain import Json, NewMessage
+
+logger = logging.getLogger(__name__)
+
+UNREADABLE = (ValueError, TypeError, AttributeError, RecursionError)
+"""What a text raises that `pack` has not made."""
 
 
 def pack(message: NewMessage) -> dict[str, Json]:
@@ -36,6 +43,27 @@ def pack_continuations(message: NewMessage) -> dict[str, Json] | None:
 def unpack_continuations(stored: Mapping[str, Json] | None, *, succeeded: bool) -> list[NewMessage]:
     """What this end enqueues, in the order in which it was given. Raises: as `unpack`."""
     return [] if stored is None else _unpack_all(stored.get("success" if succeeded else "failure", ()))
+
+
+def read_continuations(text: str, *, succeeded: bool, message_id: object) -> list[NewMessage]:
+    """The same from a row's text. What no enqueue has written is said, and nothing follows, so that it stops nobody.
+
+    `message_id` is whose they are, for the log.
+    """
+    try:
+        return unpack_continuations(json.loads(text), succeeded=succeeded)
+    except UNREADABLE as error:
+        logger.error("continuation.unreadable message=%s; %s", message_id, error)
+        return []
+
+
+def read_callback(text: str, *, barrier_id: object) -> list[NewMessage]:
+    """The message in a barrier's plan, or none where nobody can read it, which is said."""
+    try:
+        return [unpack(json.loads(text))]
+    except UNREADABLE as error:
+        logger.error("callback.unreadable barrier=%s; %s", barrier_id, error)
+        return []
 
 
 def _as_is(value: Any) -> Any:

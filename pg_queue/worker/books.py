@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, DataError, IntegrityError, connections
 
 from pg_queue.domain import Claim, Death, Failure, Settled, Settlement
 from pg_queue.health.metrics import CLAIM_SECONDS, DATABASE_ERRORS, RUNNING, SETTLE_SECONDS, TASKS
@@ -188,11 +188,11 @@ class Books:
 
 
 def _is_about_the_rows(error: DatabaseError) -> bool:
-    """SQLSTATE classes 22 (data), 23 (constraints) and 54 (limits): trying the same again fails again."""
+    """SQLSTATE classes 22 (data), 23 (constraints), 54 (limits), or their like: trying the same again fails again."""
     sqlstate = getattr(error.__cause__, "sqlstate", None) or ""
-    return sqlstate[:2] in {"22", "23", "54"}
+    return sqlstate[:2] in {"22", "23", "54"} or isinstance(error, DataError | IntegrityError)
 
 
 def _refused(settlement: Settlement, error: DatabaseError) -> Settlement:
-    failure = Failure(type="task.result_refused", message=f"PostgreSQL cannot hold the outcome: {str(error).strip()}")
+    failure = Failure(type="task.result_refused", message=f"the store cannot hold the outcome: {str(error).strip()}")
     return Settlement(message_id=settlement.message_id, token=settlement.token, outcome=Death(failure=failure))

@@ -16,3 +16,7 @@ WHERE namespace = :namespace AND name = :name AND owner = :owner AND expires_at 
 -- name: release
 -- Give it up, if this owner holds it.
 DELETE FROM pg_queue_lock WHERE namespace = :namespace AND name = :name AND owner = :owner AND expires_at > :now
+
+-- name: retain
+-- Delete locks that have expired, of all namespaces. Without an index: the table is as small as what is held.
+DELETE FROM pg_queue_lock WHERE id IN (SELECT id FROM pg_queue_lock WHERE expires_at <= :now LIMIT :limit)

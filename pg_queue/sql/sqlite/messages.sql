@@ -126,6 +126,10 @@ FROM json_each(:pairs) AS pair
 CROSS JOIN pg_queue_message AS m
 WHERE m.id = pair.value ->> 0 AND m.claim_token = pair.value ->> 1
 
+-- name: rename
+-- Give a message that was just claimed an id, in the place of what is none.
+UPDATE pg_queue_message SET id = :new_id WHERE id = :id AND claim_token = :token
+
 -- name: renew
 -- Extend a lease.
 UPDATE pg_queue_message SET lease_until = :until WHERE id = :id

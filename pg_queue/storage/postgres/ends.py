@@ -6,7 +6,6 @@ messages: the messages (by id), then the barriers (by id).
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +18,7 @@ from pg_queue.domain import Failure, MessageState, NewMessage, Retry, Settled, S
 from pg_queue.settings import QueueSettings
 from pg_queue.sql import statements
 from pg_queue.storage.failures import cancelled
-from pg_queue.storage.parcels import unpack, unpack_continuations
+from pg_queue.storage.parcels import read_callback, read_continuations
 from pg_queue.storage.postgres.barriers import PostgresBarriers
 from pg_queue.storage.postgres.connection import StoreConnection
 from pg_queue.storage.postgres.outbox import PostgresOutbox
@@ -32,9 +31,6 @@ Enqueue = Callable[[str, Sequence[NewMessage]], object]
 
 Follower = tuple[str, NewMessage]
 """A namespace, and what is to be enqueued there."""
-
-UNREADABLE = (ValueError, TypeError, AttributeError, RecursionError)
-"""What comes of a parcel that no operation has written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,20 +208,13 @@ class Ends:
 def _continuations(ends: Iterable[End]) -> Iterator[Follower]:
     for end in ends:
         if end.continuations is not None:
-            try:
-                messages = unpack_continuations(json.loads(end.continuations), succeeded=end.has_succeeded)
-            except UNREADABLE as error:
-                logger.error("continuation.unreadable message=%s; %s", end.message_id, error)
-            else:
-                yield from ((end.namespace, message) for message in messages)
+            found = read_continuations(end.continuations, succeeded=end.has_succeeded, message_id=end.message_id)
+            yield from ((end.namespace, message) for message in found)
 
 
 def _unpacked(parcels: Iterable[tuple[uuid.UUID, str, str]]) -> Iterator[Follower]:
     for barrier_id, namespace, parcel in parcels:
-        try:
-            yield namespace, unpack(json.loads(parcel))
-        except UNREADABLE as error:
-            logger.error("callback.unreadable barrier=%s; %s", barrier_id, error)
+        yield from ((namespace, message) for message in read_callback(parcel, barrier_id=barrier_id))
 
 
 def _decode_end(row: Row) -> End:

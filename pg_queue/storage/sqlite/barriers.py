@@ -12,7 +12,7 @@ from pg_queue.domain import Barrier, BarrierState, NewMessage
 from pg_queue.errors import InvalidMessage
 from pg_queue.sql import statements
 from pg_queue.sqlite import as_instant, as_text
-from pg_queue.storage.parcels import pack, unpack
+from pg_queue.storage.parcels import pack, read_callback
 from pg_queue.storage.sqlite.messages import Messages
 from pg_queue.storage.sqlite.session import Row, Session, as_instant_or_none, dump_ids, dump_json, load_id_or_none
 from pg_queue.uuid7 import uuid7
@@ -97,10 +97,10 @@ class SqliteBarriers:
         """Enqueue what follows, if this change has ended the barrier."""
         for namespace, state in changed:
             if state != BarrierState.OPEN:
-                ((callback, on_abort),) = self._session.fetch(self._statements["follow_up"], {"id": barrier_id})
-                following = callback if state == BarrierState.DONE else on_abort
-                if following is not None:
-                    self._messages.follow([unpack(json.loads(following))], now=now, namespace=namespace)
+                for callback, on_abort in self._session.fetch(self._statements["follow_up"], {"id": barrier_id}):
+                    text = callback if state == BarrierState.DONE else on_abort
+                    following = [] if text is None else read_callback(text, barrier_id=barrier_id)
+                    self._messages.follow(following, now=now, namespace=namespace)
 
 
 def _identified(message: NewMessage | None) -> NewMessage | None:

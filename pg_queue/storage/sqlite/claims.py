@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 from pg_queue.settings import QueueSettings
 from pg_queue.sql import statements
-from pg_queue.sqlite import as_instant, as_text
-from pg_queue.storage.sqlite.session import Row, Session, after, dump_pairs
+from pg_queue.sqlite import as_text
+from pg_queue.storage.sqlite.session import Row, Session, after, dump_pairs, seconds_until
 from pg_queue.storage.sqlite.turns import Turns
 
 
@@ -34,7 +34,7 @@ class Claims:
     def next_due_seconds(self, queues: Sequence[str]) -> float | None:
         """See `pg_queue.ports.QueueStore`."""
         ((due_at,),) = self._session.fetch(self._statements["next_due"], self._parameters(queues))
-        return None if due_at is None else max(0.0, (as_instant(due_at) - self._session.now()).total_seconds())
+        return None if due_at is None else seconds_until(due_at, self._session.now())
 
     def _claim(self, queues: Sequence[str], limit: int, lease: timedelta, worker: str, now: datetime) -> list[Row]:
         held: list[tuple[str, str]] = []

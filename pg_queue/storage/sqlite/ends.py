@@ -6,7 +6,6 @@ continuations are enqueued, and the barrier that waits for it is told. Everythin
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 from pg_queue.domain import MessageState
 from pg_queue.sql import statements
 from pg_queue.sqlite import as_text
-from pg_queue.storage.parcels import unpack_continuations
+from pg_queue.storage.parcels import read_continuations
 from pg_queue.storage.sqlite.barriers import SqliteBarriers
 from pg_queue.storage.sqlite.messages import Messages
 from pg_queue.storage.sqlite.session import Row, Session, after
@@ -81,8 +80,11 @@ class Ends:
     def _continue(self, ends: Sequence[End], now: datetime) -> None:
         for end in ends:
             if end.message.continuations is not None:
-                stored = json.loads(end.message.continuations)
-                following = unpack_continuations(stored, succeeded=end.state is MessageState.SUCCEEDED)
+                following = read_continuations(
+                    end.message.continuations,
+                    succeeded=end.state is MessageState.SUCCEEDED,
+                    message_id=end.message.id,
+                )
                 self._messages.follow(following, now=now, namespace=end.message.namespace)
 
     def _tell_barriers(self, ends: Sequence[End], now: datetime) -> None:

@@ -19,6 +19,7 @@ from django.db import connections
 
 from pg_queue.sql import statements
 from pg_queue.sqlite import as_instant, raw_connection
+from pg_queue.storage.sqlite.session import seconds_until
 
 logger = logging.getLogger(__name__)
 
@@ -131,4 +132,5 @@ class Watcher:
         if due_at is None:
             return None
         ((now,),) = self._connection.execute(self._statements["now"])
-        return time.monotonic() + (as_instant(due_at) - as_instant(now)).total_seconds()
+        seconds = seconds_until(due_at, as_instant(now))
+        return None if seconds is None else time.monotonic() + seconds

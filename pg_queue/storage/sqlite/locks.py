@@ -35,6 +35,10 @@ class SqliteLocks:
         """See the port."""
         return self._session.write(lambda now: self._change("release", self._row(name, owner, now, timedelta())))
 
+    def retain(self, *, now: datetime, limit: int) -> int:
+        """Delete at most `limit` locks that have expired, of all namespaces; return how many."""
+        return self._session.count(self._statements["retain"], {"now": as_text(now), "limit": limit})
+
     def _change(self, statement: str, row: dict[str, Any]) -> bool:
         return self._session.count(self._statements[statement], row) > 0
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import DataError, IntegrityError, ProgrammingError, transaction
 
 from pg_queue.domain import NewMessage
 from pg_queue.settings import QueueSettings
@@ -20,8 +19,8 @@ from pg_queue.storage.sqlite.session import Session
 
 logger = logging.getLogger(__name__)
 
-IN_USE = {sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE}
-"""Another row has this id (sqlite.org/rescode.html)."""
+REFUSALS = (IntegrityError, DataError, ProgrammingError, OverflowError)
+"""What is about the values of a message, so that the same again fails again: a constraint, a value of another type."""
 
 
 class Messages:
@@ -51,14 +50,12 @@ class Messages:
         return ids
 
     def follow(self, messages: Sequence[NewMessage], *, now: datetime, namespace: str) -> None:
-        """Store what follows from an end. What cannot be stored, since its id is in use, keeps nothing from ending."""
+        """Store what follows from an end. What cannot be stored (its id is in use) keeps nothing from ending."""
         for message in messages:
             try:
                 with transaction.atomic(using=self._session.alias):
                     self.store([message], now=now, namespace=namespace)
-            except IntegrityError as error:
-                if getattr(error.__cause__, "sqlite_errorcode", None) not in IN_USE:
-                    raise
+            except REFUSALS as error:
                 logger.error("continuation.refused task=%s id=%s; %s", message.task, message.id, error)
 
     def resume_key(self, row: dict[str, Any]) -> None:

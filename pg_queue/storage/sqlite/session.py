@@ -90,6 +90,16 @@ def is_busy(error: OperationalError) -> bool:
     return getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF in BUSY
 
 
+def seconds_until(text: str, now: datetime) -> float | None:
+    """Seconds until the instant that a column holds, 0 when it has passed; None where nobody can read it."""
+    if text <= as_text(now):
+        return 0.0
+    try:
+        return (as_instant(text) - now).total_seconds()
+    except ValueError:
+        return None
+
+
 def as_instant_or_none(text: str | None) -> datetime | None:
     """The aware instant that a column holds, where it may hold none."""
     return None if text is None else as_instant(text)

@@ -7,7 +7,6 @@ and several statements are as good as one. Instants are the machine's clock, in 
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 import uuid
 from collections.abc import Iterable, Sequence
@@ -44,21 +43,18 @@ from pg_queue.storage.sqlite.rows import claim_row, message_row
 from pg_queue.storage.sqlite.session import Row, Session, after, dump_ids, dump_json, dump_pairs
 from pg_queue.storage.sqlite.switches import SqliteSwitches
 from pg_queue.storage.workers import DatabaseWorkers
+from pg_queue.uuid7 import uuid7
 
 LEAST_VERSION = (3, 38, 0)
 """The first with the operators -> and ->>; RETURNING and UPDATE … FROM are older."""
 
 Pair = tuple[uuid.UUID, uuid.UUID]
 
-logger = logging.getLogger(__name__)
-
 
 class SqliteStore(Capable):
     """Implements `pg_queue.ports.QueueStore`."""
 
-    capabilities = frozenset(Capability) - {
-        Capability.SET_ENQUEUE,
-    }
+    capabilities = frozenset(Capability) - {Capability.SET_ENQUEUE}
 
     def __init__(self, conf: QueueSettings, place: StoreSettings) -> None:
         """Raises: Configuration where SQLite is too old."""
@@ -72,6 +68,8 @@ class SqliteStore(Capable):
         self._incoming = Messages(self._session, conf)
         self._barriers = SqliteBarriers(self._session, self._incoming, self.namespace)
         self._outbox = SqliteOutbox(self._session, self.namespace)
+        self._switches = SqliteSwitches(self._session, self.namespace)
+        self._locks = SqliteLocks(self._session, self.namespace)
         self._claims = Claims(self._session, self.namespace, conf)
         self._ends = Ends(self._session, self._incoming, self._barriers)
         self._messages = statements("messages", "sqlite")
@@ -90,7 +88,7 @@ class SqliteStore(Capable):
     @property
     def switches(self) -> SqliteSwitches:
         """See the port."""
-        return SqliteSwitches(self._session, self.namespace)
+        return self._switches
 
     @property
     def operations(self) -> DatabaseOperations:
@@ -100,7 +98,7 @@ class SqliteStore(Capable):
     @property
     def locks(self) -> SqliteLocks:
         """See the port."""
-        return SqliteLocks(self._session, self.namespace)
+        return self._locks
 
     def within(self, namespace: str) -> SqliteStore:
         """See the port."""
@@ -226,7 +224,9 @@ class SqliteStore(Capable):
     def _bury(self, unreadable: Sequence[tuple[Row, Failure]], now: datetime) -> None:
         """Messages just claimed that no `enqueue` has written; by what their rows hold, whatever that is."""
         for row, failure in unreadable:
-            pairs = json.dumps([(row[0], row[-2])])
+            names = {"id": row[0], "token": row[-2], "new_id": _id_of(row[0])}
+            self._session.count(self._messages["rename"], names)
+            pairs = json.dumps([(names["new_id"], names["token"])])
             for held in self._session.fetch(self._outcomes["held"], {"pairs": pairs}):
                 self._ends.end([self._dead(Living.of(held), failure)], now)
 
@@ -262,6 +262,7 @@ class SqliteStore(Capable):
     def _retain(self, limit: int, now: datetime) -> int:
         parameters = {"now": as_text(now), "limit": limit}
         gone = sum(self._session.count(self._outcomes[name], parameters) for name in ("retain_results", "retain_keys"))
+        gone += self._locks.retain(now=now, limit=limit)
         if ttl := self._conf.dead_letter_ttl_seconds:
             parameters = {"before": after(now, -ttl), "limit": limit}
             gone += self._session.count(self._outcomes["retain_dead_letters"], parameters)
@@ -312,6 +313,14 @@ REPLAYED = (
 
 def _vanished(attempt: str, worker: str) -> Failure:
     return Failure(type="worker.vanished", message=f"{attempt}: the lease of worker {worker} ran out")
+
+
+def _id_of(text: str) -> str:
+    """What is an id, and for what is none a new one."""
+    try:
+        return uuid.UUID(text).hex
+    except ValueError:
+        return uuid7().hex
 
 
 def _readable(rows: Iterable[Row]) -> list[Message]:
