@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.connection import ConnectionDoesNotExist
 
-from pg_queue.errors import Configuration, QueueError
+from pg_queue.errors import CapabilityMissing, Configuration, QueueError
 from pg_queue.relay.targets import check_target
 from pg_queue.results.registry import result_store
 from pg_queue.settings import QueueSettings, queue_settings
@@ -24,12 +24,23 @@ def check_queue_settings(app_configs: object = None, **_: Any) -> list[CheckMess
 
     E004: results cannot be kept where `RESULTS` says. E005: a database of SQLite takes the write lock too late.
     E006: a route leads nowhere.
+    W007: a store of `STORES` cannot be made here: a process that has no use for it need not have its driver.
     """
     try:
         conf = queue_settings()
     except Configuration as error:
         return [Error(str(error), hint="docs/reference/settings.md lists every key.", id="pg_queue.E001")]
-    return [*_check_aliases(conf), *_check_results(), *_check_routes(conf)]
+    return [*_check_aliases(conf), *_check_stores(conf), *_check_results(), *_check_routes(conf)]
+
+
+def _check_stores(conf: QueueSettings) -> Iterable[CheckMessage]:
+    """The backend, its driver and its options; whether a server answers is for whoever uses it to find out."""
+    for alias in conf.stores or ():
+        try:
+            store(alias)
+        except (Configuration, CapabilityMissing, ConnectionDoesNotExist) as error:
+            hint = "docs/reference/settings.md#stores lists the backends and what each needs."
+            yield Warning(str(error), hint=hint, id="pg_queue.W007")
 
 
 def _check_results() -> Iterable[CheckMessage]:

@@ -64,11 +64,6 @@ local function new_id()
     return string.format('%012x', math.floor(now / 1000)) .. '7' .. digits:sub(1, 3) .. '8' .. digits:sub(4, 18)
 end
 
--- Two and more members at once, for lists that are too long for `unpack`.
-local function each_chunk(list, size, act)
-    for from = 1, #list, size do act(from, math.min(from + size - 1, #list)) end
-end
-
 local function serve()
     return operations[ARGV[1]]()
 end

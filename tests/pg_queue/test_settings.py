@@ -136,3 +136,23 @@ def test_an_old_sqlite_is_refused(settings: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(sqlite3, "sqlite_version", "3.37.2")
     with pytest.raises(Configuration, match=r"'DATABASE'\]: expected SQLite 3\.38\.0 or later, got: 3\.37\.2"):
         store()
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ({"BACKEND": "rediss"}, "'BACKEND'"),
+        ({"BACKEND": "redis", "URL": "127.0.0.1"}, "'URL'"),
+        ({"BACKEND": "redis", "URL": "redis://127.0.0.1:1", "OPTIONS": {"PREFIXES": "x"}}, "'PREFIXES'"),
+        ({"BACKEND": "redis", "URL": "redis://127.0.0.1:1"}, None),
+    ],
+)
+def test_a_store_that_cannot_be_made_is_told_and_stops_no_process_that_does_not_use_it(
+    settings: Any, place: dict[str, Any], said: str | None
+) -> None:
+    settings.PG_QUEUE = {"STORES": {"default": {}, "fast": place}}
+    found = check_queue_settings()
+    assert [(message.id, message.is_serious()) for message in found] == (
+        [] if said is None else [("pg_queue.W007", False)]
+    )
+    assert said is None or said in found[0].msg
