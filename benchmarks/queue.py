@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, nargs="*", default=[1, 2], help="children of the one worker process")
     parser.add_argument("--idle-messages", type=int, default=200)
     parser.add_argument("--output", type=Path, default=Path(".downbeat/bench-queue.json"))
-    parser.add_argument("--only", nargs="*", help="one, batch, drain, idle")
+    parser.add_argument("--members", type=int, nargs="*", default=[1000, 10_000, 100_000], help="sizes of the groups")
+    parser.add_argument("--only", nargs="*", help="one, batch, drain, idle, group")
     return parser.parse_args()
 
 
@@ -83,6 +85,7 @@ def measure(database: Any, session: Any, options: argparse.Namespace) -> dict[st
         "batch": lambda: enqueue_batch_rates(session, options.pairs),
         "drain": lambda: {n: drain_rates(database, session, options.messages, n) for n in options.concurrency},
         "idle": lambda: idle_latencies_ms(database, session, options.idle_messages),
+        "group": lambda: {n: group_seconds(session, n) for n in options.members},
     }
     figures: dict[str, Any] = {"server": server_facts(session)}
     for name, section in sections.items():
@@ -190,6 +193,32 @@ def idle_latencies_ms(database: Any, session: Any, count: int) -> list[float]:
     return [float(row[0]) for row in rows.fetchall()][10:]
 
 
+def group_seconds(session: Any, members: int, batch: int = 300) -> dict[str, float]:
+    """Seconds to make a group of so many, and to settle all of them: by one barrier, and without one."""
+    from pg_queue import api
+
+    plain = [api.NewMessage(task="noop") for _ in range(members)]
+    empty(session)
+    settle(session)
+    made = timed(lambda: api.group(plain, callback=api.NewMessage(task="noop", queue="after")))
+    grouped = timed(lambda: work_off(batch))
+    assert one(session, "SELECT count(*) FROM pg_queue_message WHERE queue = 'after'") == 1
+    empty(session)
+    api.enqueue_many(plain)
+    settle(session)
+    return {"made": made, "settled": grouped, "settled_without": timed(lambda: work_off(batch))}
+
+
+def work_off(batch: int) -> None:
+    """Claim and settle until the queue is empty, as one worker does, without running anything."""
+    from pg_queue.domain import Settlement, Success
+    from pg_queue.storage import store
+
+    lease = timedelta(seconds=600)
+    while claims := store().claim(queues=["default"], limit=batch, lease=lease, worker="bench"):
+        store().settle([Settlement(message_id=c.message.id, token=c.token, outcome=Success()) for c in claims])
+
+
 def timed(work: Callable[[], Any]) -> float:
     """Seconds that it takes."""
     began = time.perf_counter()
@@ -212,7 +241,7 @@ def wait_until(condition: Callable[[], bool], every: float = 0.02, timeout: floa
 
 def empty(session: Any) -> None:
     """Remove every message and result."""
-    session.execute("TRUNCATE pg_queue_message, pg_queue_result, pg_queue_deadletter")
+    session.execute("TRUNCATE pg_queue_message, pg_queue_result, pg_queue_deadletter, pg_queue_barrier CASCADE")
 
 
 def settle(session: Any) -> None:
@@ -281,11 +310,25 @@ def describe_idle(latencies: list[float]) -> list[Row]:
     return [("idle: enqueued to claimed, p50 / p99", f"{text} ms", "p99 20 ms")]
 
 
+def describe_group(seconds: dict[Any, dict[str, float]]) -> list[Row]:
+    """Microseconds a member, by the number of members: the same, where the cost is linear."""
+    return [
+        (
+            f"a group of {int(n):,}: made / worked off / worked off without a barrier",
+            " / ".join(f"{found[part] / int(n) * 1e6:,.0f}" for part in ("made", "settled", "settled_without"))
+            + " µs a member",
+            "the same for any number",
+        )
+        for n, found in seconds.items()
+    ]
+
+
 DESCRIPTIONS: dict[str, Callable[[Any], list[Row]]] = {
     "one": describe_one,
     "batch": describe_batch,
     "drain": describe_drain,
     "idle": describe_idle,
+    "group": describe_group,
 }
 
 if __name__ == "__main__":

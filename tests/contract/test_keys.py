@@ -139,6 +139,15 @@ class TestEnd:
         harness.advance(120)
         assert harness.store.enqueue([new(key="k")]) != [first]
 
+    def test_keys_that_have_lapsed_are_deleted_in_bounded_batches(self, harness: Harness) -> None:
+        for number in range(3):
+            harness.store.enqueue([new(key=f"k{number}", key_ttl=TTL)])
+            end(harness, "succeeded")
+        harness.store.enqueue([new(key="lives", key_ttl=TTL)])
+        assert harness.store.retain(limit=2) == 0
+        harness.advance(101)
+        assert [harness.store.retain(limit=2) for _ in range(3)] == [2, 1, 0]
+
     def test_a_key_holds_while_its_message_waits_for_another_attempt(self, harness: Harness) -> None:
         (first,) = harness.store.enqueue([new(key="k", key_ttl=timedelta())])
         (one,) = claim(harness)

@@ -41,7 +41,7 @@ told AS (
             WHEN ended.culprit_id IS NOT NULL OR b.remaining <= ended.succeeded THEN clock_timestamp()
         END
     FROM ended
-    WHERE b.id = ANY (ARRAY(SELECT id FROM held)) AND b.id = ended.id AND b.state = 'open'
+    WHERE b.id = ANY (ARRAY(SELECT id FROM held)) AND b.id = ended.id
     RETURNING b.id, b.namespace, b.state
 )
 SELECT told.id, told.namespace, (CASE told.state WHEN 'done' THEN plan.callback ELSE plan.on_abort END)::text AS parcel
