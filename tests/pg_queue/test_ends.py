@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection, transaction
 
-from pg_queue.domain import Barrier, BarrierState, Death, MessageState, Settled, Success
+from pg_queue.domain import Barrier, BarrierState, Death, MessageState, Settled, Settlement, Success
 from pg_queue.storage import store
 from tests.contract.actions import FAILURE, claim, new, settle
 from tests.contract.actors import Actor
@@ -80,6 +82,30 @@ def test_a_process_killed_in_the_midst_of_settling_leaves_nothing_of_it(
     assert settle(harness, again, Success()) is Settled.DONE
     assert store().barriers.get([barrier.id])[barrier.id].state is BarrierState.DONE
     assert [one.message.id for one in claim(harness, 9, "after")] == [barrier.callback_id]
+
+
+def test_barriers_are_told_in_one_order_whatever_the_order_of_the_batch(harness: PostgresHarness) -> None:
+    """Else of two who tell both, each may have told one and wait for the other."""
+    first, second = sorted(uuid.uuid4() for _ in range(2))
+    for barrier_id in (first, second):
+        store().barriers.create([new(), new()], id=barrier_id)
+    a, b, c, d = claim(harness)
+
+    def settle_both() -> set[Settled]:
+        batch = [Settlement(message_id=one.message.id, token=one.token, outcome=Success()) for one in (d, b)]
+        try:
+            return set(store().settle(batch).values())
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            settle(harness, a, Success())
+            other = pool.submit(settle_both)
+            until(lambda: rows(WAITING))
+            assert settle(harness, c, Success()) is Settled.DONE
+        assert other.result(60) == {Settled.DONE}
+    assert {one.state for one in store().barriers.get([first, second]).values()} == {BarrierState.DONE}
 
 
 @pytest.mark.parametrize(
