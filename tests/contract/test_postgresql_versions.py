@@ -35,7 +35,6 @@ SUITES = [
         )
     ),
     "tests/pg_queue/leader/test_election.py",
-    "tests/pg_queue/test_turns.py",
     "tests/scheduler/ledger",
     "tests/scheduler/tick",
 ]
