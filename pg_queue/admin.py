@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from django import forms
@@ -104,9 +105,17 @@ class PriorityFilter(admin.SimpleListFilter):
         return queryset.filter(priority=int(chosen)) if chosen in dict(self.lookup_choices) else queryset
 
 
-def operator(request: HttpRequest) -> api.Operator:
-    """Acts in the name of whoever makes the request."""
-    return api.Operator(f"{request.user.get_username()}: admin")
+def operator(request: HttpRequest, namespace: str | None = None) -> api.Operator:
+    """Acts in the name of whoever makes the request, on a namespace, or with None on the store's own."""
+    return api.Operator(f"{request.user.get_username()}: admin", namespace=namespace)
+
+
+def _by_namespace(queryset: models.QuerySet[DeadLetter]) -> dict[str, list[uuid.UUID]]:
+    """The chosen dead letters' ids, by their namespace."""
+    letters: dict[str, list[uuid.UUID]] = {}
+    for namespace, message_id in queryset.values_list("namespace", "pk"):
+        letters.setdefault(namespace, []).append(message_id)
+    return letters
 
 
 class SwitchForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -220,14 +229,16 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     @admin.action(description="Replay: run again, with all attempts", permissions=["replay"])
     def replay(self, request: HttpRequest, queryset: models.QuerySet[DeadLetter]) -> None:
         """Let the chosen dead letters run again."""
-        replayed = operator(request).replay(list(queryset.values_list("pk", flat=True)))
-        self.message_user(request, f"{len(replayed)} messages wait again.", messages.SUCCESS)
+        replayed = sum(
+            len(operator(request, namespace).replay(ids)) for namespace, ids in _by_namespace(queryset).items()
+        )
+        self.message_user(request, f"{replayed} messages wait again.", messages.SUCCESS)
 
     @admin.action(description="Drop: delete for good", permissions=["drop"])
     def drop(self, request: HttpRequest, queryset: models.QuerySet[DeadLetter]) -> None:
         """Delete the chosen dead letters."""
-        dropped = operator(request).drop(list(queryset.values_list("pk", flat=True)))
-        self.message_user(request, f"{len(dropped)} dead letters were deleted.", messages.SUCCESS)
+        dropped = sum(len(operator(request, namespace).drop(ids)) for namespace, ids in _by_namespace(queryset).items())
+        self.message_user(request, f"{dropped} dead letters were deleted.", messages.SUCCESS)
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
         """Whoever may change dead letters may replay them."""

@@ -136,7 +136,7 @@ class Result(models.Model):
     class Meta:
         indexes = [
             models.Index(
-                fields=["report_to", "finished_at"],
+                fields=["namespace", "report_to", "finished_at"],
                 name="pg_queue_result_unreported",
                 condition=Q(report_to__isnull=False),
             ),

@@ -192,7 +192,7 @@ class QueueStore(Protocol):
         """Turn dead letters back into waiting messages with their attempts reset; return the ids replayed.
 
         Joins the caller's transaction. The failed results go, so a consumer of outcomes gets the next outcome too. A
-        barrier that the death has aborted stays so.
+        barrier that the death has aborted stays so. Each holds its key again, unless another message does by now.
         """
         ...
 
@@ -327,7 +327,7 @@ class Operations(Protocol):
     def browse(
         self, *, queue: str | None = None, state: MessageState | None = None, limit: int, after: uuid.UUID | None = None
     ) -> Sequence[Message]:
-        """At most `limit` messages that wait or run (None: both), by id, after this one."""
+        """At most `limit` messages that wait or run (None: both), by id, after this one. None in a terminal state."""
         ...
 
     def dead(self, *, queue: str | None = None, limit: int, after: uuid.UUID | None = None) -> Sequence[Message]:
@@ -341,12 +341,16 @@ class Operations(Protocol):
     def purge(self, queue: str, *, reason: str, limit: int) -> int:
         """Cancel at most `limit` waiting messages of a queue, as `QueueStore.cancel` does; return how many.
 
-        Their outcome says why, so whoever waits for them learns it.
+        Delayed ones too; what runs, runs on. Their outcome says why, so whoever waits for them learns it. Joins the
+        caller's transaction.
         """
         ...
 
     def clear_completed(self, *, before: datetime, limit: int) -> int:
-        """Delete at most `limit` outcomes that completed before this instant and were taken; return how many."""
+        """Delete at most `limit` outcomes that completed before this instant; return how many.
+
+        One that its consumer has not taken yet is kept. A dead letter stays when the outcome of its failure goes.
+        """
         ...
 
 
@@ -362,7 +366,10 @@ class Listener(Protocol):
         ...
 
     def hear(self) -> bool:
-        """Take what has arrived, without waiting; True when one of the queues may have work. Raises nothing."""
+        """Take what has arrived, without waiting; True when one of the queues may have work. Raises nothing.
+
+        The queues of another namespace, and queues that it does not listen to, make it say False.
+        """
         ...
 
     def close(self) -> None:

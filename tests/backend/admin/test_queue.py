@@ -87,3 +87,16 @@ def test_the_outbox_tells_what_was_put_off_and_why(browser):
     for query, found in ({"put_off": "yes"}, fails), ({"put_off": "no"}, waits), ({"topic": "t"}, fails):
         assert [row.pk for row in browser.get(PAGES["event"], query).context["cl"].result_list] == [found]
     assert browser.post(f"{PAGES['event']}{fails}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_dead_letters_of_every_namespace_can_be_replayed_together(browser) -> None:
+    for namespace in ("", "acme"):
+        add(f"q{namespace}")
+        DeadLetter.objects.filter(queue=f"q{namespace}").update(namespace=namespace)
+    chosen = {"action": "replay", "_selected_action": list(DeadLetter.objects.values_list("pk", flat=True))}
+    page = browser.post(PAGES["deadletter"], chosen, follow=True)
+    assert "2 messages wait again." in page.content.decode()
+    assert set(Message.objects.filter(attempts=0, max_attempts=1).values_list("namespace", "queue")) == {
+        ("", "q"),
+        ("acme", "qacme"),
+    }
