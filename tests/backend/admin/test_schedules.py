@@ -387,6 +387,7 @@ def test_each_action_asks_for_its_permission(make_user, make_schedule, default):
     assert not api.ScheduleRun.objects.exists()
 
 
+@pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_the_next_run_of_a_schedule_that_beat_fires_lies_ahead(browser):
     made = api.create_schedule(name="Nightly", task="echo", expression="0 3 * * *", firer="beat")
     api.PgPeriodicSchedule.objects.filter(pk=made.pk).update(next_run_at=datetime(2020, 1, 1, 3, tzinfo=UTC))

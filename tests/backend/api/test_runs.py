@@ -135,6 +135,7 @@ def test_a_list_costs_the_same_queries_however_many_rows(rest, make_schedule, dj
         assert len(rest.get(URL).json()["results"]) == 10
 
 
+@pytest.mark.postgresql("it asks PostgreSQL for its plan")
 def test_a_deep_page_is_read_from_the_index_in_order(make_schedule):
     after = beyond(RUN_KEYSET, (NOON.isoformat(), str(uuid.uuid4())))
     page = api.ScheduleRun.objects.filter(after, organization_id="default").order_by(*RUN_KEYSET)[:50]
