@@ -37,6 +37,16 @@ class TestEnqueue:
         assert (one.message.id, one.message.args, one.message.key) == (first, [1], "k")
         assert harness.store.get([first])[first].key == "k"
 
+    def test_a_repetition_under_the_same_id_stores_nothing_either_before_and_after_the_end(
+        self, harness: Harness
+    ) -> None:
+        once = new(key="k", id=uuid.uuid4())
+        assert harness.store.enqueue([once]) == harness.store.enqueue([once]) == [once.id]
+        (one,) = claim(harness)
+        settle(harness, one, Success())
+        assert harness.store.enqueue([once]) == [once.id]
+        assert claim(harness) == []
+
     def test_other_keys_and_none_are_messages_of_their_own(self, harness: Harness) -> None:
         given = [new(key="a"), new(key="b"), new(), new(), new(key="A"), new(key=" a")]
         assert len(set(harness.store.enqueue(given))) == 6

@@ -42,9 +42,9 @@ class Messages:
         ids, rows = [], []
         for message in messages:
             row = dump_message(message, now=instant, namespace=namespace, max_attempts=most, barrier_id=barrier_id)
-            holder = row["id"] if message.key is None else self._take_key(message, row)
-            ids.append(uuid.UUID(holder))
-            if holder == row["id"]:
+            holder = None if message.key is None else self._take_key(message, row)
+            ids.append(uuid.UUID(holder or row["id"]))
+            if holder is None:
                 rows.append(row)
         self._session.each(self._store, rows)
         return ids
@@ -67,10 +67,10 @@ class Messages:
         instant = as_text(now)
         self._session.each(self._keys["lapse"], [{"id": one, "now": instant} for one in message_ids])
 
-    def _take_key(self, message: NewMessage, row: dict[str, Any]) -> str:
-        """The id of the message that holds the key from now on: this one's, or an older one's."""
+    def _take_key(self, message: NewMessage, row: dict[str, Any]) -> str | None:
+        """Let the message hold its key; the id of the one that holds it already, which may be this one's own."""
         ttl = self._conf.key_ttl_seconds if message.key_ttl is None else message.key_ttl.total_seconds()
-        taken = self._session.fetch(self._keys["take"], row | {"ttl_seconds": ttl})
-        if not taken:
-            taken = self._session.fetch(self._keys["holder"], row)
-        return str(taken[0][0])
+        if self._session.fetch(self._keys["take"], row | {"ttl_seconds": ttl}):
+            return None
+        ((holder,),) = self._session.fetch(self._keys["holder"], row)
+        return str(holder)
