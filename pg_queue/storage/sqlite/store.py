@@ -54,7 +54,7 @@ Pair = tuple[uuid.UUID, uuid.UUID]
 class SqliteStore(Capable):
     """Implements `pg_queue.ports.QueueStore`."""
 
-    capabilities = frozenset(Capability) - {Capability.SET_ENQUEUE}
+    capabilities = frozenset(Capability)
 
     def __init__(self, conf: QueueSettings, place: StoreSettings) -> None:
         """Raises: Configuration where SQLite is too old."""
