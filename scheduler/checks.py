@@ -7,6 +7,7 @@
 | scheduler.E003 | error | new schedules are to be fired by Beat, and django-celery-beat is not installed |
 | scheduler.E005 | error | `SCHEDULER["DATABASE"]` is another alias than `PG_QUEUE["DATABASE"]` |
 | scheduler.E006 | error | new schedules are to be fired by Beat, and `SCHEDULER["DATABASE"]` is SQLite |
+| scheduler.E007 | error | the queue's `default` store is not in `SCHEDULER["DATABASE"]` |
 | scheduler.W004 | warning | Beat's table is not guarded by the trigger (`check --database`) |
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import DatabaseError, connections
 
-from pg_queue.api import Configuration, queue_settings
+from pg_queue.api import CapabilityMissing, Configuration, queue_settings, store
 from scheduler import beat
 from scheduler.beat import trigger
 from scheduler.beat.trigger import GuardState
@@ -30,7 +31,7 @@ from scheduler.settings import SchedulerSettings, scheduler_settings
 
 @register("scheduler")
 def check_settings(**_: Any) -> list[CheckMessage]:
-    """E001, E002, E003, E005 and E006."""
+    """E001, E002, E003, E005, E006 and E007."""
     try:
         conf = scheduler_settings()
     except InvalidInput as error:
@@ -94,13 +95,31 @@ def _check_queue(conf: SchedulerSettings) -> list[CheckMessage]:
     except Configuration:
         return []  # pg_queue.E001 says so
     if conf.database == expected:
-        return []
+        return _check_store(conf)
     return [
         Error(
             f"SCHEDULER['DATABASE']: expected {expected!r}, the queue's own, because a run and its message are written "
             f"in one transaction, got: {conf.database!r}",
             hint="Name one alias in SCHEDULER['DATABASE'] and PG_QUEUE['DATABASE'].",
             id="scheduler.E005",
+        )
+    ]
+
+
+def _check_store(conf: SchedulerSettings) -> list[CheckMessage]:
+    """What is fired into a table that no worker of the `default` store reads would never run."""
+    try:
+        used = store()
+    except (CapabilityMissing, Configuration):
+        return []  # pg_queue.W007 says so
+    if used.database == conf.database:
+        return []
+    return [
+        Error(
+            f"PG_QUEUE['STORES']['default']: expected a store in DATABASES[{conf.database!r}], because a run and its "
+            f"message are written in one transaction, got: {used.place}",
+            hint="Give it another alias than 'default', and route queues to it (PG_QUEUE['ROUTES']).",
+            id="scheduler.E007",
         )
     ]
 

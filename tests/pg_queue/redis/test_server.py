@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
+from redis.connection import Connection
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pg_queue.domain import MessageState, NewMessage, Settled, Settlement, Success
 from pg_queue.errors import Configuration, StoreUnavailable
@@ -105,6 +107,21 @@ def test_a_full_server_takes_no_messages_but_lets_what_is_there_go_on(tmp_path: 
         client.config_set("maxmemory", "0")
         store.enqueue([NewMessage(task="noop")])
         assert [depth.waiting for depth in store.depths()] == [1]
+
+
+def test_what_may_have_been_done_is_not_tried_again_in_silence(store: RedisStore) -> None:
+    """The connection is lost after the server has done it and before it could say so."""
+    store.enqueue([NewMessage(task="noop") for _ in range(9)])
+    read = Connection.read_response
+
+    def lose(connection: Connection, *arguments: Any, **options: Any) -> None:
+        read(connection, *arguments, **options)
+        connection.disconnect()
+        raise RedisConnectionError("lost")
+
+    with mock.patch.object(Connection, "read_response", lose), pytest.raises(StoreUnavailable):
+        claim(store, 1)
+    assert [depth.running for depth in store.depths()] == [1]
 
 
 def test_a_server_that_does_not_answer_is_unavailable_and_its_password_is_told_nobody() -> None:

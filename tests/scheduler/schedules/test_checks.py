@@ -65,6 +65,17 @@ def test_a_command_refuses_another_alias_than_the_queues(monkeypatch: pytest.Mon
             assert refused.value.returncode == 2
 
 
+def test_a_default_store_outside_of_the_schedulers_database_is_an_error_and_stops_the_scheduler() -> None:
+    stores = {"default": {"BACKEND": "redis", "URL": "redis://127.0.0.1:1/0"}}
+    with override_settings(PG_QUEUE={"STORES": stores}):
+        ((code, message),) = found()
+        assert code == "scheduler.E007"
+        assert "got: Redis at 127.0.0.1:1/0" in message
+        with pytest.raises(CommandError, match=r"scheduler\.E007") as refused:
+            call_command("run_scheduler", "--once")
+        assert refused.value.returncode == 2
+
+
 @pytest.mark.postgresql("beside SQLite Celery Beat fires nothing")
 def test_beat_by_default_without_django_celery_beat_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with override_settings(SCHEDULER={"DEFAULT_FIRER": "beat"}):
