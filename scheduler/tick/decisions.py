@@ -213,7 +213,7 @@ def _complaint(due: Due) -> str | None:
         return f"next_run_at: expected an instant after {EARLIEST}, got: {due.due_at}"
     shortest, longest = SHORTEST.total_seconds() / 1000, LONGEST.total_seconds()
     if due.kind == ScheduleKind.INTERVAL and not _is_period(due.interval_seconds):
-        return f"interval_seconds: expected from {shortest} to {longest}, got: {due.interval_seconds}"
+        return f"interval_seconds: expected from {shortest} to {longest:.0f}, got: {due.interval_seconds}"
     return None
 
 
