@@ -46,9 +46,16 @@ class Target(Protocol):
 
 
 def target_of(topic: str) -> Target:
-    """The target that a topic of the outbox names. Raises: Configuration, also for what is not installed."""
+    """The target that a topic of the outbox names. Raises: Configuration, also for what is not installed.
+
+    A row of the outbox alone imports nothing: it is the settings that say which Celery apps there are.
+    """
+    routes = queue_settings().routing
     if topic.startswith(CELERY):
-        target: Target = _sending().CeleryTarget(topic.removeprefix(CELERY), queue_settings().routing)
+        if topic not in routes.topics:
+            path = topic.removeprefix(CELERY)
+            raise Configuration(f"PG_QUEUE['ROUTES']: expected a route to the Celery app {path!r}, got: none")
+        target: Target = _sending().CeleryTarget(topic.removeprefix(CELERY), routes)
         return target
     if topic.startswith(STORE):
         return StoreTarget(topic.removeprefix(STORE))

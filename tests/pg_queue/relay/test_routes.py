@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 
 from pg_queue.checks import check_queue_settings
 from pg_queue.errors import Configuration
+from pg_queue.relay.targets import target_of
 from pg_queue.settings import parse
 from pg_queue.storage.capable import Capable
 
@@ -77,3 +79,14 @@ class Keyless(Capable):
 
     def __init__(self, conf: Any, place: Any) -> None:
         super().__init__(place)
+
+
+def test_a_row_of_the_outbox_alone_imports_nothing(settings: Any) -> None:
+    settings.PG_QUEUE = {"ROUTES": {"away": APP}}
+    target_of("relay:celery:backend.celery.app").close()
+    for topic in ("relay:celery:this.app", "relay:celery:tests.docs.proj.celery.app"):
+        with pytest.raises(Configuration, match="expected a route to the Celery app"):
+            target_of(topic)
+    assert "this" not in sys.modules
+    with pytest.raises(Configuration, match="topic: expected"):
+        target_of("orders")
