@@ -132,8 +132,8 @@ def find_app(path: str) -> Celery:
     """The Celery app at this dotted path. Raises: Configuration."""
     try:
         app = import_string(path.replace(":", "."))
-    except ImportError as error:
-        raise _no_app(path, str(error)) from error
+    except Exception as error:  # the project's module may raise anything when it is imported
+        raise _no_app(path, f"{type(error).__name__}: {error}") from error
     if not isinstance(app, Celery):
         raise _no_app(path, repr(app))
     return app

@@ -61,6 +61,7 @@ def test_without_a_route_that_leads_elsewhere_nothing_leaves(routes: Any) -> Non
     ("route", "said"),
     [
         ({"CELERY": "nowhere.app"}, "expected a Celery app at 'nowhere.app'"),
+        ({"CELERY": "tests.pg_queue.relay.broken.app"}, "got: RuntimeError: half of a deployment"),
         ({"CELERY": "pg_queue.api.enqueue"}, "expected a Celery app at"),
         ({"STORE": "keyless"}, "expected a store that has 'keys'"),
     ],

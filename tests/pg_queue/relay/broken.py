@@ -1,0 +1,3 @@
+"""A project's module that cannot be imported."""
+
+raise RuntimeError("half of a deployment")
