@@ -67,6 +67,18 @@ def test_a_stock_worker_executes_each_occurrence_under_the_runs_id(project: Proj
 
 
 @each_broker
+def test_one_pass_sends_what_it_has_fired(project: Project, rows: Rows) -> None:
+    schedule_id = rows.add_interval(3600, task="proj.note", queue="default")
+    rows.session.execute("UPDATE scheduler_pgperiodicschedule SET next_run_at = now()")
+    once = project.manage.run("run_scheduler", "--once", env=project.environment)
+    assert once.returncode == 0, once.output
+    assert f"relayed topic={TOPIC} sent=1 deferred=0" in once.stdout
+    (run,) = rows.runs(schedule_id)
+    assert run["state"] == "relayed"
+    assert dict(project.broker.arrived()) == {str(run["id"]): 1}
+
+
+@each_broker
 def test_every_occurrence_is_executed_while_the_leader_is_killed_at_random(project: Project, rows: Rows) -> None:
     chance = random.Random(seed := random.randrange(10**6))
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
