@@ -10,8 +10,9 @@ local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 local operations = {}
 
-local function key(kind, ...)
-    return prefix .. ':' .. kind .. ':' .. table.concat({ ... }, '|')
+local function key(kind, one, two)
+    if two then return prefix .. ':' .. kind .. ':' .. one .. '|' .. two end
+    return prefix .. ':' .. kind .. ':' .. (one or '')
 end
 
 local function text(instant)
@@ -33,8 +34,8 @@ local function sound(name, kind)
     return name
 end
 
-local function zset(...) return sound(key(...), 'zset') end
-local function set(...) return sound(key(...), 'set') end
+local function zset(kind, one, two) return sound(key(kind, one, two), 'zset') end
+local function set(kind, one, two) return sound(key(kind, one, two), 'set') end
 
 -- The fields of a hash as a table; nil where there is none, or something else.
 local function hash(name)
