@@ -1,7 +1,8 @@
 -- script: flags=allow-oom; parts=base records storing ends claiming
 -- request: namespace, seed, queues, limit, lease, worker, aging, result_ttl, weights, default_weight, caps, default_cap
 
-local MANY = 1e15
+-- Messages that are moved by one command.
+local AT_ONCE = 500
 -- Organizations that one draw looks at. Of more, each is as likely to be looked at as any other.
 local WINDOW = 128
 -- Every so many claims, what has waited for too long comes first.
@@ -11,21 +12,20 @@ math.randomseed(tonumber(request.seed:sub(1, 7), 16))
 local lease_until = text(now + request.lease)
 local claimed = {}
 
--- Hold a message, unless it cannot be read: then it is buried, or gone.
+-- Hold a message that has left the line, unless it cannot be read: then it is buried, or gone.
 local function hold(slot, organization, member)
     local id = id_in(member)
     local record = record_of(id)
-    if not record or record.is_broken or record.state ~= 'waiting' or member_of(record) ~= member then
-        call('ZREM', key('waiting', slot, organization), member)
+    local is_here = record and not record.is_broken and record.state == 'waiting' and member_of(record) == member
+        and slot_of(record) == slot and record.organization == organization
+    if not is_here then
         if not record or record.is_broken then bury_unreadable(id, record, slot, organization) end
         return false
     end
-    call('ZREM', key('waiting', slot, organization), member)
     record.state, record.token, record.worker = 'running', new_token(), request.worker
     record.attempts, record.started_at, record.lease_until = text(record.attempts + 1), text(now), lease_until
     call('HSET', key('message', id), 'state', 'running', 'token', record.token, 'worker', record.worker, 'attempts',
         record.attempts, 'started_at', record.started_at, 'lease_until', lease_until)
-    begin_running(record, lease_until)
     return record
 end
 
@@ -34,14 +34,14 @@ local function take(slot, organization, limit)
     local waiting, taken = zset('waiting', slot, organization), 0
     limit = math.min(limit, room_of(slot, organization))
     while taken < limit do
-        local members = call('ZRANGE', waiting, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit - taken)
+        local members = call('ZRANGE', waiting, '-inf', now, 'BYSCORE', 'LIMIT', 0, math.min(limit - taken, AT_ONCE))
         if #members == 0 then break end
-        for _, member in ipairs(members) do
-            local record = hold(slot, organization, member)
-            if record then
-                claimed[#claimed + 1], taken = record, taken + 1
-            end
-        end
+        call('ZREM', waiting, unpack(members))
+        local held = {}
+        for _, member in ipairs(members) do held[#held + 1] = hold(slot, organization, member) or nil end
+        if #held > 0 then begin_running(held, lease_until) end
+        for _, record in ipairs(held) do claimed[#claimed + 1] = record end
+        taken = taken + #held
     end
     touch(slot, organization)
     return taken

@@ -94,12 +94,17 @@ local function leave_the_line(record)
     touch(slot, record.organization)
 end
 
-local function begin_running(record, lease_until)
-    call('ZADD', zset('leases'), lease_until, record.id)
-    call('ZADD', zset('running', record.namespace, record.queue), 0, record.id)
-    if record.organization ~= '' then
-        call('SADD', set('held', record.namespace, record.organization), record.id)
+-- Records of one slot and organization, so many that `unpack` can take them.
+local function begin_running(records, lease_until)
+    local leases, running, ids, first = {}, {}, {}, records[1]
+    for at, record in ipairs(records) do
+        leases[2 * at - 1], leases[2 * at] = lease_until, record.id
+        running[2 * at - 1], running[2 * at] = 0, record.id
+        ids[at] = record.id
     end
+    call('ZADD', zset('leases'), unpack(leases))
+    call('ZADD', zset('running', first.namespace, first.queue), unpack(running))
+    if first.organization ~= '' then call('SADD', set('held', first.namespace, first.organization), unpack(ids)) end
 end
 
 local function stop_running(record)

@@ -35,6 +35,21 @@ def test_a_place_in_line_without_a_message_is_skipped_and_removed(
     assert [depth.waiting for depth in store.depths()] == [0]
 
 
+def test_a_message_that_stands_in_two_lines_is_claimed_from_its_own_and_counted_once(
+    store: RedisStore, client: Redis, prefix: str
+) -> None:
+    (message_id,) = store.enqueue([NewMessage(task="noop", organization_id="acme")])
+    ((member, due),) = client.zrange(f"{prefix}:waiting:|default|5|acme", 0, -1, withscores=True)
+    for slot, organization in (("|default|9", "acme"), ("|default|5", "other"), ("|elsewhere|5", "acme")):
+        client.zadd(f"{prefix}:waiting:{slot}|{organization}", {member: due})
+        client.zadd(f"{prefix}:organizations:{slot}", {organization: due})
+    (one,) = store.claim(queues=["elsewhere", "default"], limit=9, lease=LEASE, worker="w")
+    assert one.message.id == message_id
+    settlement = Settlement(message_id=message_id, token=one.token, outcome=Success())
+    assert store.settle([settlement]) == {one.token: Settled.DONE}
+    assert store.depths() == []
+
+
 @pytest.mark.parametrize("field", ["attempts", "priority", "run_after", "sequence"])
 @pytest.mark.parametrize("value", ["nan", "-1", "9" * 40, "", "many"])
 def test_a_message_with_a_number_that_is_none_is_buried(
