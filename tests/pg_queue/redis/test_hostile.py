@@ -38,15 +38,13 @@ def test_a_place_in_line_without_a_message_is_skipped_and_removed(
 def test_a_message_that_stands_in_two_lines_is_claimed_from_its_own_and_counted_once(
     store: RedisStore, client: Redis, prefix: str
 ) -> None:
-    (message_id,) = store.enqueue([NewMessage(task="noop", organization_id="acme")])
-    ((member, due),) = client.zrange(f"{prefix}:waiting:|default|5|acme", 0, -1, withscores=True)
-    for slot, organization in (("|default|9", "acme"), ("|default|5", "other"), ("|elsewhere|5", "acme")):
-        client.zadd(f"{prefix}:waiting:{slot}|{organization}", {member: due})
-        client.zadd(f"{prefix}:organizations:{slot}", {organization: due})
-    (one,) = store.claim(queues=["elsewhere", "default"], limit=9, lease=LEASE, worker="w")
-    assert one.message.id == message_id
-    settlement = Settlement(message_id=message_id, token=one.token, outcome=Success())
-    assert store.settle([settlement]) == {one.token: Settled.DONE}
+    first, second = store.enqueue([NewMessage(task="noop", queue="a"), NewMessage(task="noop", queue="b")])
+    ((member, due),) = client.zrange(f"{prefix}:waiting:|a|5|", 0, -1, withscores=True)
+    client.zadd(f"{prefix}:waiting:|b|5|", {member: due})
+    claims = store.claim(queues=["b", "a"], limit=9, lease=LEASE, worker="w")
+    assert [one.message.id for one in claims] == [second, first]
+    settlements = [Settlement(message_id=c.message.id, token=c.token, outcome=Success()) for c in claims]
+    assert set(store.settle(settlements).values()) == {Settled.DONE}
     assert store.depths() == []
 
 
