@@ -12,7 +12,9 @@ class PipelinesConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the tasks, let a deleted pipeline take its schedule along, and keep SQLite's triggers."""
-        from backend.pipelines import agreement, signals, tasks  # noqa: F401
+        """Register tasks and duties, let a deleted pipeline take its schedule along, and keep SQLite's triggers."""
+        from backend.pipelines import agreement, retention, signals, tasks  # noqa: F401
+        from pg_queue.api import add_duties
 
         agreement.connect(self)
+        add_duties(self.label, retention.retention_duties)

@@ -4,7 +4,8 @@ Protocol. The execution's id is the message's id, so a second attempt finds the 
 copied into `StepExecution` rows when the run begins; an edit made meanwhile counts from the next run on. A later
 attempt resumes: a step that has succeeded keeps its result and is not run again, the one that failed (or was cut off)
 runs anew. Each attempt takes the execution over by writing its number, and every later write names that number: an
-attempt whose claim was lost changes nothing any more and stops before its next step.
+attempt whose claim was lost changes nothing any more and stops before its next step. A message that was replayed counts
+its attempts from one again; the numbers of its execution go on, so that no attempt has one that another had before.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from backend.pipelines.domain import RUN_TASK, ExecutionState, PipelineGone, StepFailed, StepState, Superseded
+from backend.pipelines.messages import is_current
 from backend.pipelines.models import Pipeline, PipelineExecution, StepExecution
 from pg_queue import api as queue
 
@@ -64,7 +66,7 @@ def begin(pipeline_id: str, message: queue.Message) -> PipelineExecution:
     """The execution of `message`, taken over by its current attempt; a new one on the first."""
     with transaction.atomic():
         found = PipelineExecution.objects.select_for_update().filter(pk=message.id).first()
-        return _take_over(found, message.attempts) if found else _create(pipeline_id, message)
+        return _take_over(found, _next_number(found, message)) if found else _create(pipeline_id, message)
 
 
 def _message_of_nobody(pipeline_id: str) -> queue.Message:
@@ -110,9 +112,16 @@ def _create(pipeline_id: str, message: queue.Message) -> PipelineExecution:
     return execution
 
 
+def _next_number(execution: PipelineExecution, message: queue.Message) -> int:
+    """The number by which this attempt owns the execution. Raises: Superseded where it is not the latest."""
+    if message.attempts > execution.attempt:
+        return message.attempts
+    if is_current(message):
+        return execution.attempt + 1
+    raise Superseded(execution.pk, message.attempts)
+
+
 def _take_over(execution: PipelineExecution, attempt: int) -> PipelineExecution:
-    if attempt < execution.attempt:
-        raise Superseded(execution.pk, attempt)
     execution.attempt, execution.state, execution.error = attempt, ExecutionState.RUNNING, ""
     execution.finished_at = None
     execution.save(update_fields=["attempt", "state", "error", "finished_at"])

@@ -211,6 +211,9 @@ class PipelineExecution(models.Model):
             models.Index(fields=["pipeline", "-started_at", "id"], name="pipelines_execution_of"),
             models.Index(fields=["organization", "-started_at", "id"], name="pipelines_execution_recent"),
             models.Index(fields=["-started_at", "id"], name="pipelines_execution_latest"),
+            models.Index(
+                fields=["started_at", "id"], name="pipelines_execution_running", condition=models.Q(state="running")
+            ),
         ]
 
     def __str__(self) -> str:

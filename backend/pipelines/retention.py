@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
-from django.db.models import F, QuerySet
+from django.db import transaction
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 from django.db.models.functions import Now
 
-from backend.pipelines.domain import ExecutionState
-from backend.pipelines.models import PipelineExecution
+from backend.pipelines.domain import ExecutionState, StepState
+from backend.pipelines.messages import find_messages
+from backend.pipelines.models import PipelineExecution, StepExecution
 from pg_queue import api as queue
 from scheduler.errors import InvalidInput
 
+logger = logging.getLogger(__name__)
+
 BATCH = 1000
-_LIVE = {queue.MessageState.WAITING, queue.MessageState.RUNNING}
+ABANDONED_SECONDS = 60.0
+"""How often it is looked for executions that nobody runs any more."""
+MISSING_AFTER = timedelta(hours=1)
+"""A younger one that has no message at all may be running by hand, outside a worker."""
 
 
 def delete_old(keep_days: int, organization_id: str | None = None) -> int:
@@ -34,22 +44,69 @@ def delete_old(keep_days: int, organization_id: str | None = None) -> int:
     return deleted
 
 
-def end_abandoned(organization_id: str | None = None) -> int:
-    """End the organization's executions that say `running` while their message is settled or gone; return how many.
+def retention_duties() -> list[queue.Duty]:
+    """The duties of the reaper here. Any number of processes may do them at once."""
+    return [queue.Duty(name="end_abandoned", every_seconds=ABANDONED_SECONDS, run=end_abandoned, batch=BATCH)]
 
-    `organization_id` None: every organization's.
+
+def end_abandoned(organization_id: str | None = None) -> int:
+    """End the organization's executions that say `running` while their message has ended or is gone; return how many.
+
+    `organization_id` None: every organization's. Each is ended in a transaction of its own, unless it has finished or
+    was taken over meanwhile; one that cannot be is logged, and stops no other.
     """
-    stale = (
-        _executions(organization_id)
-        .filter(state=ExecutionState.RUNNING, started_at__lt=Now() - timedelta(minutes=1))
-        .order_by("started_at")
-    )
-    ids = list(stale.values_list("pk", flat=True)[:BATCH])
-    messages = queue.get_messages(ids)
-    abandoned = [pk for pk in ids if pk not in messages or messages[pk].state not in _LIVE]
-    return PipelineExecution.objects.filter(pk__in=abandoned, state=ExecutionState.RUNNING).update(
-        state=ExecutionState.FAILED, finished_at=Now(), error="its worker vanished", attempt=F("attempt") + 1
-    )
+    ended = 0
+    for page in _running(organization_id):
+        messages, is_complete = find_messages([one.pk for one in page])
+        for execution in page:
+            message = messages.get(execution.pk)
+            if message is None and (not is_complete or execution.is_recent):
+                continue
+            if message is None or message.state in queue.TERMINAL_STATES:
+                ended += _end_quietly(execution, _reason(message))
+    return ended
+
+
+def _running(organization_id: str | None) -> Iterator[list[Any]]:
+    """Page by page, so that many that do run hide none behind them; `is_recent`: too young to miss its message."""
+    rows = _executions(organization_id).filter(state=ExecutionState.RUNNING).order_by("started_at", "pk")
+    is_recent = ExpressionWrapper(Q(started_at__gte=Now() - MISSING_AFTER), output_field=BooleanField())
+    page = list(rows.annotate(is_recent=is_recent)[:BATCH])
+    while page:
+        yield page
+        last = page[-1]
+        later = Q(started_at__gt=last.started_at) | Q(started_at=last.started_at, pk__gt=last.pk)
+        page = list(rows.filter(later).annotate(is_recent=is_recent)[:BATCH])
+
+
+def _reason(message: queue.Message | None) -> str:
+    if message is None:
+        return "its message is gone: it was run by hand, or its worker vanished"
+    if message.error is not None:
+        return f"{message.error.type}: {message.error.message}"
+    return f"its message ended without it: {message.state}"
+
+
+def _end_quietly(execution: PipelineExecution, reason: str) -> bool:
+    try:
+        return _end(execution, reason)
+    except Exception:  # whatever is wrong with this one, the others are ended
+        logger.exception("pipelines.not_ended execution=%s", execution.pk)
+        return False
+
+
+def _end(execution: PipelineExecution, reason: str) -> bool:
+    """False: it has finished meanwhile, or a later attempt owns it."""
+    with transaction.atomic():
+        seen = PipelineExecution.objects.filter(
+            pk=execution.pk, state=ExecutionState.RUNNING, attempt=execution.attempt
+        )
+        is_ended = seen.update(state=ExecutionState.FAILED, finished_at=Now(), error=reason, attempt=F("attempt") + 1)
+        if is_ended:
+            StepExecution.objects.filter(execution=execution, state=StepState.RUNNING).update(
+                state=StepState.FAILED, finished_at=Now(), error=reason
+            )
+    return bool(is_ended)
 
 
 def _executions(organization_id: str | None) -> QuerySet[PipelineExecution]:

@@ -174,6 +174,6 @@ def test_old_executions_are_deleted_and_abandoned_ones_ended(make_pipeline):
     rows.filter(pk=old).update(started_at="2020-01-01T00:00Z")
     rows.filter(pk=abandoned).update(started_at=rows.get(pk=kept).started_at.replace(year=2000), state="running")
     assert retention.end_abandoned() == 1
-    assert rows.get(pk=abandoned).error == "its worker vanished"
+    assert rows.get(pk=abandoned).error == "its message is gone: it was run by hand, or its worker vanished"
     assert tasks.clean_up(keep_days=30) == {"deleted": 2, "ended": 0}
     assert [str(pk) for pk in rows.values_list("pk", flat=True)] == [kept]
