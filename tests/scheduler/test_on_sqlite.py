@@ -14,7 +14,7 @@ from tests.processes import ROOT, child_environment, sqlite_url
 
 CONSOLE = (
     *("api/test_schedules.py", "api/test_runs.py", "api/test_preview.py", "api/test_pipelines.py"),
-    *("admin/test_schedules.py", "admin/test_timeline.py", "admin/test_queue.py"),
+    *("admin/test_schedules.py", "admin/test_timeline.py", "admin/test_queue.py", "pipelines/test_csv.py"),
 )
 SUITES = {
     "tick": (["tests/scheduler/tick"], 115),
