@@ -27,6 +27,8 @@ SUITES = [
 ]
 ELSEWHERE = ["tests/contract/results", "tests/contract/test_restart.py", "tests/contract/test_postgresql_versions.py"]
 """What has servers of its own, and is no matter of the database that the run is on."""
+SOAKED = [f"tests/contract/test_{name}.py" for name in ("model", "processes", "cuts")]
+"""What takes minutes, and is left to `make soak`: it is in every run on the newest PostgreSQL."""
 OF_POSTGRESQL = "not sqlite and not redis and not mongodb"
 """Leaves the contract's other stores out."""
 
@@ -42,8 +44,11 @@ def installed() -> dict[int, Path]:
 @pytest.mark.processes
 @pytest.mark.long
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "left_out", [pytest.param(SOAKED, id="daily"), pytest.param([], id="whole", marks=pytest.mark.soak)]
+)
 def test_store_election_ledger_and_tick_hold_on_the_oldest_installed_postgresql(
-    record_property: Callable[[str, object], None],
+    left_out: list[str], record_property: Callable[[str, object], None]
 ) -> None:
     majors = installed()
     if not majors:
@@ -53,7 +58,7 @@ def test_store_election_ledger_and_tick_hold_on_the_oldest_installed_postgresql(
     server = EmbeddedPostgres.ephemeral(provider=InstalledPostgres(majors[major], major=major))
     try:
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", OF_POSTGRESQL, *SUITES]
-        command += [f"--ignore={path}" for path in ELSEWHERE]
+        command += [f"--ignore={path}" for path in [*ELSEWHERE, *left_out]]
         environment = child_environment(server.start())
         finished = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=840

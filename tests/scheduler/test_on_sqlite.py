@@ -24,13 +24,17 @@ SUITES = {
     "console": ([f"tests/backend/{name}" for name in CONSOLE], 200),
 }
 """Paths, and how many must pass at least: so that it is noticed when a suite runs on SQLite no more."""
+LONG = {"schedules", "console"}
+"""Left to `make soak`: they are about what is in front of the tick, and take minutes."""
 MAY_SKIP = "PostgreSQL only: "
 
 
 @pytest.mark.processes
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize(
+    "suite", [pytest.param(suite, marks=[pytest.mark.soak] if suite in LONG else []) for suite in SUITES]
+)
 def test_the_suite_holds_on_sqlite_and_skips_only_what_is_postgresqls_alone(
     suite: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

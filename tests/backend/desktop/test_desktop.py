@@ -22,7 +22,7 @@ Start = Callable[..., Desktop]
 UNDER_WAY = {"fired", "running"}
 NOT_FIRED = {"coalesced", "expired"}
 """Due while it was dead, and made up for by a later one or too late."""
-KILLS = 8
+KILLS = 5
 
 
 def every_second(desktop: Desktop, name: str) -> str:
