@@ -142,7 +142,7 @@ class SwitchAdmin(api.OfferedLookups, ModelAdmin):
     """Queues turned off and on, and purged. What is done here is on record, see `OperationAdmin`."""
 
     form = SwitchForm
-    list_display = ("name", "is_on", "changed_at", "changed_by", "reason")
+    list_display = ("name", "namespace", "is_on", "changed_at", "changed_by", "reason")
     ordering = ("queue",)
     actions = ("purge",)
 
@@ -161,15 +161,16 @@ class SwitchAdmin(api.OfferedLookups, ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Switch, form: Any, change: bool) -> None:
         """Turn it, on record."""
-        turned = operator(request).turn(obj.queue or None, is_on=obj.is_on, reason=obj.reason)
-        obj.pk = Switch.objects.only("pk").get(namespace=obj.namespace or "", queue=turned.queue or "").pk
+        acting = operator(request, obj.namespace if change else None)
+        turned = acting.turn(obj.queue or None, is_on=obj.is_on, reason=obj.reason)
+        obj.pk = Switch.objects.only("pk").get(namespace=acting.store.namespace, queue=turned.queue or "").pk
 
     @admin.action(description="Purge: cancel everything that waits in these queues", permissions=["purge"])
     def purge(self, request: HttpRequest, queryset: models.QuerySet[Switch]) -> None:
-        """Cancel what waits; the switch of all queues is left out."""
-        names = [name for name in queryset.values_list("queue", flat=True) if name]
-        count = sum(operator(request).purge(name) for name in names)
-        self.message_user(request, f"{count} messages of {len(names)} queues were cancelled.", messages.SUCCESS)
+        """Cancel what waits, each queue's in its own namespace; the switch of all queues is left out."""
+        chosen = list(queryset.exclude(queue="").values_list("namespace", "queue"))
+        count = sum(operator(request, namespace).purge(name) for namespace, name in chosen)
+        self.message_user(request, f"{count} messages of {len(chosen)} queues were cancelled.", messages.SUCCESS)
 
     def has_purge_permission(self, request: HttpRequest) -> bool:
         """Whoever may delete messages may purge."""
@@ -180,7 +181,7 @@ class SwitchAdmin(api.OfferedLookups, ModelAdmin):
 class OperationAdmin(ReadOnlyAdmin):
     """What operators did, in the admin, by REST and from a shell."""
 
-    list_display = ("begun_at", "actor", "action", "queue", "count", "reason", "finished_at")
+    list_display = ("begun_at", "actor", "action", "namespace", "queue", "count", "reason", "finished_at")
     list_filter = ("action",)
     search_fields = ("actor__startswith", "queue__startswith")
     ordering = ("-begun_at",)

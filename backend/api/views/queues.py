@@ -138,18 +138,21 @@ class DeadLetterViewSet(
     @action(detail=True, methods=["post"])
     def replay(self, request: Request, pk: str) -> Response:
         """Let it run again, with all its attempts."""
-        replayed = _operator(request).replay([self.get_object().pk], reason=_reason(request))
+        letter = self.get_object()
+        replayed = _operator(request, letter.namespace).replay([letter.pk], reason=_reason(request))
         if not replayed:
             raise NotFound
         return Response({"count": len(replayed)})
 
     def perform_destroy(self, instance: DeadLetter) -> None:
         """Delete it for good, on record."""
-        _operator(self.request).drop([instance.pk])
+        if not _operator(self.request, instance.namespace).drop([instance.pk]):
+            raise NotFound
 
 
-def _operator(request: Request) -> queue.Operator:
-    return queue.Operator(f"{request.user.get_username()}: REST")
+def _operator(request: Request, namespace: str | None = None) -> queue.Operator:
+    """Acts on a namespace, or with None on the store's own."""
+    return queue.Operator(f"{request.user.get_username()}: REST", namespace=namespace)
 
 
 def _reason(request: Request) -> str:

@@ -88,3 +88,27 @@ def test_switches_and_the_record_are_for_superusers(client, make_user, default):
         assert client.get(page).status_code == 403
     assert client.post(f"{SWITCHES}add/", {"queue": "mail"}).status_code == 403
     assert not Switch.objects.exists()
+
+
+def test_what_is_done_to_a_switch_is_done_to_its_own_namespace(browser):
+    store = api.store()
+    mine, theirs = (
+        place.enqueue([api.NewMessage(task="noop", queue="mail")])[0] for place in (store, store.within("acme"))
+    )
+    api.Operator("shell", namespace="acme").turn("mail", is_on=False)
+    switch = Switch.objects.get()
+    assert "acme" in browser.get(SWITCHES).content.decode()
+    browser.post(f"{SWITCHES}{switch.pk}/change/", {"is_on": "on", "reason": "it is well again"})
+    switch.refresh_from_db()
+    assert switch.is_on
+    browser.post(SWITCHES, {"action": "purge", "_selected_action": [switch.pk]})
+    assert store.get([mine])[mine].state is MessageState.WAITING
+    assert store.within("acme").get([theirs])[theirs].state is MessageState.CANCELLED
+    assert set(Operation.objects.values_list("namespace", flat=True)) == {"acme"}
+
+
+def test_a_store_with_a_namespace_of_its_own_is_switched_there(browser, settings):
+    settings.PG_QUEUE = {**settings.PG_QUEUE, "STORES": {"default": {"NAMESPACE": "acme"}}}
+    answer = browser.post(f"{SWITCHES}add/", {"queue": "mail", "reason": ""}, follow=True)
+    assert "was added successfully" in answer.content.decode()
+    assert Switch.objects.get().namespace == "acme"

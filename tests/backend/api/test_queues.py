@@ -11,7 +11,7 @@ from django.db import OperationalError
 from pg_queue import api as queue
 from pg_queue.domain import Death, Failure, MessageState, Settlement, Success
 from pg_queue.errors import StoreUnavailable
-from pg_queue.models import Operation
+from pg_queue.models import DeadLetter, Operation
 from pg_queue.storage import store
 
 pytestmark = pytest.mark.django_db
@@ -103,6 +103,22 @@ def test_a_dropped_dead_letter_is_gone_and_the_act_on_record(rest):
     assert store().replay([letter]) == set()
     assert recorded() == [("root: REST", "drop", "", 1, "")]
     assert Operation.objects.get().message_ids == [str(letter)]
+
+
+def test_a_dead_letter_of_another_namespace_is_replayed_and_dropped_there(rest):
+    letters = [die(), die()]
+    DeadLetter.objects.filter(pk__in=letters).update(namespace="acme")
+    assert rest.post(f"{DEAD}{letters[0]}/replay/").json() == {"count": 1}
+    assert store().within("acme").get([letters[0]])[letters[0]].state is MessageState.WAITING
+    assert rest.delete(f"{DEAD}{letters[1]}/").status_code == 204
+    assert not DeadLetter.objects.exists()
+    assert set(Operation.objects.values_list("namespace", flat=True)) == {"acme"}
+
+
+def test_a_dead_letter_that_somebody_else_has_just_dropped_is_not_found(rest, monkeypatch):
+    letter = die()
+    monkeypatch.setattr(queue.Operator, "drop", lambda *_, **__: set())
+    assert rest.delete(f"{DEAD}{letter}/").status_code == 404
 
 
 def test_who_may_only_look_cannot_act(make_user, as_user, default):
