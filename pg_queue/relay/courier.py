@@ -18,7 +18,7 @@ from pg_queue.relay.targets import Target, target_of
 from pg_queue.routes import HERE, STORE
 from pg_queue.settings import queue_settings
 from pg_queue.storage import store
-from pg_queue.storage.parcels import unpack
+from pg_queue.storage.parcels import UNREADABLE, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class Courier:
                 if message.id is None:
                     raise ValueError("id: expected the message's id, got: none")
                 parcels.append(_Parcel(event, message))
-            except (AttributeError, TypeError, ValueError) as error:
+            except UNREADABLE as error:
                 self._defer_refused(event, made, error)
         return parcels
 

@@ -10,6 +10,8 @@ from datetime import timedelta
 from types import ModuleType
 from typing import Protocol
 
+from django.db import connections
+
 from pg_queue.domain import Capability, NewMessage
 from pg_queue.errors import CapabilityMissing, Configuration
 from pg_queue.ports import QueueStore
@@ -77,6 +79,7 @@ class StoreTarget:
 
     def __init__(self, alias: str) -> None:
         """Raises: CapabilityMissing for a store that has no idempotency keys."""
+        self._alias = alias
         self._store = _store_with_keys(alias)
 
     def send(self, messages: Sequence[NewMessage]) -> Iterator[Sent]:
@@ -86,6 +89,7 @@ class StoreTarget:
             self._store.enqueue(keyed)
         except Exception as error:  # noqa: BLE001 - whatever it is, the messages are tried one by one
             logger.info("relay.batch_refused messages=%s error=%s: %s", len(keyed), type(error).__name__, error)
+            self._drop_broken_connection()
             yield from self._send_each(keyed)
         else:
             yield from ((_id(message), None) for message in messages)
@@ -98,6 +102,7 @@ class StoreTarget:
             try:
                 self._store.enqueue([message])
             except Exception as error:  # noqa: BLE001 - whatever it is, the message waits, and its error is kept
+                self._drop_broken_connection()
                 yield _id(message), error
                 if not self._answers():
                     return
@@ -108,8 +113,14 @@ class StoreTarget:
         try:
             self._store.next_due_seconds(["default"])
         except Exception:  # noqa: BLE001 - that is the answer
+            self._drop_broken_connection()
             return False
         return True
+
+    def _drop_broken_connection(self) -> None:
+        """Django keeps one that its server has ended, and every further statement on it fails."""
+        if Capability.TRANSACTIONS in self._store.capabilities:
+            connections[queue_settings().places[self._alias].database].close_if_unusable_or_obsolete()
 
 
 def _store_with_keys(alias: str) -> QueueStore:

@@ -18,7 +18,7 @@ from pg_queue.domain import Json, NewMessage
 
 logger = logging.getLogger(__name__)
 
-UNREADABLE = (ValueError, TypeError, AttributeError, RecursionError)
+UNREADABLE = (ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 """What a text raises that `pack` has not made."""
 
 
@@ -29,7 +29,7 @@ def pack(message: NewMessage) -> dict[str, Json]:
 
 
 def unpack(parcel: Mapping[str, Json]) -> NewMessage:
-    """The message of a parcel. Raises: ValueError, TypeError for what `pack` has not made."""
+    """The message of a parcel. Raises: one of `UNREADABLE` for what `pack` has not made."""
     return NewMessage(**{name: _UNPACK.get(name, _as_is)(value) for name, value in parcel.items()})
 
 
