@@ -1,4 +1,4 @@
-"""A scheduler inside a process that has other things to do: the loop and the reaper, in threads."""
+"""A scheduler inside a process that has other things to do: the loop, the relay and the reaper, in threads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Mapping
 
-from pg_queue.api import Leadership, Pulse, Reaper, StopRequest, all_duties, check_ready
+from pg_queue.api import Leadership, Pulse, Reaper, Relay, StopRequest, all_duties, check_ready
 from scheduler.loop import Loop
 
 logger = logging.getLogger(__name__)
@@ -19,13 +19,14 @@ STOP_SECONDS = 10.0
 
 
 class EmbeddedScheduler:
-    """Stands for the lead, ticks while it leads, and reaps, from `start` to `stop`. One of any number."""
+    """Stands for the lead, ticks and relays while it leads, and reaps, from `start` to `stop`. One of any number."""
 
     def __init__(self) -> None:
         self._stop = StopRequest()
         self._pulse = Pulse(limit_seconds=ALIVE_SECONDS)
         self._leadership: Leadership | None = None
         self._thread = threading.Thread(target=self._run, name="scheduler", daemon=True)
+        self._relay = Relay()
         self._reaper = Reaper(all_duties())
 
     def start(self) -> None:
@@ -39,6 +40,8 @@ class EmbeddedScheduler:
         self._stop.request()
         self._reaper.stop(STOP_SECONDS)
         self._thread.join(STOP_SECONDS)
+        self._relay.stop()
+        self._relay.join(STOP_SECONDS)
         return not self._thread.is_alive()
 
     @property
@@ -47,18 +50,24 @@ class EmbeddedScheduler:
         return self._leadership is not None
 
     def details(self) -> Mapping[str, object]:
-        """Its role, its term while it leads, and whether its loop turns."""
-        leadership = self._leadership
-        role = {"role": "standby"} if leadership is None else {"role": "leader", "term": leadership.term}
-        return {**role, "alive": self._pulse.is_alive}
+        """Its role, whether its loop turns, and while it leads its term and its relay."""
+        leadership, alive = self._leadership, self._pulse.is_alive
+        if leadership is None:
+            return {"role": "standby", "alive": alive}
+        leads: dict[str, object] = {"role": "leader", "term": leadership.term, "alive": alive}
+        return leads | ({"relay": relay} if (relay := self._relay.status()) else {})
 
     def _run(self) -> None:
         while not self._stop.count:
             try:
-                Loop(self._stop, on_turn=self._pulse.beat, on_role=self._note_role).run()
+                Loop(self._stop, on_turn=self._pulse.beat, on_role=self._note_role, on_fired=self._relay.wake).run()
             except Exception:  # nobody else would start it again
                 logger.exception("scheduler.failed restart_seconds=%s", RESTART_SECONDS)
                 self._stop.wait(RESTART_SECONDS)
 
     def _note_role(self, leadership: Leadership | None) -> None:
         self._leadership = leadership
+        if leadership is None:
+            self._relay.stop()
+        else:
+            self._relay.start()
