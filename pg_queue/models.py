@@ -72,10 +72,10 @@ class Message(models.Model):
                 condition=Q(claim_token__isnull=True),
             ),
             models.Index(
-                # Who waits in a slot, and the first of each.
+                # Who waits in a slot, and the first of each. Unclaimed by another word: see `turns.sql`.
                 fields=["namespace", "queue", "priority", "organization_id", "run_after", "sequence"],
                 name="pg_queue_message_turns",
-                condition=Q(claim_token__isnull=True),
+                condition=Q(lease_until__isnull=True),
             ),
             models.Index(
                 fields=["lease_until"], name="pg_queue_message_claimed", condition=Q(claim_token__isnull=False)

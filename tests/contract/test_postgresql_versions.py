@@ -22,6 +22,7 @@ OLDEST_SUPPORTED, NEWEST_EMBEDDED = 15, 18
 SUITES = [
     "tests/contract",
     "tests/pg_queue/leader/test_election.py",
+    "tests/pg_queue/test_turns.py",
     "tests/scheduler/ledger",
     "tests/scheduler/tick",
 ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.core.management import call_command
 from django.db import connection, transaction
 
 from pg_queue.domain import NewMessage
@@ -21,9 +22,13 @@ pytestmark = pytest.mark.django_db(transaction=True, available_apps=["pg_queue"]
 @pytest.fixture(autouse=True)
 def _planned_while_empty() -> None:
     """The session's plans are made by its first claims, when nothing is there; they hold for what comes."""
+    empty()
+    assert pages(1) < 100
+
+
+def empty() -> None:
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE pg_queue_message")
-    assert pages(1) < 100
 
 
 def pages(limit: int) -> int:
@@ -73,6 +78,22 @@ def test_delayed_messages_are_not_walked() -> None:
     assert pages(100) < 1.5 * too_few + 50
 
 
+@pytest.mark.parametrize("youngest", ["pg_queue_message_ready", "pg_queue_message_turns"])
+def test_an_organization_is_found_behind_the_flood_of_another(youngest: str) -> None:
+    """Whichever of the two indexes is the younger, by which the planner goes where both cost the same."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"REINDEX INDEX CONCURRENTLY {youngest}")
+
+    def behind(flood: int) -> int:
+        empty()
+        assert pages(30) < 100
+        fill(flood, 1)
+        fill(40, 2)
+        return pages(30)
+
+    assert behind(30_000) < 2 * behind(300) + 50
+
+
 @pytest.mark.parametrize("limit", [1, 100])
 def test_the_organizations_that_a_claim_looks_at_are_bounded(limit: int) -> None:
     fill(200, 200)
@@ -87,3 +108,19 @@ def test_the_messages_of_one_claim_are_in_turns() -> None:
     claims = store().claim(queues=["default"], limit=100, lease=timedelta(seconds=60), worker="w1")
     first = [one.message.organization_id for one in claims[:40]]
     assert min(first.count("acme"), first.count("zeta")) >= 15
+
+
+def test_a_database_whose_functions_are_older_gets_them_as_they_are() -> None:
+    """By a migration of its own, since the one that creates them has been applied."""
+    take = statements("turns")["create_take"]
+    older = take.replace("m.organization_id = s.name", "m.organization_id >= s.name")
+    assert older != take
+    try:
+        call_command("migrate", "pg_queue", "0005", verbosity=0)
+        with connection.cursor() as cursor:
+            cursor.execute(older.replace("%", "%%"))
+    finally:
+        call_command("migrate", verbosity=0)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT prosrc FROM pg_proc WHERE proname = 'pg_queue_take'")
+        assert cursor.fetchone()[0] in take

@@ -17,7 +17,7 @@ BEGIN
                 (
                     SELECT m.organization_id::text AS name, m.run_after, 0 AS found, 1 AS step
                     FROM pg_queue_message AS m
-                    WHERE m.namespace = tenant AND m.queue = queue_name AND m.priority = rank AND m.claim_token IS NULL
+                    WHERE m.namespace = tenant AND m.queue = queue_name AND m.priority = rank AND m.lease_until IS NULL
                         AND m.organization_id >= after
                     ORDER BY m.organization_id, m.run_after, m.sequence
                     LIMIT 1
@@ -30,7 +30,7 @@ BEGIN
                 CROSS JOIN LATERAL (
                     SELECT m.organization_id::text AS name, m.run_after
                     FROM pg_queue_message AS m
-                    WHERE m.namespace = tenant AND m.queue = queue_name AND m.priority = rank AND m.claim_token IS NULL
+                    WHERE m.namespace = tenant AND m.queue = queue_name AND m.priority = rank AND m.lease_until IS NULL
                         AND m.organization_id > seen.name
                     ORDER BY m.organization_id, m.run_after, m.sequence
                     LIMIT 1
@@ -69,7 +69,9 @@ $body$
 -- What one does not use up is shared out among the others, round by round. The quotas are those of systematic
 -- sampling, a random order and one random number for where it begins: so each gets its exact share in the long run,
 -- also where `wanted` is 1.
--- The pair (organization, run_after) bounds the range of the turns index by now(): delayed messages are never walked.
+-- Organization and now() bound the range of the turns index: delayed messages are never walked.
+-- An unclaimed message is found by its lease here, as in the condition of the turns index: that of the ready index is
+-- its token. So no other index will do, also where a plan is made while the table is empty and all would cost the same.
 -- No more rows are locked than are taken, since each quota is a LIMIT above the lock.
 CREATE OR REPLACE FUNCTION pg_queue_take(
     tenant text, queue_name text, rank integer, wanted integer, start text, rules jsonb,
@@ -113,10 +115,9 @@ BEGIN
             CROSS JOIN LATERAL (
                 SELECT m.id, m.run_after, m.sequence
                 FROM pg_queue_message AS m
-                WHERE m.namespace = tenant AND m.queue = queue_name AND m.priority = rank AND m.claim_token IS NULL
-                    AND m.organization_id >= s.name AND (m.organization_id, m.run_after) <= (s.name, now())
-                    AND m.id <> ALL (taken)
-                ORDER BY m.organization_id, m.run_after, m.sequence
+                WHERE m.namespace = tenant AND m.queue = queue_name AND m.priority = rank AND m.lease_until IS NULL
+                    AND m.organization_id = s.name AND m.run_after <= now() AND m.id <> ALL (taken)
+                ORDER BY m.run_after, m.sequence
                 LIMIT s.quota
                 FOR UPDATE SKIP LOCKED
             ) AS due
@@ -239,13 +240,13 @@ DECLARE
         SELECT slot.name, slot.priority, due.organization_id <> (
             SELECT m.organization_id
             FROM pg_queue_message AS m
-            WHERE m.namespace = tenant AND m.queue = slot.name AND m.priority = slot.priority AND m.claim_token IS NULL
+            WHERE m.namespace = tenant AND m.queue = slot.name AND m.priority = slot.priority AND m.lease_until IS NULL
             ORDER BY m.organization_id, m.run_after, m.sequence
             LIMIT 1
         ) OR due.organization_id <> (
             SELECT m.organization_id
             FROM pg_queue_message AS m
-            WHERE m.namespace = tenant AND m.queue = slot.name AND m.priority = slot.priority AND m.claim_token IS NULL
+            WHERE m.namespace = tenant AND m.queue = slot.name AND m.priority = slot.priority AND m.lease_until IS NULL
             ORDER BY m.organization_id DESC, m.run_after DESC, m.sequence DESC
             LIMIT 1
         ) AS is_shared

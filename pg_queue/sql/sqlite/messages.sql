@@ -44,7 +44,7 @@ LIMIT :limit
 WITH RECURSIVE organization (name) AS (
     SELECT (
         SELECT m.organization_id FROM pg_queue_message AS m
-        WHERE m.namespace = :namespace AND m.queue = :queue AND m.priority = :priority AND m.claim_token IS NULL
+        WHERE m.namespace = :namespace AND m.queue = :queue AND m.priority = :priority AND m.lease_until IS NULL
             AND m.organization_id >= :start
         ORDER BY m.organization_id
         LIMIT 1
@@ -52,7 +52,7 @@ WITH RECURSIVE organization (name) AS (
     UNION ALL
     SELECT (
         SELECT m.organization_id FROM pg_queue_message AS m
-        WHERE m.namespace = :namespace AND m.queue = :queue AND m.priority = :priority AND m.claim_token IS NULL
+        WHERE m.namespace = :namespace AND m.queue = :queue AND m.priority = :priority AND m.lease_until IS NULL
             AND m.organization_id > organization.name
         ORDER BY m.organization_id
         LIMIT 1
@@ -68,7 +68,7 @@ WHERE
     AND organization.name NOT IN (SELECT value FROM json_each(:full))
     AND EXISTS (
         SELECT 1 FROM pg_queue_message AS m
-        WHERE m.namespace = :namespace AND m.queue = :queue AND m.priority = :priority AND m.claim_token IS NULL
+        WHERE m.namespace = :namespace AND m.queue = :queue AND m.priority = :priority AND m.lease_until IS NULL
             AND m.organization_id = organization.name AND m.run_after <= :now
     )
 LIMIT :room
@@ -77,7 +77,7 @@ LIMIT :room
 -- The unclaimed messages of one organization in one slot that are due, in the order in which they became so.
 SELECT id
 FROM pg_queue_message
-WHERE namespace = :namespace AND queue = :queue AND priority = :priority AND claim_token IS NULL
+WHERE namespace = :namespace AND queue = :queue AND priority = :priority AND lease_until IS NULL
     AND organization_id = :organization AND run_after <= :now
 ORDER BY run_after, sequence
 LIMIT :limit
