@@ -136,6 +136,15 @@ class SwitchForm(forms.ModelForm):  # type: ignore[type-arg]
             raise forms.ValidationError(f"expected {error.expected}, got: {name!r}") from error
         return name
 
+    def clean_reason(self) -> str:
+        """As it can be kept."""
+        reason: str = self.cleaned_data["reason"]
+        try:
+            api.check_reason(reason)
+        except api.InvalidMessage as error:
+            raise forms.ValidationError(f"expected {error.expected}, got: {len(reason)} characters") from error
+        return reason
+
 
 @admin.register(Switch)
 class SwitchAdmin(api.OfferedLookups, ModelAdmin):

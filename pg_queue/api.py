@@ -89,7 +89,7 @@ from pg_queue.storage import store
 from pg_queue.tasks import TaskInfo, current_message, get_task, task, tasks
 from pg_queue.text import card as text_card
 from pg_queue.text import table as text_table
-from pg_queue.validation import check_queue, checked_event, checked_members, checked_message, checked_part
+from pg_queue.validation import check_queue, check_reason, checked_event, checked_members, checked_message, checked_part
 from pg_queue.waiting import wait
 from pg_queue.worker.embedded import EmbeddedWorker
 from pg_queue.worker.options import WorkerOptions
@@ -170,6 +170,7 @@ __all__ = [
     "candidacy",
     "check_queue",
     "check_ready",
+    "check_reason",
     "current_message",
     "depths",
     "direct_alias",
@@ -374,6 +375,8 @@ def replay(ids: Sequence[uuid.UUID], *, using: str = "default") -> set[uuid.UUID
 def cancel(ids: Sequence[uuid.UUID], *, reason: str = "", using: str = "default") -> set[uuid.UUID]:
     """End messages that wait or run as cancelled; returns those that did. Joins the caller's transaction.
 
-    What runs is stopped at its worker's next renewal. Their outcome says `reason`. Raises: CapabilityMissing.
+    What runs is stopped at its worker's next renewal. Their outcome says `reason`. Raises: CapabilityMissing;
+    InvalidMessage (field `reason`).
     """
+    check_reason(reason)
     return store(using).cancel(ids, reason=reason)

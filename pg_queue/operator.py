@@ -21,13 +21,17 @@ from pg_queue.models import Operation
 from pg_queue.ports import QueueStore
 from pg_queue.settings import queue_settings
 from pg_queue.storage import store
+from pg_queue.validation import check_reason
 
 BATCH = 1000
 """Messages in one transaction."""
 
 
 class Operator:
-    """Acts on the queues of one namespace of a store, in somebody's name."""
+    """Acts on the queues of one namespace of a store, in somebody's name.
+
+    Each act raises InvalidMessage (field `reason`) for a reason that cannot be kept, before anything is done.
+    """
 
     def __init__(self, by: str, *, using: str = "default", namespace: str | None = None) -> None:
         """`by` is who acts, as the record is to have it; `namespace` None: the store's own.
@@ -116,6 +120,7 @@ class Operator:
     def _recorded(
         self, action: Action, *, queue: str = "", message_ids: Sequence[uuid.UUID] | None = None, reason: str
     ) -> Iterator[Operation]:
+        check_reason(reason)
         record = Operation.objects.using(_alias()).create(
             actor=self._by,
             action=action,

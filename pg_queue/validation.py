@@ -20,6 +20,7 @@ _NAME_RULE = "1 to 128 letters, digits, '_', '-', '.' or ':', the first a letter
 """What a queue or a topic may be called: nothing that a list of them, a URL or a metric's label would have to quote."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,127}")
 MAX_ORGANIZATION_LENGTH, MAX_REPORT_TO_LENGTH, MAX_KEY_LENGTH, MOST_ATTEMPTS = 64, 32, 255, 32767
+MAX_REASON_LENGTH = 2000
 LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 """The last instant that every timezone can show: what is later could be stored, and not read back."""
 LONGEST_KEY_TTL = timedelta(days=36600)
@@ -74,6 +75,11 @@ def check_queue(queue: str, priority: int = DEFAULT_PRIORITY) -> None:
     """Refuse a queue's name or a priority that no message may have. Raises: InvalidMessage."""
     _check_name("queue", queue)
     _check_range("priority", priority, MIN_PRIORITY, MAX_PRIORITY)
+
+
+def check_reason(reason: str) -> None:
+    """Refuse a reason that no record can hold. Raises: InvalidMessage (field `reason`)."""
+    _check_text("reason", reason, MAX_REASON_LENGTH)
 
 
 def _checked(message: NewMessage, max_bytes: int) -> NewMessage:

@@ -7,7 +7,7 @@ import uuid
 from datetime import timedelta
 
 from pg_queue.domain import TERMINAL_STATES, Capability, Message
-from pg_queue.errors import CapabilityMissing, UnknownMessage, WaitedTooLong
+from pg_queue.errors import CapabilityMissing, InvalidMessage, UnknownMessage, WaitedTooLong
 from pg_queue.ports import QueueStore
 from pg_queue.storage import store
 
@@ -28,16 +28,24 @@ def wait(
         WaitedTooLong: it had not ended, and has been cancelled unless `cancel_on_timeout` is false.
         UnknownMessage: there is no such message, or no longer.
         CapabilityMissing: the store cannot cancel; before any waiting.
+        InvalidMessage: field `timeout`, where it is no span of time.
     """
+    seconds = _seconds_of(timeout)
     place = store(using)
     if cancel_on_timeout and Capability.CANCEL not in place.capabilities:
         raise CapabilityMissing(using, Capability.CANCEL)
-    message = _wait(place, message_id, timeout.total_seconds())
+    message = _wait(place, message_id, seconds)
     if message.state not in TERMINAL_STATES:
         if not cancel_on_timeout or place.cancel([message_id], reason="whoever waited for it gave up"):
             raise WaitedTooLong(f"message {message_id}: expected its end within {timeout}, got: {message.state}")
         message = _look(place, message_id)
     return message
+
+
+def _seconds_of(timeout: object) -> float:
+    if not isinstance(timeout, timedelta) or timeout < timedelta():
+        raise InvalidMessage(field="timeout", expected="a timedelta, 0 or more", got=timeout)
+    return timeout.total_seconds()
 
 
 def _wait(place: QueueStore, message_id: uuid.UUID, seconds: float) -> Message:

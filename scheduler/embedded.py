@@ -36,8 +36,10 @@ class EmbeddedScheduler:
         self._reaper.start()
 
     def stop(self) -> bool:
-        """Hand the lead over, and end; False: something did not end within ten seconds."""
+        """Hand the lead over, and end; False: something did not end within ten seconds. Also when it never began."""
         self._stop.request()
+        if self._thread.ident is None:
+            return True
         self._reaper.stop(STOP_SECONDS)
         self._thread.join(STOP_SECONDS)
         self._relay.stop()

@@ -31,7 +31,11 @@ class Parts:
         )
         parts = cls(scheduler=EmbeddedScheduler(), worker=EmbeddedWorker(options))
         parts.worker.start()
-        parts.scheduler.start()
+        try:
+            parts.scheduler.start()
+        except BaseException:
+            parts.worker.stop()
+            raise
         return parts
 
     def stop(self) -> bool:

@@ -6,7 +6,7 @@ import logging
 import threading
 from dataclasses import replace
 
-from pg_queue.process import StopRequest, check_ready
+from pg_queue.process import StopRequest, check_ready, check_results_ready
 from pg_queue.worker.options import WorkerOptions, new_worker_id
 from pg_queue.worker.threads import ThreadWorker
 
@@ -24,38 +24,46 @@ class EmbeddedWorker:
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
         self._stop = StopRequest()
+        self._worker: ThreadWorker | None = None
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     def start(self) -> None:
         """Begin, after everything that can be known to be wrong was looked for.
 
-        Raises: Configuration, where threads will not do or the store cannot be made; NotMigrated; Django's
-        `OperationalError`, or StoreUnavailable, where the store does not answer.
+        Raises: Configuration, where the options or threads will not do or the store cannot be made; NotMigrated;
+        Django's `OperationalError`, or StoreUnavailable, where the store does not answer.
         """
+        self._options.check()
         check_ready(("pg_queue",), self._options.find_store())
+        check_results_ready()
         self._worker = ThreadWorker(self._options, self._stop)
         self._thread.start()
 
     def stop(self) -> bool:
         """Claim no more, and wait until what runs has ended, at most for its drain and five seconds.
 
-        Also while it drains already. False: something goes on; its claim will run out.
+        Also while it drains already, and when it was never started. False: something goes on; its claim will run out.
         """
         self._stop.request()
-        self._thread.join(self._options.drain_seconds + LAST_WORDS_SECONDS)
-        return not self._thread.is_alive() and not self._worker.details()["held"]
+        if self._thread.ident is not None:
+            self._thread.join(self._options.drain_seconds + LAST_WORDS_SECONDS)
+        return not self._thread.is_alive() and not self.details().get("held")
 
     def details(self) -> dict[str, object]:
-        """See `ThreadWorker.details`."""
-        return self._worker.details()
+        """See `ThreadWorker.details`; nothing before the start."""
+        return {} if self._worker is None else self._worker.details()
 
     def _run(self) -> None:
+        worker = self._worker
         while True:
             try:
-                self._worker.run()
+                if worker is None:
+                    worker = ThreadWorker(replace(self._options, worker_id=new_worker_id()), self._stop)
+                    self._worker = worker
+                worker.run()
                 return
             except Exception:  # nobody else would start it again
                 logger.exception("worker.failed restart_seconds=%s", RESTART_SECONDS)
+            worker = None
             if self._stop.wait(RESTART_SECONDS):
                 return
-            self._worker = ThreadWorker(replace(self._options, worker_id=new_worker_id()), self._stop)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
 from dataclasses import dataclass, field
 
+from pg_queue.errors import Configuration, InvalidMessage
 from pg_queue.ports import QueueStore
 from pg_queue.settings import QueueSettings
 from pg_queue.storage import store
+from pg_queue.validation import check_queue
+
+MOST_AT_ONCE = 1000
 
 
 def new_worker_id() -> str:
@@ -34,6 +39,20 @@ class WorkerOptions:
     worker_id: str = field(default_factory=new_worker_id)
     """host:pid:start, unique for ever."""
 
+    def check(self) -> None:
+        """Raises: Configuration naming the option that no worker can have."""
+        if not _are_names(self.queues):
+            raise _wrong("queues", "a tuple with the name of a queue", self.queues)
+        for name in self.queues:
+            try:
+                check_queue(name)
+            except InvalidMessage as error:
+                raise _wrong("queues", f"names of {error.expected}", name) from error
+        if self.concurrency not in range(1, MOST_AT_ONCE + 1):
+            raise _wrong("concurrency", f"a number from 1 to {MOST_AT_ONCE}", self.concurrency)
+        if not 0 <= self.drain_seconds < math.inf:  # false for NaN
+            raise _wrong("drain_seconds", "a number of seconds, 0 or more", self.drain_seconds)
+
     def find_store(self) -> QueueStore:
         """The store that it serves. Raises: Configuration, CapabilityMissing."""
         found = store(self.store)
@@ -48,6 +67,15 @@ class Figures:
     failed: int = 0
     """Executions that did not succeed, also those that will be retried."""
     lost: int = 0
+
+
+def _are_names(queues: object) -> bool:
+    """A text alone would be taken for queues of one letter each."""
+    return isinstance(queues, tuple) and bool(queues)
+
+
+def _wrong(option: str, expected: str, got: object) -> Configuration:
+    return Configuration(f"{option}: expected {expected}, got: {got!r}")
 
 
 def time_limit(own: float | None, conf: QueueSettings) -> float | None:

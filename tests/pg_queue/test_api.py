@@ -256,3 +256,18 @@ def test_workers_are_listed_the_last_heard_of_first() -> None:
     first, second = api.workers()
     assert (first.id, first.finished, first.running, first.stopped_at) == ("h:1:1", 5, 1, None)
     assert second.id == "h:2:2"
+
+
+@pytest.mark.parametrize("reason", ["a\x00b", "a\ud800b", "x" * 2001, None])
+def test_a_reason_that_cannot_be_kept_is_refused_by_name_and_nothing_is_done(reason: Any) -> None:
+    message_id = api.enqueue("noop")
+    operator = api.Operator("root")
+    for act in (
+        lambda: api.cancel([message_id], reason=reason),
+        lambda: operator.purge("default", reason=reason),
+        lambda: operator.turn("default", is_on=False, reason=reason),
+    ):
+        with pytest.raises(api.InvalidMessage, match="reason: expected a text of 0 to 2000 characters"):
+            act()
+    assert api.get_messages([message_id])[message_id].state is api.MessageState.WAITING
+    assert api.store().switches.list() == []

@@ -141,3 +141,9 @@ def test_every_function_takes_the_store_that_it_is_to_use() -> None:
     assert api.replay([message_id], using="tenant") == {message_id}
     assert api.cancel([message_id, other]) == set()
     assert api.cancel([message_id, other], using="tenant") == {message_id, other}
+
+
+@pytest.mark.parametrize("timeout", [5, None, timedelta(seconds=-1)])
+def test_what_is_no_span_of_time_is_refused_by_name(timeout: Any) -> None:
+    with pytest.raises(api.InvalidMessage, match="timeout: expected a timedelta, 0 or more, got: "):
+        api.wait(uuid.uuid4(), timeout=timeout)

@@ -15,7 +15,7 @@ from pg_queue.process import ServiceCommand, StopSignals, check_ready, check_res
 from pg_queue.settings import queue_settings
 from pg_queue.tasks import tasks
 from pg_queue.worker.loop import Worker
-from pg_queue.worker.options import WorkerOptions
+from pg_queue.worker.options import MOST_AT_ONCE, WorkerOptions
 from pg_queue.worker.threads import ThreadWorker
 
 POOLS: dict[str, Callable[[WorkerOptions, StopSignals], Worker | ThreadWorker]] = {
@@ -92,8 +92,8 @@ class Command(ServiceCommand):
             raise self.usage("--queues", "names separated by commas", options["queues"])
         for name in queues:
             self._check_queue(name)
-        if not 1 <= options["concurrency"] <= 1000:
-            raise self.usage("--concurrency", "a number from 1 to 1000", options["concurrency"])
+        if not 1 <= options["concurrency"] <= MOST_AT_ONCE:
+            raise self.usage("--concurrency", f"a number from 1 to {MOST_AT_ONCE}", options["concurrency"])
         if drain is not None and not 0 <= drain < math.inf:  # false for NaN
             raise self.usage("--drain-seconds", "a number of seconds, 0 or more", drain)
         return WorkerOptions(

@@ -16,6 +16,7 @@ from pg_queue.domain import TERMINAL_STATES, Message, MessageState, NewMessage
 from pg_queue.errors import Configuration
 from pg_queue.settings import queue_settings
 from pg_queue.storage import store
+from pg_queue.worker import embedded
 from pg_queue.worker.embedded import EmbeddedWorker
 from pg_queue.worker.options import WorkerOptions
 from pg_queue.worker.threads import check_threads_will_do
@@ -134,6 +135,50 @@ def test_stopping_is_bounded_and_what_goes_on_is_left_to_its_lease(start: Start)
 def test_a_second_stop_while_it_drains_returns_too(start: Start) -> None:
     worker = start()
     assert [worker.stop(), worker.stop()] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"queues": ()}, r"queues: expected a tuple with the name of a queue, got: \(\)"),
+        ({"queues": "default"}, "queues: expected a tuple with the name of a queue, got: 'default'"),
+        ({"queues": ("a b",)}, "queues: expected names of 1 to 128 letters.*got: 'a b'"),
+        ({"concurrency": 0}, "concurrency: expected a number from 1 to 1000, got: 0"),
+        ({"drain_seconds": -1.0}, "drain_seconds: expected a number of seconds, 0 or more, got: -1.0"),
+    ],
+)
+def test_options_that_no_worker_can_have_are_refused_before_the_start(options: Any, said: str) -> None:
+    chosen = {"queues": ("default",), "concurrency": 1, "drain_seconds": 1.0, **options}
+    worker = EmbeddedWorker(WorkerOptions(**chosen))
+    with pytest.raises(Configuration, match=said):
+        worker.start()
+    assert worker.stop(), "what never began has ended"
+    assert worker.details() == {}
+
+
+def test_a_worker_that_fails_is_replaced_also_where_that_fails_at_first(
+    monkeypatch: pytest.MonkeyPatch, start: Start
+) -> None:
+    made: list[Any] = []
+    real = embedded.ThreadWorker
+
+    class Failing(real):  # type: ignore[misc, valid-type]
+        def __init__(self, *arguments: Any) -> None:
+            made.append(self)
+            if len(made) == 2:
+                raise OSError("too many open files")
+            super().__init__(*arguments)
+
+        def run(self) -> None:
+            if self is made[0]:
+                raise RuntimeError("by accident")
+            super().run()
+
+    monkeypatch.setattr(embedded, "RESTART_SECONDS", 0.01)
+    monkeypatch.setattr(embedded, "ThreadWorker", Failing)
+    start()
+    assert outcome(add("noop")).state is MessageState.SUCCEEDED
+    assert len(made) == 3
 
 
 def test_a_time_limit_is_refused_before_the_start() -> None:
