@@ -16,6 +16,7 @@ from pg_queue.domain import Message
 from pg_queue.errors import CapabilityMissing, InvalidMessage, StoreUnavailable
 from pg_queue.ports import QueueDepth
 from pg_queue.process import ExitCode, ServiceCommand
+from pg_queue.routes import HERE
 from pg_queue.text import table
 
 MOST_LISTED = 100_000
@@ -95,6 +96,7 @@ class Command(ServiceCommand):
         check_queue(options["queue"])
         self._require_yes(options, "because what is cancelled is not run again")
         self._say("purged", self._operator.purge(options["queue"], reason=options["reason"]), "messages were cancelled")
+        self._tell_of_routes(options["queue"], options["store"])
 
     def do_dead(self, options: Mapping[str, Any]) -> None:
         """Dead letters, with why and when they died."""
@@ -128,6 +130,18 @@ class Command(ServiceCommand):
         self._print([{**row, "changed_at": switch.changed_at.isoformat(timespec="seconds")}], ("queue", "switch"))
         if is_on and self._switch_of(name) == "off":
             self.stderr.write("All queues of the namespace are off: `queue on --all` turns them on.")
+        if not is_on:
+            self._tell_of_routes(name, options["store"])
+
+    def _tell_of_routes(self, name: str | None, alias: str) -> None:
+        """Say what this act does not reach: what is in the outbox, and in the system that it leads to."""
+        routes = queue_settings().routing
+        topics = routes.topics if name is None else [topic for topic in [routes.topic_of(name)] if topic]
+        if topics and alias == HERE:
+            self.stderr.write(
+                f"What is routed away ({', '.join(topics)}) goes on leaving and being executed there: pause its "
+                "schedules, or stop the workers of that system."
+            )
 
     def _switch_of(self, name: str | None) -> str:
         switches = {one.queue: one.is_on for one in self._operator.store.switches.list()}

@@ -74,6 +74,14 @@ def test_a_queue_that_is_off_gives_nothing_and_says_who_turned_it_off_and_why() 
     assert recorded() == [("off", "mail", 0, "the relay is down"), ("on", "mail", 0, "")]
 
 
+@pytest.mark.parametrize("act", [("off", "away"), ("off", "--all"), ("purge", "away", "--yes")])
+def test_what_it_does_not_reach_because_it_is_routed_away_is_said(settings: Any, act: tuple[str, ...]) -> None:
+    assert run(*act)[1] == ""
+    settings.PG_QUEUE = {"ROUTES": {"away": {"CELERY": "backend.celery.app"}}}
+    assert "routed away (relay:celery:backend.celery.app) goes on leaving" in run(*act)[1]
+    assert run("off", "mail")[1] == ""
+
+
 def test_all_queues_are_turned_off_at_once_and_one_alone_cannot_be_on_then() -> None:
     enqueue(queue="mail")
     run("off", "--all")
