@@ -66,6 +66,11 @@ class Routes:
         """Every topic that a queue is routed to, sorted."""
         return sorted({route.topic for route in self._routes.values() if route.topic is not None})
 
+    @property
+    def stores(self) -> list[str]:
+        """Aliases of the other stores that a queue is routed to, sorted."""
+        return sorted({route.store for route in self._routes.values() if route.store not in ("", HERE)})
+
     def __bool__(self) -> bool:
         """Whether anything leaves at all."""
         return bool(self.topics)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from pg_queue import api as queue
 
 logger = logging.getLogger(__name__)
 
 
-def find_messages(ids: Collection[uuid.UUID]) -> tuple[Mapping[uuid.UUID, queue.Message], bool]:
+def find_messages(
+    ids: Collection[uuid.UUID], *, stores: Iterable[str] | None = None
+) -> tuple[Mapping[uuid.UUID, queue.Message], bool]:
     """The messages of these ids, and whether every store has been asked: else one that is not there may still be.
+
+    `stores`: aliases of those that are asked besides `default`; None: all there are.
 
     Raises: what the store `default` raises. Another one that does not answer is logged.
     """
     found = queue.get_messages(ids)
     is_complete = True
-    for alias in queue.queue_settings().places:
+    for alias in queue.queue_settings().places if stores is None else stores:
         missing = [one for one in ids if one not in found]
         if alias == "default" or not missing:
             continue

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from backend.api.serializers.queue import MessageSerializer, TaskPageSerializer, TaskSerializer
+from backend.pipelines.messages import find_messages
 from backend.pipelines.organizations import visible_to
 from pg_queue import api as queue
 
@@ -56,9 +57,12 @@ class MessageViewSet(viewsets.ViewSet):
     def retrieve(self, request: Request, pk: str) -> Response:
         """One message: waiting, running, succeeded, failed or cancelled.
 
-        404 only where there is no such message (any more), or none that the caller may see; 503 where nobody can tell.
+        One that is routed to another store is found there. 404 only where there is no such message (any more), or none
+        that the caller may see; 503 where nobody can tell.
         """
-        found = queue.get_messages([_uuid(pk)])
+        found, is_complete = find_messages([_uuid(pk)], stores=queue.queue_settings().routing.stores)
+        if not found and not is_complete:
+            raise queue.StoreUnavailable("a store that queues are routed to does not answer")
         visible = [message for message in found.values() if self._is_visible(request, message)]
         if not visible:
             raise NotFound

@@ -143,6 +143,23 @@ class TestStatus:
     def test_only_what_is_not_there_is_not_found(self, rest):
         assert rest.get(f"{MESSAGES}{uuid.uuid4()}/").status_code == 404
 
+    def test_one_that_is_routed_to_another_store_is_found_there_or_nobody_can_tell(self, rest, settings, monkeypatch):
+        stores = {"default": {}, "far": {"NAMESPACE": "far"}, "other": {"NAMESPACE": "other"}}
+        settings.PG_QUEUE = {"STORES": stores, "ROUTES": {"away": {"STORE": "far"}}}
+        message_id = queue.enqueue("noop", queue="away", using="far")
+        assert rest.get(f"{MESSAGES}{message_id}/").json()["state"] == "waiting"
+        elsewhere = queue.enqueue("noop", using="other")
+        assert rest.get(f"{MESSAGES}{elsewhere}/").status_code == 404, "no queue is routed there"
+        ask = queue.get_messages
+
+        def away(ids, *, using="default"):
+            if using == "far":
+                raise StoreUnavailable("nobody listens")
+            return ask(ids, using=using)
+
+        monkeypatch.setattr(queue, "get_messages", away)
+        assert rest.get(f"{MESSAGES}{message_id}/").status_code == 503
+
     @pytest.mark.parametrize(
         "error", [StoreUnavailable("redis at secret-host"), OperationalError("secret-host is away")]
     )
