@@ -31,6 +31,7 @@ from pg_queue.worker.hearing import listener
 from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.keeper import Keeper
 from pg_queue.worker.options import WorkerOptions, time_limit
+from pg_queue.worker.polling import Polling
 from pg_queue.worker.pool import RECALL_SECONDS, Child, Pool, how_it_ended
 from pg_queue.worker.registration import Registration
 from pg_queue.worker.wire import unpacked_outcome
@@ -39,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 TURN_SECONDS = 1.0
 """Longest wait of one turn, so that the pulse shows life."""
-LEAST_POLL_SECONDS = 0.02
-"""A due message that another worker is just claiming must not make this one spin."""
 LAST_WORDS_SECONDS = 5.0
 """How long a stopping worker tries to settle after its drain has ended."""
 
@@ -58,6 +57,7 @@ class Worker:
         self._pool = Pool(options.concurrency, watch=self._watch)
         self._listener = listener(self._store, options.queues)
         self._lost: SimpleQueue[set[UUID]] = SimpleQueue()
+        self._polling = Polling(self._conf.poll_seconds)
         self._claim_at = 0.0
         self._may_have_more = True
         self._is_empty = False
@@ -95,6 +95,7 @@ class Worker:
         self._enforce_limits()
         self._drain_when_told()
         self._books.flush()
+        self._may_have_more |= self._polling.is_freed(self._books.figures.ended)
         if self._drain_until is None:
             self._claim()
 
@@ -133,7 +134,7 @@ class Worker:
             elif what == "stop":
                 self._stop.drain()
             elif what == "listen":
-                self._may_have_more |= subject.hear()
+                self._hear()
             elif what == "wake":
                 os.read(key.fd, 64)
         for one in ends:
@@ -159,6 +160,11 @@ class Worker:
             assert descriptor is not None
             self._selector.register(descriptor, selectors.EVENT_READ, ("listen", self._listener))
             self._may_have_more = True  # what was sent before LISTEN is heard by nobody
+
+    def _hear(self) -> None:
+        if self._listener.hear():
+            self._may_have_more = True
+            self._polling.hear()
 
     # Children
 
@@ -271,9 +277,8 @@ class Worker:
         self._assign(claims)
         self._may_have_more, self._is_empty = len(claims) == limit, not claims
         if not self._may_have_more:
-            due = self._books.seconds_until_message()
-            wait = self._conf.poll_seconds if due is None else min(self._conf.poll_seconds, due)
-            self._claim_at = time.monotonic() + max(wait, LEAST_POLL_SECONDS)
+            wait = self._polling.seconds(len(claims), self._books.seconds_until_message())
+            self._claim_at = time.monotonic() + wait
 
     def _is_worth_it(self, room: int) -> bool:
         """While all children are busy, few large claims cost less than many small ones."""

@@ -68,6 +68,11 @@ class Figures:
     """Executions that did not succeed, also those that will be retried."""
     lost: int = 0
 
+    @property
+    def ended(self) -> int:
+        """Executions that are over."""
+        return self.finished + self.failed + self.lost
+
 
 def _are_names(queues: object) -> bool:
     """A text alone would be taken for queues of one letter each."""

@@ -38,6 +38,7 @@ from pg_queue.worker.hearing import listener
 from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.keeper import Keeper
 from pg_queue.worker.options import WorkerOptions, time_limit
+from pg_queue.worker.polling import LEAST_SECONDS, Polling
 from pg_queue.worker.registration import Registration
 
 logger = logging.getLogger(__name__)
@@ -46,8 +47,6 @@ TURN_SECONDS = 1.0
 """Longest wait of one turn, so that the pulse shows life."""
 LAST_WORDS_SECONDS = 3.0
 """How long after its drain a worker may still settle what waits for the store of results."""
-LEAST_POLL_SECONDS = 0.02
-"""A due message that another worker is just claiming must not make this one spin."""
 
 
 def check_threads_will_do(conf: QueueSettings, known: Sequence[TaskInfo]) -> None:
@@ -74,6 +73,7 @@ class ThreadWorker:
         self._listener = listener(self._store, options.queues)
         self._hands = _Hands(options.concurrency)
         self._woken, self._waking = os.pipe()
+        self._polling = Polling(self._conf.poll_seconds)
         self._claim_at = 0.0
         self._may_have_more = True
         self._is_empty = False
@@ -113,6 +113,7 @@ class ThreadWorker:
             self._books.report(claim, outcome)
         self._books.flush()
         self._drain_when_told()
+        self._may_have_more |= self._polling.is_freed(self._books.figures.ended)
         if self._drain_until is None:
             self._claim()
 
@@ -120,8 +121,9 @@ class ThreadWorker:
         heard = self._listener.fileno()
         sources: list[Any] = [self._hands, self._stop, self._woken, *([] if heard is None else [heard])]
         readable, _, _ = select.select(sources, [], [], self._patience())
-        if heard in readable:
-            self._may_have_more |= self._listener.hear()
+        if heard in readable and self._listener.hear():
+            self._may_have_more = True
+            self._polling.hear()
         if self._stop in readable:
             self._stop.drain()
         if self._woken in readable:
@@ -133,7 +135,7 @@ class ThreadWorker:
         if not self._books.is_clear:
             waits.append(self._books.seconds_until_due())
         if self._drain_until is not None:
-            waits.append(self._drain_until - now if self._drain_until > now else LEAST_POLL_SECONDS)
+            waits.append(self._drain_until - now if self._drain_until > now else LEAST_SECONDS)
         elif self._hands.free:
             due = 0.0 if self._may_have_more else self._claim_at - now
             waits.append(max(due, self._books.seconds_until_claim()))
@@ -149,9 +151,8 @@ class ThreadWorker:
         self._hands.take(claims)
         self._may_have_more, self._is_empty = len(claims) == limit, not claims
         if not self._may_have_more:
-            due = self._books.seconds_until_message()
-            wait = self._conf.poll_seconds if due is None else min(self._conf.poll_seconds, due)
-            self._claim_at = time.monotonic() + max(wait, LEAST_POLL_SECONDS)
+            wait = self._polling.seconds(len(claims), self._books.seconds_until_message())
+            self._claim_at = time.monotonic() + wait
 
     @contextmanager
     def _services(self) -> Iterator[None]:

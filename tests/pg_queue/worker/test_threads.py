@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,11 +15,12 @@ from django.test import override_settings
 
 from pg_queue import tasks as registry
 from pg_queue.api import task
-from pg_queue.domain import TERMINAL_STATES, Message, MessageState, NewMessage
+from pg_queue.domain import TERMINAL_STATES, Claim, Message, MessageState, NewMessage, Settlement, Success
 from pg_queue.errors import Configuration
 from pg_queue.settings import queue_settings
 from pg_queue.storage import store
 from pg_queue.worker import embedded
+from pg_queue.worker.books import Books
 from pg_queue.worker.embedded import EmbeddedWorker
 from pg_queue.worker.options import WorkerOptions
 from pg_queue.worker.threads import check_threads_will_do
@@ -222,3 +226,31 @@ def test_a_worker_whose_store_wakes_nobody_polls(start: Start) -> None:
     start()
     for _ in range(2):  # the second one comes when the worker has found nothing more
         assert outcome(add("test.answers")).result == 42
+
+
+@override_settings(PG_QUEUE={"POLL_SECONDS": 0.5, "FAIRNESS": {"MAX_RUNNING": 1}})
+def test_a_worker_with_nothing_but_what_may_not_run_asks_ever_less_often(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @task("test.answers")
+    def answers() -> int:
+        return 42
+
+    asked_at: list[float] = []
+    claim = Books.claim
+
+    def noted(books: Books, limit: int) -> list[Claim] | None:
+        asked_at.append(time.monotonic())
+        return claim(books, limit)
+
+    first, second = (add("test.answers", organization_id="acme") for _ in range(2))
+    (held,) = store().claim(queues=["default"], limit=1, lease=timedelta(seconds=600), worker="another")
+    monkeypatch.setattr(Books, "claim", noted)
+    start()
+
+    def pauses() -> list[float]:
+        return [later - earlier for earlier, later in itertools.pairwise(list(asked_at))]
+
+    until(lambda: len(pauses()) >= 8 and min(pauses()[-3:]) >= 0.4, what="long pauses between claims")
+    store().settle([Settlement(message_id=first, token=held.token, outcome=Success())])
+    assert outcome(second).result == 42
