@@ -198,6 +198,9 @@ class TestReplay:
         harness.store.retain(limit=10)
         harness.store.replay([first])
         assert harness.store.enqueue([new(key="k")]) == [first]
+        end(harness, "succeeded")
+        harness.advance(86400 - 60)  # the settings' time to live, since its own went with it
+        assert harness.store.enqueue([new(key="k")]) == [first]
 
     def test_a_key_that_another_message_holds_by_now_stays_with_that_one(self, harness: Harness) -> None:
         (first,) = harness.store.enqueue([new(key="k", key_ttl=timedelta(), args=[1])])

@@ -166,8 +166,8 @@ class RedisStore(Capable):
 
     def replay(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
         """See the port."""
-        ids = [one.hex for one in message_ids]
-        return _uuids(self._run("outcomes", "replay", ids=ids, key_ttl=self._conf.key_ttl_seconds) if ids else [])
+        ids, key_ttl = [one.hex for one in message_ids], encoding.microseconds(self._conf.key_ttl_seconds)
+        return _uuids(self._run("outcomes", "replay", ids=ids, key_ttl=key_ttl) if ids else [])
 
     def depths(self) -> list[Depth]:
         """See the port."""
