@@ -119,6 +119,8 @@ class Courier:
                 message = unpack(event.payload)
                 if message.id is None:
                     raise ValueError("id: expected the message's id, got: none")
+                if not isinstance(message.report_to, str | None):
+                    raise ValueError(f"report_to: expected a text or none, got: {message.report_to!r}")
                 parcels.append(_Parcel(event, message))
             except UNREADABLE as error:
                 self._defer_refused(event, made, error)

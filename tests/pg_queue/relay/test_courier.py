@@ -183,10 +183,10 @@ def test_a_target_that_cannot_be_made_puts_everything_off(
 def test_what_cannot_be_read_waits_alone(courier: Courier, target: Scripted) -> None:
     (good,) = put("a")
     payloads: list[Json] = [None, [], {"task": "a"}, {"id": "no uuid", "task": "a"}, {"id": str(good), "unheard": 1}]
-    payloads.append({"id": str(good), "task": "a", "key_ttl": 1e300})
+    payloads += [{"id": str(good), "task": "a", "key_ttl": 1e300}, {"id": str(good), "task": "a", "report_to": []}]
     api.store().outbox.publish([NewEvent(topic=TOPIC, payload=payload) for payload in payloads])
     made = courier.make_round()
-    assert (made.taken, made.refused) == (1, 6)
+    assert (made.taken, made.refused) == (1, 7)
     assert target.taken == [good]
     assert all(event.error for event in waiting().values())
 
