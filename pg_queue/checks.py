@@ -25,6 +25,7 @@ def check_queue_settings(app_configs: object = None, **_: Any) -> list[CheckMess
     E004: results cannot be kept where `RESULTS` says. E005: a database of SQLite takes the write lock too late.
     E006: a route leads nowhere.
     W007: a store of `STORES` cannot be made here: a process that has no use for it need not have its driver.
+    W008: a store's backend is experimental.
     """
     try:
         conf = queue_settings()
@@ -37,10 +38,19 @@ def _check_stores(conf: QueueSettings) -> Iterable[CheckMessage]:
     """The backend, its driver and its options; whether a server answers is for whoever uses it to find out."""
     for alias in conf.stores or ():
         try:
-            store(alias)
+            found = store(alias)
         except (Configuration, CapabilityMissing, ConnectionDoesNotExist) as error:
             hint = "docs/reference/settings.md#stores lists the backends and what each needs."
             yield Warning(str(error), hint=hint, id="pg_queue.W007")
+            continue
+        if getattr(found, "is_experimental", False):  # one of another's backend need not derive from `Capable`
+            yield Warning(
+                f"PG_QUEUE['STORES'][{alias!r}]: expected a backend that has passed the queue's contract on a live "
+                f"server, got: {type(found).__name__}, which is experimental",
+                hint="Keep what must not be lost in another store, or run the contract's tests on your server first: "
+                "docs/howto/mongodb.md#experimental.",
+                id="pg_queue.W008",
+            )
 
 
 def _check_results() -> Iterable[CheckMessage]:

@@ -24,15 +24,17 @@ BACKENDS = {
     "postgres": "pg_queue.storage.postgres.PostgresStore",
     "sqlite": "pg_queue.storage.sqlite.SqliteStore",
     "redis": "pg_queue.storage.redis.RedisStore",
+    "mongodb": "pg_queue.storage.mongodb.MongoStore",
 }
 """The backends that have a name; any other is named by the dotted path of its class."""
 
 if TYPE_CHECKING:  # that each keeps the contract's signatures
+    from pg_queue.storage.mongodb import MongoStore
     from pg_queue.storage.postgres import PostgresStore
     from pg_queue.storage.redis import RedisStore
     from pg_queue.storage.sqlite import SqliteStore
 
-    _KEPT_BY: tuple[Backend, ...] = (PostgresStore, RedisStore, SqliteStore)
+    _KEPT_BY: tuple[Backend, ...] = (MongoStore, PostgresStore, RedisStore, SqliteStore)
 
 VENDORS = {"postgresql": "postgres", "sqlite": "sqlite"}
 """The backend of a Django database, by its vendor."""

@@ -20,6 +20,8 @@ class Capable:
     """A base for stores: each optional port refuses, until the store overrides it and names the capability."""
 
     capabilities: frozenset[Capability] = frozenset()
+    is_experimental = False
+    """Whether it has yet to pass the contract's tests on a live server; `manage.py check` says so."""
     database: str | None = None
     """See the port. A store that is in a Django database says so here."""
 

@@ -16,6 +16,7 @@ from django.db import connections
 from pg_queue.domain import Claim, Death, Failure, NewMessage, Retry, Settled, Settlement, Success
 from pg_queue.ports import Listener
 from tests.contract.harness import Harness
+from tests.contract.mongodb_harness import require_isolation
 
 LEASE = timedelta(seconds=60)
 PATIENCE_SECONDS = 30.0
@@ -42,6 +43,7 @@ def pair(one: Claim) -> tuple[uuid.UUID, uuid.UUID]:
 
 def in_threads(count: int, work: Callable[[int], Any]) -> list[Any]:
     """Run `work` in threads that start together, each on connections of its own."""
+    require_isolation()
     barrier = threading.Barrier(count)
 
     def run(number: int) -> Any:

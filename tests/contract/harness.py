@@ -22,6 +22,7 @@ from django.db.models import UUIDField
 from backend.database_url import parse_database_url
 from pg_queue.ports import QueueStore
 from pg_queue.storage import store
+from tests.contract.mongodb_harness import MongoHarness
 from tests.contract.redis_harness import RedisHarness
 from tests.processes import child_environment, database_url, migrated_sqlite_file, sqlite_url
 
@@ -237,6 +238,7 @@ def own_file() -> Path:
 
 
 HARNESSES: dict[str, Callable[[], Harness]] = {
+    "mongodb": MongoHarness,
     "postgres": PostgresHarness,
     "redis": RedisHarness,
     "sqlite": SqliteHarness,

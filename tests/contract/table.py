@@ -6,12 +6,15 @@ collects nothing itself. A report carries its store as the name of a marker: tha
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import pytest
 
 STORES = ("postgres", "sqlite", "redis", "mongodb")
+NOTES = {} if os.environ.get("TEST_MONGODB_URL") else {"mongodb": "on the stand-in mongomock, no server: "}
+"""What the line of a store says besides its figures."""
 _PREFIX = "store_"
 _OUTCOMES = ("passed", "failed", "skipped")
 
@@ -42,7 +45,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         )
         why = "; ".join(f"{count} × {reason}" for reason, count in sorted(reasons[store].items()))
         terminalreporter.write_line(
-            f"{store:<12}{figures}  {why or '-'}" if counts[store] else f"{store:<12}  not in this run"
+            f"{store:<12}{figures}  {NOTES.get(store, '')}{why or '-'}"
+            if counts[store]
+            else f"{store:<12}  not in this run"
         )
 
 

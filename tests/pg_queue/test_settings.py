@@ -156,3 +156,11 @@ def test_a_store_that_cannot_be_made_is_told_and_stops_no_process_that_does_not_
         [] if said is None else [("pg_queue.W007", False)]
     )
     assert said is None or said in found[0].msg
+
+
+def test_an_experimental_store_is_told(settings: Any) -> None:
+    settings.PG_QUEUE = {"STORES": {"default": {}, "m": {"BACKEND": "mongodb", "URL": "mongodb://127.0.0.1:1/q"}}}
+    (found,) = check_queue_settings()
+    assert (found.id, found.is_serious()) == ("pg_queue.W008", False)
+    assert "'m'" in found.msg
+    assert "docs/howto/mongodb.md" in str(found.hint)

@@ -17,7 +17,7 @@ from django.db import DatabaseError, DataError, IntegrityError, ProgrammingError
 from pg_queue.domain import Failure, MessageState, NewMessage, Retry, Settled, Settlement, Success
 from pg_queue.settings import QueueSettings
 from pg_queue.sql import statements
-from pg_queue.storage.failures import cancelled
+from pg_queue.storage.failures import cancelled, vanished
 from pg_queue.storage.parcels import read_callback, read_continuations
 from pg_queue.storage.postgres.barriers import PostgresBarriers
 from pg_queue.storage.postgres.connection import StoreConnection
@@ -127,13 +127,12 @@ class Ends:
 
     def _vanished(self, row: Row) -> Ending:
         message_id, token, worker, attempts, max_attempts, _ = row
-        text = f"attempt {attempts} of {max_attempts}: the lease of worker {worker} ran out"
         return Ending(
             message_id=message_id,
             token=token,
             state=MessageState.FAILED,
             ttl_seconds=self._conf.result_ttl_seconds,
-            failure=Failure(type="worker.vanished", message=text),
+            failure=vanished(attempts, max_attempts, worker=worker),
         )
 
     def _cancelled(self, row: Row, reason: str) -> Ending:

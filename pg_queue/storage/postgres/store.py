@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from pg_queue.domain import Capability, Claim, Death, Failure, Message, NewMessage, Settled, Settlement, Success
+from pg_queue.domain import Capability, Claim, Death, Message, NewMessage, Settled, Settlement, Success
 from pg_queue.settings import QueueSettings, StoreSettings, direct_alias
 from pg_queue.sql import statements
 from pg_queue.storage.capable import Capable
+from pg_queue.storage.failures import unreadable
 from pg_queue.storage.operations import DatabaseOperations
 from pg_queue.storage.postgres.barriers import PostgresBarriers
 from pg_queue.storage.postgres.connection import StoreConnection
@@ -222,9 +223,8 @@ class PostgresStore(Capable):
             try:
                 claims.append(decode_claim(row))
             except UNREADABLE as error:
-                failure = Failure(type="message.unreadable", message=f"{type(error).__name__}: {error}")
                 message_id, token = claim_key(row)
-                deaths.append(Settlement(message_id=message_id, token=token, outcome=Death(failure=failure)))
+                deaths.append(Settlement(message_id=message_id, token=token, outcome=Death(failure=unreadable(error))))
         self.settle(deaths)
         return claims
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pg_queue.domain import Barrier, BarrierState, NewMessage
 from pg_queue.errors import InvalidMessage
 from pg_queue.settings import QueueSettings
-from pg_queue.storage.redis.encoding import UNREADABLE, Row, parcel, to_instant
+from pg_queue.storage.instants import to_instant
+from pg_queue.storage.redis.encoding import UNREADABLE, Row, parcel
 from pg_queue.storage.redis.server import Server
 from pg_queue.uuid7 import uuid7
 

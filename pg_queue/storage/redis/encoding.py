@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from pg_queue.domain import Claim, Json, Message, MessageState, NewEvent, NewMessage, Retry, Settlement, Success
 from pg_queue.errors import InvalidMessage
 from pg_queue.settings import QueueSettings
+from pg_queue.storage.instants import as_microseconds, microseconds, to_instant
 from pg_queue.storage.rows import decode_failure
 
 logger = logging.getLogger(__name__)
@@ -32,23 +33,10 @@ Row = Sequence[Any]
 encode = json.JSONEncoder(default=dict, ensure_ascii=False, separators=(",", ":")).encode
 """Mappings that are no `dict` are kept as one."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-
-
-def microseconds(duration: timedelta | float) -> int:
-    """A duration (a number is one of seconds) as the scripts count it."""
-    return round(duration * 1_000_000) if isinstance(duration, int | float) else duration // _MICROSECOND
-
 
 def from_instant(instant: datetime) -> str:
     """The instant as the scripts count it, a text because Lua's numbers would round what is far away."""
-    return str((instant - _EPOCH) // _MICROSECOND)
-
-
-def to_instant(text: str) -> datetime:
-    """The instant of a script's text. Raises: ValueError, OverflowError for what is none."""
-    return _EPOCH + timedelta(microseconds=int(text))
+    return str(as_microseconds(instant))
 
 
 def parcel(message: NewMessage, conf: QueueSettings, *, id: UUID | None = None, level: int = 0) -> list[Json]:

@@ -6,7 +6,7 @@ import uuid
 from datetime import timedelta
 
 from pg_queue.domain import Json
-from pg_queue.storage.redis.encoding import microseconds
+from pg_queue.storage.instants import microseconds
 from pg_queue.storage.redis.server import Server
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from pg_queue.domain import Message, MessageState
 from pg_queue.settings import QueueSettings
-from pg_queue.storage.redis.encoding import from_instant, microseconds, readable
+from pg_queue.storage.instants import microseconds
+from pg_queue.storage.redis.encoding import from_instant, readable
 from pg_queue.storage.redis.server import Server
 
 

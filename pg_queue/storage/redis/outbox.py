@@ -10,7 +10,8 @@ from typing import Any
 
 from pg_queue.domain import Backlog, Event, NewEvent
 from pg_queue.errors import InvalidMessage
-from pg_queue.storage.redis.encoding import UNREADABLE, Row, microseconds, pack_events, to_instant
+from pg_queue.storage.instants import microseconds, to_instant
+from pg_queue.storage.redis.encoding import UNREADABLE, Row, pack_events
 from pg_queue.storage.redis.server import Server
 
 

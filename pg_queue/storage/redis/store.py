@@ -12,7 +12,6 @@ from pg_queue.domain import (
     Capability,
     Claim,
     Death,
-    Failure,
     Message,
     NewMessage,
     Settled,
@@ -21,6 +20,8 @@ from pg_queue.domain import (
 from pg_queue.errors import InvalidMessage
 from pg_queue.settings import QueueSettings, StoreSettings
 from pg_queue.storage.capable import Capable
+from pg_queue.storage.failures import unreadable
+from pg_queue.storage.instants import microseconds
 from pg_queue.storage.redis import encoding
 from pg_queue.storage.redis.barriers import RedisBarriers
 from pg_queue.storage.redis.listener import RedisListener
@@ -47,7 +48,7 @@ class RedisStore(Capable):
         self._conf, self._settings = conf, place
         self._server = server or Server(place)
         self._spaces: dict[str, RedisStore] = {self.namespace: self}
-        self._ttl = encoding.microseconds(conf.result_ttl_seconds)
+        self._ttl = microseconds(conf.result_ttl_seconds)
         self.workers = RedisWorkers(self._server, self.namespace)
 
     @property
@@ -110,7 +111,7 @@ class RedisStore(Capable):
             "claim",
             queues=list(queues),
             limit=limit,
-            lease=encoding.microseconds(lease),
+            lease=microseconds(lease),
             worker=worker,
             result_ttl=self._ttl,
             **self._fairness(),
@@ -126,7 +127,7 @@ class RedisStore(Capable):
 
     def renew(self, claims: Sequence[Pair], *, lease: timedelta) -> set[uuid.UUID]:
         """See the port."""
-        return self._touch("renew", claims, lease=encoding.microseconds(lease))
+        return self._touch("renew", claims, lease=microseconds(lease))
 
     def release(self, claims: Sequence[Pair]) -> set[uuid.UUID]:
         """See the port."""
@@ -161,12 +162,12 @@ class RedisStore(Capable):
 
     def retain(self, *, limit: int) -> int:
         """See the port."""
-        dead_letter_ttl = encoding.microseconds(self._conf.dead_letter_ttl_seconds)
+        dead_letter_ttl = microseconds(self._conf.dead_letter_ttl_seconds)
         return int(self._run("outcomes", "retain", limit=limit, result_ttl=self._ttl, dead_letter_ttl=dead_letter_ttl))
 
     def replay(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
         """See the port."""
-        ids, key_ttl = [one.hex for one in message_ids], encoding.microseconds(self._conf.key_ttl_seconds)
+        ids, key_ttl = [one.hex for one in message_ids], microseconds(self._conf.key_ttl_seconds)
         return _uuids(self._run("outcomes", "replay", ids=ids, key_ttl=key_ttl) if ids else [])
 
     def depths(self) -> list[Depth]:
@@ -195,7 +196,7 @@ class RedisStore(Capable):
     def _fairness(self) -> dict[str, Any]:
         turns = self._conf.turns
         return {
-            "aging": encoding.microseconds(self._conf.aging_seconds),
+            "aging": microseconds(self._conf.aging_seconds),
             "weights": dict(turns.weights),
             "default_weight": turns.default_weight,
             "caps": dict(turns.most_by_name),
@@ -208,8 +209,7 @@ class RedisStore(Capable):
 
 def _unreadable(row: encoding.Row, error: Exception) -> Settlement:
     message_id, token = encoding.claim_key(row)
-    failure = Failure(type="message.unreadable", message=f"{type(error).__name__}: {error}")
-    return Settlement(message_id=message_id, token=token, outcome=Death(failure=failure))
+    return Settlement(message_id=message_id, token=token, outcome=Death(failure=unreadable(error)))
 
 
 def _uuids(texts: Iterable[str]) -> set[uuid.UUID]:

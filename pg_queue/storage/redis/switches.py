@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from pg_queue.domain import Switch
-from pg_queue.storage.redis.encoding import to_instant
+from pg_queue.storage.instants import to_instant
 from pg_queue.storage.redis.server import Server
 
 _SWITCH = re.compile(r"([01])(\d+)(\[.*\])", re.DOTALL)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from pg_queue.domain import WorkerView
-from pg_queue.storage.redis.encoding import UNREADABLE, Row, microseconds, to_instant
+from pg_queue.storage.instants import microseconds, to_instant
+from pg_queue.storage.redis.encoding import UNREADABLE, Row
 from pg_queue.storage.redis.server import Server
 
 

@@ -29,7 +29,7 @@ from pg_queue.settings import QueueSettings, StoreSettings
 from pg_queue.sql import statements
 from pg_queue.sqlite import as_text, next_number
 from pg_queue.storage.capable import Capable
-from pg_queue.storage.failures import cancelled
+from pg_queue.storage.failures import cancelled, unreadable, vanished
 from pg_queue.storage.operations import DatabaseOperations
 from pg_queue.storage.rows import UNREADABLE, Depth, decode_claim, decode_message, readable
 from pg_queue.storage.sqlite.barriers import SqliteBarriers
@@ -119,14 +119,14 @@ class SqliteStore(Capable):
     def claim(self, *, queues: Sequence[str], limit: int, lease: timedelta, worker: str) -> list[Claim]:
         """See the port."""
         rows = self._claims.claim(queues, limit=limit, lease=lease, worker=worker)
-        claims, unreadable = [], []
+        claims, unread = [], []
         for row in rows:
             try:
                 claims.append(decode_claim(claim_row(row)))
             except UNREADABLE as error:
-                unreadable.append((row, Failure(type="message.unreadable", message=f"{type(error).__name__}: {error}")))
-        if unreadable:
-            self._session.write(lambda now: self._bury(unreadable, now))
+                unread.append((row, unreadable(error)))
+        if unread:
+            self._session.write(lambda now: self._bury(unread, now))
         return claims
 
     def renew(self, claims: Sequence[Pair], *, lease: timedelta) -> set[uuid.UUID]:
@@ -221,9 +221,9 @@ class SqliteStore(Capable):
         ends.append(End(message=message, state=MessageState.FAILED, error=error, ttl_seconds=ttl))
         return Settled.DEAD
 
-    def _bury(self, unreadable: Sequence[tuple[Row, Failure]], now: datetime) -> None:
+    def _bury(self, unread: Sequence[tuple[Row, Failure]], now: datetime) -> None:
         """Messages just claimed that no `enqueue` has written; by what their rows hold, whatever that is."""
-        for row, failure in unreadable:
+        for row, failure in unread:
             names = {"id": row[0], "token": row[-2], "new_id": _id_of(row[0])}
             self._session.count(self._messages["rename"], names)
             pairs = json.dumps([(names["new_id"], names["token"])])
@@ -236,12 +236,11 @@ class SqliteStore(Capable):
         rows = self._session.fetch(self._outcomes["expired"], parameters)
         for *columns, worker in rows:
             message = Living.of(columns)
+            failure = vanished(message.attempts, message.max_attempts, worker=worker)
             if message.has_attempts:
-                failure = _vanished(f"attempt {message.attempts}", worker)
                 error = dump_json(failure.as_json())
                 self._session.count(self._outcomes["take_back"], {"id": message.id, "error": error})
             else:
-                failure = _vanished(f"attempt {message.attempts} of {message.max_attempts}", worker)
                 ends.append(self._dead(message, failure))
         self._ends.end(ends, now)
         return len(rows)
@@ -309,10 +308,6 @@ REPLAYED = (
     "continuations",
 )
 """The columns of the statement `raise`."""
-
-
-def _vanished(attempt: str, worker: str) -> Failure:
-    return Failure(type="worker.vanished", message=f"{attempt}: the lease of worker {worker} ran out")
 
 
 def _id_of(text: str) -> str:
