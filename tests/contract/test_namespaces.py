@@ -109,6 +109,21 @@ class TestMessages:
             assert [message.id for message in store.take_outcomes("me", limit=10)] == [own]
             assert store.take_outcomes("me", limit=10) == []
 
+    @pytest.mark.parametrize("outcome", [Success(value="b's"), Death(failure=FAILURE)])
+    def test_an_id_that_another_has_used_up_tells_it_nothing(
+        self, stores: list[QueueStore], outcome: Success | Death
+    ) -> None:
+        _, a, b = stores
+        (used,) = a.enqueue([new(args=["a's"])])
+        settle(a, claim(a)[0], outcome if isinstance(outcome, Death) else Success(value="a's"))
+        b.enqueue([new(id=used, args=["b's"], organization_id="b's")])
+        settle(b, claim(b)[0], outcome)
+        assert a.get([used]) == {}
+        assert b.get([used])[used].organization_id == "b's"
+        if isinstance(outcome, Death):
+            assert (a.replay([used]), b.replay([used])) == (set(), {used})
+            assert claim(b)[0].message.args == ["b's"]
+
     def test_each_replays_its_own(self, stores: list[QueueStore]) -> None:
         ids = enqueue_one_each(stores, max_attempts=1)
         for store in stores:

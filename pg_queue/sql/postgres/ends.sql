@@ -40,7 +40,12 @@ buried AS (
     FROM gone
     WHERE state = 'failed'
     ON CONFLICT (id) DO UPDATE
-        SET attempts = EXCLUDED.attempts, died_at = EXCLUDED.died_at, error = EXCLUDED.error
+        SET namespace = EXCLUDED.namespace, queue = EXCLUDED.queue, priority = EXCLUDED.priority,
+            task = EXCLUDED.task, args = EXCLUDED.args, kwargs = EXCLUDED.kwargs, headers = EXCLUDED.headers,
+            organization_id = EXCLUDED.organization_id, report_to = EXCLUDED.report_to,
+            attempts = EXCLUDED.attempts, max_attempts = EXCLUDED.max_attempts,
+            enqueued_at = EXCLUDED.enqueued_at, died_at = EXCLUDED.died_at, error = EXCLUDED.error,
+            key = EXCLUDED.key, continuations = EXCLUDED.continuations
 ),
 recorded AS (
     INSERT INTO pg_queue_result (
@@ -53,9 +58,13 @@ recorded AS (
         clock_timestamp(), clock_timestamp() + make_interval(secs => NULLIF(ttl, 0)), key, barrier_id
     FROM gone
     ON CONFLICT (message_id) DO UPDATE
-        SET state = EXCLUDED.state, report_to = EXCLUDED.report_to, value = EXCLUDED.value, error = EXCLUDED.error,
-            attempts = EXCLUDED.attempts, worker = EXCLUDED.worker, started_at = EXCLUDED.started_at,
-            finished_at = EXCLUDED.finished_at, expires_at = EXCLUDED.expires_at
+        SET namespace = EXCLUDED.namespace, state = EXCLUDED.state, task = EXCLUDED.task,
+            queue = EXCLUDED.queue, priority = EXCLUDED.priority, organization_id = EXCLUDED.organization_id,
+            headers = EXCLUDED.headers, report_to = EXCLUDED.report_to, value = EXCLUDED.value,
+            error = EXCLUDED.error, attempts = EXCLUDED.attempts, max_attempts = EXCLUDED.max_attempts,
+            worker = EXCLUDED.worker, run_after = EXCLUDED.run_after, enqueued_at = EXCLUDED.enqueued_at,
+            started_at = EXCLUDED.started_at, finished_at = EXCLUDED.finished_at,
+            expires_at = EXCLUDED.expires_at, key = EXCLUDED.key, barrier_id = EXCLUDED.barrier_id
 ),
 lapsing AS (
     UPDATE pg_queue_key

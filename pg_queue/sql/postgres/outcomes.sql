@@ -26,9 +26,13 @@ recorded AS (
         clock_timestamp() + make_interval(secs => NULLIF(ttl, 0))
     FROM gone
     ON CONFLICT (message_id) DO UPDATE
-        SET state = EXCLUDED.state, report_to = EXCLUDED.report_to, value = EXCLUDED.value, error = NULL,
-            attempts = EXCLUDED.attempts, worker = EXCLUDED.worker, started_at = EXCLUDED.started_at,
-            finished_at = EXCLUDED.finished_at, expires_at = EXCLUDED.expires_at
+        SET namespace = EXCLUDED.namespace, state = EXCLUDED.state, task = EXCLUDED.task,
+            queue = EXCLUDED.queue, priority = EXCLUDED.priority, organization_id = EXCLUDED.organization_id,
+            headers = EXCLUDED.headers, report_to = EXCLUDED.report_to, value = EXCLUDED.value,
+            error = EXCLUDED.error, attempts = EXCLUDED.attempts, max_attempts = EXCLUDED.max_attempts,
+            worker = EXCLUDED.worker, run_after = EXCLUDED.run_after, enqueued_at = EXCLUDED.enqueued_at,
+            started_at = EXCLUDED.started_at, finished_at = EXCLUDED.finished_at,
+            expires_at = EXCLUDED.expires_at, key = EXCLUDED.key, barrier_id = EXCLUDED.barrier_id
 )
 SELECT token FROM gone
 

@@ -32,9 +32,13 @@ SELECT
 FROM pg_queue_message
 WHERE id = :id
 ON CONFLICT (message_id) DO UPDATE
-SET state = excluded.state, report_to = excluded.report_to, value = excluded.value, error = excluded.error,
-    attempts = excluded.attempts, worker = excluded.worker, started_at = excluded.started_at,
-    finished_at = excluded.finished_at, expires_at = excluded.expires_at
+SET namespace = excluded.namespace, state = excluded.state, task = excluded.task,
+    queue = excluded.queue, priority = excluded.priority, organization_id = excluded.organization_id,
+    headers = excluded.headers, report_to = excluded.report_to, value = excluded.value,
+    error = excluded.error, attempts = excluded.attempts, max_attempts = excluded.max_attempts,
+    worker = excluded.worker, run_after = excluded.run_after, enqueued_at = excluded.enqueued_at,
+    started_at = excluded.started_at, finished_at = excluded.finished_at,
+    expires_at = excluded.expires_at, key = excluded.key, barrier_id = excluded.barrier_id
 
 -- name: bury
 -- Leave the dead letter of a message that has failed for good.
@@ -47,7 +51,13 @@ SELECT
     enqueued_at, :now, :error, key, continuations
 FROM pg_queue_message
 WHERE id = :id
-ON CONFLICT (id) DO UPDATE SET attempts = excluded.attempts, died_at = excluded.died_at, error = excluded.error
+ON CONFLICT (id) DO UPDATE
+SET namespace = excluded.namespace, queue = excluded.queue, priority = excluded.priority,
+    task = excluded.task, args = excluded.args, kwargs = excluded.kwargs, headers = excluded.headers,
+    organization_id = excluded.organization_id, report_to = excluded.report_to,
+    attempts = excluded.attempts, max_attempts = excluded.max_attempts,
+    enqueued_at = excluded.enqueued_at, died_at = excluded.died_at, error = excluded.error,
+    key = excluded.key, continuations = excluded.continuations
 
 -- name: remove
 -- Delete a message that has ended.
