@@ -11,16 +11,19 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 
 from pg_queue.domain import Action, Capability, Switch
-from pg_queue.models import Operation
 from pg_queue.ports import QueueStore
 from pg_queue.settings import queue_settings
 from pg_queue.storage import store
+
+if TYPE_CHECKING:
+    from pg_queue.models import Operation
 from pg_queue.validation import check_reason
 
 BATCH = 1000
@@ -121,7 +124,7 @@ class Operator:
         self, action: Action, *, queue: str = "", message_ids: Sequence[uuid.UUID] | None = None, reason: str
     ) -> Iterator[Operation]:
         check_reason(reason)
-        record = Operation.objects.using(_alias()).create(
+        record = _records().create(
             actor=self._by,
             action=action,
             store=self._using,
@@ -131,7 +134,7 @@ class Operator:
             reason=reason,
         )
         yield record
-        Operation.objects.using(_alias()).filter(pk=record.pk).update(finished_at=Now())
+        _records().filter(pk=record.pk).update(finished_at=Now())
 
     def _together(self) -> AbstractContextManager[None]:
         """One transaction for store and record, where that can be."""
@@ -139,7 +142,7 @@ class Operator:
         return transaction.atomic(using=_alias()) if is_shared else nullcontext()
 
     def _count(self, record: Operation, found: int) -> None:
-        Operation.objects.using(_alias()).filter(pk=record.pk).update(count=F("count") + found)
+        _records().filter(pk=record.pk).update(count=F("count") + found)
 
     def _why(self, reason: str) -> str:
         return f"purged by {self._by}: {reason}" if reason else f"purged by {self._by}"
@@ -147,3 +150,10 @@ class Operator:
 
 def _alias() -> str:
     return queue_settings().database
+
+
+def _records() -> QuerySet[Operation]:
+    # Not at the top: the public surface, which offers `Operator`, is imported before the apps are loaded.
+    from pg_queue.models import Operation
+
+    return Operation.objects.using(_alias())

@@ -28,7 +28,7 @@ EACH_BROKER = [
     pytest.param(RABBITMQ_URL, marks=pytest.mark.services("rabbitmq"), id="rabbitmq"),
     pytest.param(REDIS_URL, marks=pytest.mark.services("redis"), id="redis"),
 ]
-SOON = 90
+SOON = 200
 
 
 class Broker:
