@@ -24,7 +24,7 @@ SUITES = {
     "console": ([f"tests/backend/{name}" for name in CONSOLE], 200),
 }
 """Paths, and how many must pass at least: so that it is noticed when a suite runs on SQLite no more."""
-LONG = {"schedules", "console"}
+LONG = {"forecast", "schedules", "console"}
 """Left to `make soak`: they are about what is in front of the tick, and take minutes."""
 MAY_SKIP = "PostgreSQL only: "
 
