@@ -172,12 +172,17 @@ class QueueStore(Protocol):
         """The messages of these ids in whatever state they are; ids that are unknown or expired are left out."""
         ...
 
-    def take_outcomes(self, report_to: str, *, limit: int) -> list[Message]:
+    def take_outcomes(self, report_to: str, *, limit: int, hold: timedelta = timedelta(0)) -> list[Message]:
         """Hand over at most `limit` terminal messages that were enqueued with this `report_to`, oldest first.
 
         Joins the caller's transaction: each outcome is handed over exactly once among committed transactions.
-        Safe in parallel: concurrent callers get disjoint outcomes.
+        Safe in parallel: concurrent callers get disjoint outcomes. A store without `Capability.TRANSACTIONS` hands
+        what it was asked to `hold` over again after so long, in any order, unless `confirm_outcomes` was told of it.
         """
+        ...
+
+    def confirm_outcomes(self, report_to: str, outcomes: Sequence[Message]) -> None:
+        """These were told to their consumer: they are held no longer. Does nothing about what was replayed since."""
         ...
 
     def retain(self, *, limit: int) -> int:

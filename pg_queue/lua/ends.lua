@@ -1,7 +1,7 @@
 -- Ends of messages, and what follows from them: results, dead letters, keys, continuations, barriers.
 --   expiring:                     outcomes of all namespaces by the end of their time
 --   finished:<ns>                 outcomes that nobody has yet to take, by the instant of their end
---   reports:<ns>|<consumer>       outcomes that their consumer has yet to take, by the same
+--   reports:<ns>|<consumer>       outcomes that their consumer has yet to take: by the same, or held until then
 --   dead:, letters:<ns>|<queue>   dead letters, of all namespaces by the instant of their death, and by id
 --   barriers:                     ended barriers of all namespaces by the instant of their end
 

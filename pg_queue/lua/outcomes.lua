@@ -1,23 +1,50 @@
 -- script: flags=allow-oom; parts=base records storing ends
 -- request: namespace, seed, and what each operation says
 
--- report_to, limit: the outcomes that are handed over now.
+-- The record of an outcome that somebody may yet take; nil where an entry has none.
+local function outcome_of(id)
+    local record = record_of(id)
+    local is_one = record and not record.is_broken and record.finished_at and not record.is_forgotten
+    return is_one and record or nil
+end
+
+local function hand_over(record)
+    call('HSET', key('message', record.id), 'taken', '1')
+    let_result_run_out(record)
+end
+
+-- report_to, limit, hold: the outcomes that are handed over now. One that is held stays in its place, due again later.
 function operations.take()
     local reports, rows = zset('reports', request.namespace, request.report_to), {}
     while #rows < request.limit do
-        local ids = call('ZRANGE', reports, 0, request.limit - #rows - 1)
+        local ids = call('ZRANGE', reports, '-inf', now, 'BYSCORE', 'LIMIT', 0, request.limit - #rows)
         if #ids == 0 then break end
         for _, id in ipairs(ids) do
-            call('ZREM', reports, id)
-            local record = record_of(id)
-            if record and not record.is_broken and record.finished_at and not record.is_forgotten then
-                rows[#rows + 1] = row_of(record)
-                call('HSET', key('message', id), 'taken', '1')
-                let_result_run_out(record)
+            local record = outcome_of(id)
+            if record then rows[#rows + 1] = row_of(record) end
+            if record and request.hold > 0 then
+                call('ZADD', reports, now + request.hold, id)
+            else
+                call('ZREM', reports, id)
+                if record then hand_over(record) end
             end
         end
     end
     return rows
+end
+
+-- report_to, told (id and end of each): they need not be handed over again.
+function operations.confirm()
+    local reports = zset('reports', request.namespace, request.report_to)
+    for _, one in ipairs(request.told) do
+        local id, finished_at = one[1], one[2]
+        local record = call('ZSCORE', reports, id) and outcome_of(id)
+        if record and record.finished_at == finished_at then
+            call('ZREM', reports, id)
+            hand_over(record)
+        end
+    end
+    return 0
 end
 
 -- ids, key_ttl (of a key that was deleted meanwhile): those of dead letters that wait again now.

@@ -23,6 +23,8 @@ from pg_queue.storage.parcels import UNREADABLE, unpack
 logger = logging.getLogger(__name__)
 
 FIRST_DELAY_SECONDS = 1.0
+_HOLD = timedelta(seconds=30)
+"""When a store without transactions hands over again what nobody has confirmed, because its taker was killed."""
 _LONGEST_ERROR = 2000
 """Characters of an error that are kept with an event."""
 
@@ -78,8 +80,8 @@ class Courier:
     def collect(self) -> int:
         """Carry outcomes from a target that has them to who follows; how many. Raises: what store and follower raise.
 
-        The target's transaction ends after the queue's own. Between the two an outcome is not lost but told twice; of a
-        store without transactions one that was taken just when this process was killed is lost.
+        The target's transaction ends after the queue's own, and what a target without transactions has handed over is
+        confirmed after it. Between the two an outcome is not lost but told twice.
         """
         if not self.topic.startswith(STORE):
             return 0
@@ -164,9 +166,10 @@ def _collect(alias: str, report_to: str, limit: int) -> int:
     total = 0
     while True:
         with _transaction_of(alias), _transaction_of(HERE):
-            outcomes = store(alias).take_outcomes(report_to, limit=limit)
+            outcomes = store(alias).take_outcomes(report_to, limit=limit, hold=_HOLD)
             if outcomes:
                 followers()[report_to].on_outcomes(outcomes)
+        store(alias).confirm_outcomes(report_to, outcomes)
         total += len(outcomes)
         if len(outcomes) < limit:
             return total

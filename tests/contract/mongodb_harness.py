@@ -48,6 +48,7 @@ INSTANTS = {
         "enqueued_at",
         "started_at",
         "finished_at",
+        "held_until",
         "died_at",
         "expires_at",
         "lease_until",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from pg_queue.domain import Death, MessageState, Retry, Settled, Settlement, Success
+from pg_queue.domain import Capability, Death, MessageState, Retry, Settled, Settlement, Success
 from tests.contract.actions import FAILURE, LEASE, claim, in_threads, new, settle
 from tests.contract.harness import Harness
 
@@ -106,6 +106,38 @@ class TestOutcomes:
             assert [m.id for m in harness.store.take_outcomes("me", limit=9)] == ids
             transaction.set_rollback(True)
         assert [m.id for m in harness.store.take_outcomes("me", limit=9)] == ids
+
+    def test_what_is_held_is_handed_over_again_until_it_or_its_transaction_is_confirmed(self, harness: Harness) -> None:
+        ids, hold = self.finish(harness, 3), timedelta(minutes=1)
+        taken = harness.store.take_outcomes("me", limit=9, hold=hold)
+        harness.store.confirm_outcomes("me", taken[:1])
+        assert harness.store.take_outcomes("me", limit=9, hold=hold) == []
+        harness.advance(61)
+        again = harness.store.take_outcomes("me", limit=9, hold=hold)
+        wanted = set() if Capability.TRANSACTIONS in harness.store.capabilities else {(i, "me") for i in ids[1:]}
+        assert {(m.id, m.report_to) for m in again} == wanted
+        harness.store.confirm_outcomes("me", again)
+        harness.advance(61)
+        assert harness.store.take_outcomes("me", limit=9) == []
+
+    def test_what_is_held_is_kept_and_its_time_runs_once_it_is_confirmed(self, harness: Harness) -> None:
+        ids = self.finish(harness, 1)
+        taken = harness.store.take_outcomes("me", limit=9, hold=timedelta(minutes=1))
+        harness.store.confirm_outcomes("me", taken)
+        harness.advance(8 * 86400)
+        assert harness.store.retain(limit=9) == 1
+        assert harness.store.get(ids) == {}
+
+    def test_a_late_word_of_an_outcome_says_nothing_of_the_one_that_came_after(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new(report_to="me")])
+        (one,) = claim(harness)
+        settle(harness, one, Death(failure=FAILURE))
+        taken = harness.store.take_outcomes("me", limit=9, hold=timedelta(minutes=1))
+        harness.store.replay([message_id])
+        (one,) = claim(harness)
+        settle(harness, one, Success(value=2))
+        harness.store.confirm_outcomes("me", taken)
+        assert [m.result for m in harness.store.take_outcomes("me", limit=9)] == [2]
 
     def test_only_the_named_consumers_outcomes_and_only_terminal_ones(self, harness: Harness) -> None:
         self.finish(harness, 1, report_to="other")

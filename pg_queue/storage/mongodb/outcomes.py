@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -35,18 +35,29 @@ class Outcomes:
         self._server, self._namespace, self._messages = server, namespace, messages
         self._barriers, self._conf = barriers, conf
 
-    def take(self, report_to: str, limit: int) -> list[Message]:
+    def take(self, report_to: str, limit: int, hold: timedelta) -> list[Message]:
         """See `pg_queue.ports.QueueStore.take_outcomes`."""
 
         def take(session: ClientSession | None, now: int) -> list[Document]:
             messages = self._server.collection("messages")
-            owed = {"namespace": self._namespace, "owed_to": report_to, "has_outcome": True}
+            owed = self._owed(report_to) | {"held_until": {"$not": {"$gt": now}}}
             found = list(messages.find(owed, session=session).sort([("finished_at", 1)]).limit(limit))
-            ids = [one["_id"] for one in found]
-            messages.update_many({"_id": {"$in": ids}}, {"$set": {"owed_to": None}}, session=session)
+            handed = {"held_until": now + microseconds(hold.total_seconds())} if hold else {"owed_to": None}
+            messages.update_many({"_id": {"$in": [one["_id"] for one in found]}}, {"$set": handed}, session=session)
             return found
 
         return list(readable(self._server.transact(take), outcome_of)) if limit > 0 else []
+
+    def confirm(self, report_to: str, outcomes: Sequence[Message]) -> None:
+        """See `pg_queue.ports.QueueStore.confirm_outcomes`."""
+        ended = [(one.id.hex, one.finished_at) for one in outcomes if one.finished_at]
+        told = [{"_id": one, "finished_at": as_microseconds(finished_at)} for one, finished_at in ended]
+        if told:
+            where = self._owed(report_to) | {"$or": told}
+            self._server.collection("messages").update_many(where, {"$set": {"owed_to": None}})
+
+    def _owed(self, report_to: str) -> Document:
+        return {"namespace": self._namespace, "owed_to": report_to, "has_outcome": True}
 
     def replay(self, message_ids: Sequence[UUID]) -> set[UUID]:
         """See `pg_queue.ports.QueueStore`."""
@@ -127,6 +138,7 @@ def waits_anew(now: int, sequence: int) -> Document:
         "is_dead": False,
         "has_outcome": False,
         "owed_to": None,
+        "held_until": None,
         "worker": None,
         "started_at": None,
         "finished_at": None,

@@ -154,9 +154,13 @@ class MongoStore(Capable):
             found = list(self._server.collection("messages").find(wanted))
         return {message.id: message for message in readable(found, outcome_of)}
 
-    def take_outcomes(self, report_to: str, *, limit: int) -> list[Message]:
+    def take_outcomes(self, report_to: str, *, limit: int, hold: timedelta = timedelta(0)) -> list[Message]:
         """See the port."""
-        return self._outcomes.take(report_to, limit)
+        return self._outcomes.take(report_to, limit, hold)
+
+    def confirm_outcomes(self, report_to: str, outcomes: Sequence[Message]) -> None:
+        """See the port."""
+        self._outcomes.confirm(report_to, outcomes)
 
     def retain(self, *, limit: int) -> int:
         """See the port."""

@@ -177,11 +177,14 @@ class PostgresStore(Capable):
         rows = self._fetch(self._outcomes["get"], parameters)
         return {message.id: message for message in readable(rows)}
 
-    def take_outcomes(self, report_to: str, *, limit: int) -> list[Message]:
-        """See the port."""
+    def take_outcomes(self, report_to: str, *, limit: int, hold: timedelta = timedelta(0)) -> list[Message]:
+        """See the port. The transaction holds them."""
         parameters = {"namespace": self.namespace, "report_to": report_to, "limit": limit}
         rows = self._fetch(self._outcomes["take_outcomes"], parameters)
         return list(readable(rows))
+
+    def confirm_outcomes(self, report_to: str, outcomes: Sequence[Message]) -> None:
+        """See the port: the transaction has."""
 
     def retain(self, *, limit: int) -> int:
         """See the port."""

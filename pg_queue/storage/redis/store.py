@@ -156,9 +156,16 @@ class RedisStore(Capable):
         rows = self._run("reading", "get", ids=ids) if ids else []
         return {message.id: message for message in encoding.readable(rows)}
 
-    def take_outcomes(self, report_to: str, *, limit: int) -> list[Message]:
+    def take_outcomes(self, report_to: str, *, limit: int, hold: timedelta = timedelta(0)) -> list[Message]:
         """See the port."""
-        return list(encoding.readable(self._run("outcomes", "take", report_to=report_to, limit=limit)))
+        rows = self._run("outcomes", "take", report_to=report_to, limit=limit, hold=microseconds(hold.total_seconds()))
+        return list(encoding.readable(rows))
+
+    def confirm_outcomes(self, report_to: str, outcomes: Sequence[Message]) -> None:
+        """See the port."""
+        told = [[one.id.hex, encoding.from_instant(one.finished_at)] for one in outcomes if one.finished_at]
+        if told:
+            self._run("outcomes", "confirm", report_to=report_to, told=told)
 
     def retain(self, *, limit: int) -> int:
         """See the port."""

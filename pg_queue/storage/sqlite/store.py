@@ -162,8 +162,8 @@ class SqliteStore(Capable):
         rows = self._session.fetch(self._outcomes["get"], parameters)
         return {message.id: message for message in _readable(rows)}
 
-    def take_outcomes(self, report_to: str, *, limit: int) -> list[Message]:
-        """See the port."""
+    def take_outcomes(self, report_to: str, *, limit: int, hold: timedelta = timedelta(0)) -> list[Message]:
+        """See the port. The transaction holds them."""
 
         def take(now: datetime) -> list[Row]:
             parameters = {"report_to": report_to, "namespace": self.namespace, "limit": limit}
@@ -172,6 +172,9 @@ class SqliteStore(Capable):
             return rows
 
         return list(_readable(self._session.write(take)))
+
+    def confirm_outcomes(self, report_to: str, outcomes: Sequence[Message]) -> None:
+        """See the port: the transaction has."""
 
     def retain(self, *, limit: int) -> int:
         """See the port."""

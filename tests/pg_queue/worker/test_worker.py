@@ -70,6 +70,8 @@ def test_sigterm_lets_running_tasks_finish_and_gives_the_others_back(
     later = [queue.add("noop") for _ in range(5)]
     worker.send(15, group=True)  # as a supervisor may: the whole group
     worker.wait_for_line("worker.draining")
+    # What the child has before it may still be run if the running task ends sooner than the recall arrives.
+    until(lambda: {m.state for m in queue.store.get(later).values()} == {MessageState.WAITING}, what="the recall")
     (tmp_path / "go").touch()
     assert worker.wait() == 0, worker.output
     assert queue.get(running).result == "attempt 1"

@@ -86,6 +86,4 @@ def test_each_occurrence_is_stored_once_and_its_outcome_comes_back_however_often
 
     assert Counter(done) == Counter(fired)
     ended = "SELECT count(*) FROM scheduler_schedulerun WHERE state = 'succeeded' AND relayed_at IS NOT NULL"
-    # Without transactions, what a killed leader had just taken is lost with it, as the how-to says: then not quite all.
-    least = 1 if far["store"].get("BACKEND") == "redis" else COUNT
-    wait_until(lambda: rows.count(ended) >= least, SOON, "every outcome is in the ledger")
+    wait_until(lambda: rows.count(ended) == COUNT, SOON, "every outcome is in the ledger")
