@@ -12,7 +12,7 @@ from backend.pipelines import execution, retention, tasks
 from backend.pipelines.domain import PipelineGone, StepFailed, Superseded
 from backend.pipelines.models import PipelineExecution, StepExecution
 from pg_queue import api as queue
-from pg_queue import tasks as registry
+from pg_queue.tasks import registry
 
 pytestmark = pytest.mark.django_db
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from pg_queue import tasks as registry
 from pg_queue.api import task
 from pg_queue.domain import TERMINAL_STATES, Claim, Message, MessageState, NewMessage, Settlement, Success
 from pg_queue.errors import Configuration
 from pg_queue.settings import queue_settings
 from pg_queue.storage import store
+from pg_queue.tasks import registry
 from pg_queue.worker import embedded
 from pg_queue.worker.books import Books
 from pg_queue.worker.embedded import EmbeddedWorker
