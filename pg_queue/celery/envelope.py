@@ -1,15 +1,15 @@
 """Between a Celery message and the row that it is: the one place that knows the mapping, in both directions.
 
-A JSON task message (protocol 2) is an ordinary row: the row's columns are its name, arguments, queue, priority, `eta` and,
-where it is a free UUID, its id. What has no column is in `headers["celery"]`:
+A JSON task message (protocol 2) is an ordinary row: the row's columns are its name, arguments, queue, priority, `eta`
+and, where it is a free UUID, its id. What has no column is in `headers["celery"]`:
 
 - `headers`: the other headers that differ from Celery's defaults, custom ones included;
 - `embed`: callbacks, errbacks, chain and chord, those that there are;
 - `properties`: `correlation_id` where it is not the id, `reply_to`, and whatever else was set.
 
-`headers["expires_at"]` is Celery's `expires`, an aware ISO instant. Any other row, such as one that a scheduler's tick has
-stored, reads as the message that Celery would have made of it, its headers as custom headers. What is no such message
-(pickle, compressed bodies, kombu's own users) is a row of the reserved task `celery.raw`, its payload in
+`headers["expires_at"]` is Celery's `expires`, an aware ISO instant. Any other row, such as one that a scheduler's tick
+has stored, reads as the message that Celery would have made of it, its headers as custom headers. What is no such
+message (pickle, compressed bodies, kombu's own users) is a row of the reserved task `celery.raw`, its payload in
 `headers["celery"]["raw"]`.
 
 No Django, no I/O, and no Celery either: whoever runs, sends or shows such rows can read them.
@@ -68,7 +68,7 @@ class Envelope:
     """A Celery task message, its body decoded."""
 
     headers: dict[str, Any]
-    """All of protocol 2, and custom ones. `eta` is None: the database holds a message until then. `expires`: ISO text."""
+    """All of protocol 2, and custom ones. `eta` is None: the database waits for it. `expires` is ISO text."""
     args: list[Any]
     kwargs: dict[str, Any]
     embed: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(_EMBEDDED))
