@@ -51,6 +51,7 @@ from pg_queue.errors import (
     ResultRefused,
     ResultsUnavailable,
     RetryLater,
+    SoftTimeLimitExceeded,
     StoreUnavailable,
     TaskFailed,
     UnknownMessage,
@@ -86,7 +87,7 @@ from pg_queue.settings import direct_alias, queue_settings
 from pg_queue.sql import named_statements as load_sql
 from pg_queue.sqlite import as_instant, as_text
 from pg_queue.storage import store
-from pg_queue.tasks import TaskInfo, current_message, get_task, task, tasks
+from pg_queue.tasks import Backoff, Delivery, RetryPolicy, TaskInfo, current_message, get_task, task, tasks
 from pg_queue.text import card as text_card
 from pg_queue.text import table as text_table
 from pg_queue.validation import check_queue, check_reason, checked_event, checked_members, checked_message, checked_part
@@ -104,11 +105,13 @@ __all__ = [
     "STAMP_SECONDS",
     "TERMINAL_STATES",
     "Backlog",
+    "Backoff",
     "Barrier",
     "BarrierState",
     "BoundedPaginator",
     "CapabilityMissing",
     "Configuration",
+    "Delivery",
     "DirectConnectionRequired",
     "Dispatch",
     "Duty",
@@ -149,8 +152,10 @@ __all__ = [
     "ResultStore",
     "ResultsUnavailable",
     "RetryLater",
+    "RetryPolicy",
     "Round",
     "ServiceCommand",
+    "SoftTimeLimitExceeded",
     "SqliteLeadership",
     "StopRequest",
     "StopSignals",

@@ -6,7 +6,7 @@ Values that are the project's own (the tasks' policies, the routes) are literals
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from pg_queue.routes import EVERY_QUEUE, Routes
 from pg_queue.settings import queue_settings
 from pg_queue.sql import statements
 from pg_queue.storage import store
-from pg_queue.tasks import tasks
+from pg_queue.tasks import Delivery, tasks
 
 NEW_ID_SQL = "pg_queue_uuid7()"
 """SQL expression: a fresh, time-ordered id for a message."""
@@ -39,10 +39,10 @@ def enqueue_sql(source: str, *, dialect: str = "postgres") -> str:
 
     An `INSERT` without RETURNING, to be used as a data-modifying CTE or alone, on a session of the queue's database.
     `source` is the name of a CTE or relation with the columns id (uuid), queue, priority, task, args, kwargs, headers
-    (jsonb), organization_id, report_to, max_attempts (null: the task's own policy, else the setting) and run_after (not
-    claimed before it; null: due at once), in any order; extra columns do no harm. The caller answers for the values
-    (`validate_payload`, `get_task`, `check_queue`), and wakes the workers with `wake_sql`. Tasks' policies are read
-    when this is called.
+    (jsonb), organization_id, report_to, max_attempts (null: the task's own policy, else the setting; 1 for a task that
+    is delivered at most once, whatever it says) and run_after (not claimed before it; null: due at once), in any order;
+    extra columns do no harm. The caller answers for the values (`validate_payload`, `get_task`, `check_queue`), and
+    wakes the workers with `wake_sql`. Tasks' policies are read when this is called.
 
     `dialect` "sqlite": the end of the caller's statement, after its WITH. Instants and ids are texts there, as Django
     stores them (`as_text`); the statement's parameter `:now` is the caller's instant.
@@ -109,11 +109,24 @@ def _composed(statement: str, **parts: sql.Composable) -> str:
 
 
 def _policies() -> dict[str, sql.Composable]:
-    policies = {info.name: info.max_attempts for info in tasks() if info.max_attempts}
     return {
-        "attempts_by_task": sql.Literal(json.dumps(policies).replace("%", "%%")),
+        "once_by_task": _by_task(_once()),
+        "attempts_by_task": _by_task(_attempts()),
         "max_attempts": sql.Literal(queue_settings().max_attempts),
     }
+
+
+def _by_task(values: Mapping[str, int]) -> sql.Composable:
+    return sql.Literal(json.dumps(values).replace("%", "%%"))
+
+
+def _attempts() -> dict[str, int]:
+    return {info.name: info.max_attempts for info in tasks() if info.max_attempts}
+
+
+def _once() -> dict[str, int]:
+    """The tasks that are delivered at most once: what the caller's rows say of attempts does not count for them."""
+    return {info.name: 1 for info in tasks() if info.delivery is Delivery.AT_MOST_ONCE}
 
 
 def _namespace() -> sql.Composable:
@@ -141,13 +154,17 @@ def _sqlite_dispatch(source: str, topic: str) -> Dispatch:
 
 
 def _sqlite_parts() -> dict[str, Any]:
-    policies = {info.name: info.max_attempts for info in tasks() if info.max_attempts}
-    cases = " ".join(f"WHEN {_quoted(name)} THEN {attempts:d}" for name, attempts in policies.items())
     return {
         "namespace": _quoted(store().namespace),
-        "attempts_by_task": f"CASE task {cases} END" if cases else "NULL",
+        "once_by_task": _sqlite_by_task(_once()),
+        "attempts_by_task": _sqlite_by_task(_attempts()),
         "max_attempts": int(queue_settings().max_attempts),
     }
+
+
+def _sqlite_by_task(values: Mapping[str, int]) -> str:
+    cases = " ".join(f"WHEN {_quoted(name)} THEN {value:d}" for name, value in values.items())
+    return f"CASE task {cases} END" if cases else "NULL"
 
 
 def _quoted(text: str | None) -> str:

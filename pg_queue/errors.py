@@ -53,6 +53,13 @@ class GiveUp(QueueError):
     """Raised by a task that must not be run again: the message becomes a dead letter at once."""
 
 
+class SoftTimeLimitExceeded(QueueError):
+    """Raised in a task that has run for longer than its soft time limit: it may tidy up, and should end soon.
+
+    Where it passes through, the execution has failed as with any other error.
+    """
+
+
 class Configuration(QueueError):
     """A setting is wrong. The message says which key, what was expected and what was got."""
 

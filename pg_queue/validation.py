@@ -14,12 +14,13 @@ from pg_queue.domain import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY, NewEve
 from pg_queue.errors import InvalidMessage
 from pg_queue.payload import check_headers, check_payload, check_value
 from pg_queue.storage.parcels import pack_continuations
-from pg_queue.tasks import get_task
+from pg_queue.tasks import Delivery, get_task
+from pg_queue.tasks.policy import MOST_ATTEMPTS
 
 _NAME_RULE = "1 to 128 letters, digits, '_', '-', '.' or ':', the first a letter, digit or '_'"
 """What a queue or a topic may be called: nothing that a list of them, a URL or a metric's label would have to quote."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,127}")
-MAX_ORGANIZATION_LENGTH, MAX_REPORT_TO_LENGTH, MAX_KEY_LENGTH, MOST_ATTEMPTS = 64, 32, 255, 32767
+MAX_ORGANIZATION_LENGTH, MAX_REPORT_TO_LENGTH, MAX_KEY_LENGTH = 64, 32, 255
 MAX_REASON_LENGTH = 2000
 LATEST = datetime(9999, 12, 30, tzinfo=UTC)
 """The last instant that every timezone can show: what is later could be stored, and not read back."""
@@ -99,8 +100,13 @@ def _checked(message: NewMessage, max_bytes: int) -> NewMessage:
         _check_key(message.key)
     if message.key_ttl is not None:
         _check_ttl(message.key_ttl)
-    if message.max_attempts is None and info.max_attempts is not None:
+    if info.max_attempts is None:
+        return message
+    if message.max_attempts is None:
         return replace(message, max_attempts=info.max_attempts)
+    if info.delivery is Delivery.AT_MOST_ONCE and message.max_attempts != 1:
+        expected = f"1, or none, for the task {info.name!r}, which is delivered {Delivery.AT_MOST_ONCE}"
+        raise InvalidMessage(field="max_attempts", expected=expected, got=message.max_attempts)
     return message
 
 

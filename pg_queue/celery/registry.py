@@ -28,7 +28,6 @@ def _info(name: str, task: Task[..., Any]) -> TaskInfo:
         doc=summary(task.run),
         source="celery",
         max_attempts=_max_attempts(task),
-        retry_backoff_seconds=None,
         time_limit_seconds=getattr(task, "time_limit", None),
         keep_result=not getattr(task, "ignore_result", False),
         run=partial(run, task),

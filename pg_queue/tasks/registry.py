@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from django.utils.module_loading import autodiscover_modules
 
 from pg_queue.domain import Message
 from pg_queue.errors import UnknownTask
+from pg_queue.tasks.calls import Call
+from pg_queue.tasks.policy import Delivery, RetryPolicy, TaskOptions, declared
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -34,14 +36,25 @@ class TaskInfo:
     source: Literal["downbeat", "celery"]
     max_attempts: int | None = None
     """Executions in all; None: `PG_QUEUE["MAX_ATTEMPTS"]`."""
-    retry_backoff_seconds: float | None = None
-    """Delay before the second attempt, doubled for each one after; None: `PG_QUEUE["RETRY_BACKOFF_SECONDS"]`."""
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    """When a failed execution is tried again, and after how long."""
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    """At most once: `max_attempts` is 1, wherever its message comes from."""
     time_limit_seconds: float | None = None
     """An execution that takes longer is killed; None: `PG_QUEUE["TASK_TIME_LIMIT_SECONDS"]`."""
+    soft_time_limit_seconds: float | None = None
+    """In one that takes longer `SoftTimeLimitExceeded` is raised, so that it can tidy up; None: never."""
     keep_result: bool = True
     """False: fire and forget. What it returns is kept nowhere; whether it succeeded is."""
     run: Callable[[Message], Any] = field(repr=False, compare=False)
     """Executes it with a message's arguments in this process; what it raises passes through."""
+    run_async: Callable[[Message], Awaitable[Any]] | None = field(default=None, repr=False, compare=False)
+    """The same in the event loop that runs here; None: it is no `async def`."""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether an event loop can run it beside others."""
+        return self.run_async is not None
 
 
 _registered: dict[str, TaskInfo] = {}
@@ -54,42 +67,18 @@ _current: ContextVar[Message | None] = ContextVar("pg_queue_message", default=No
 @overload
 def task(name: Function) -> Function: ...
 @overload
-def task(
-    name: str | None = None,
-    *,
-    max_attempts: int | None = None,
-    retry_backoff_seconds: float | None = None,
-    time_limit_seconds: float | None = None,
-    keep_result: bool = True,
-) -> Callable[[Function], Function]: ...
-def task(
-    name: str | Function | None = None,
-    *,
-    max_attempts: int | None = None,
-    retry_backoff_seconds: float | None = None,
-    time_limit_seconds: float | None = None,
-    keep_result: bool = True,
-) -> Any:
-    """Register a function as a task, and return the function itself with the attribute `task_name`.
+def task(name: str | None = None, **options: Unpack[TaskOptions]) -> Callable[[Function], Function]: ...
+def task(name: str | Function | None = None, **options: Unpack[TaskOptions]) -> Any:
+    """Register a function, `async def` or not, as a task; return the function with the attribute `task_name`.
 
-    `name` None: the module's name, a dot, the function's. `@task` without parentheses works too. See `TaskInfo` for
-    the other parameters. A second function of the same name and another origin is refused.
+    `name` None: the module's name, a dot, the function's. `@task` without parentheses works too. See `TaskInfo` and
+    `RetryPolicy` for the options. A second function of the same name and another origin is refused.
 
-    Raises: ValueError for a name that is taken.
+    Raises: ValueError for a name that is taken, and for options that make no sense; TypeError for unknown ones.
     """
 
     def register(function: Function, given: str | None = None) -> Function:
-        info = TaskInfo(
-            name=given or f"{function.__module__}.{function.__qualname__}",
-            signature=str(inspect.signature(function)),
-            doc=summary(function),
-            source="downbeat",
-            max_attempts=max_attempts,
-            retry_backoff_seconds=retry_backoff_seconds,
-            time_limit_seconds=time_limit_seconds,
-            keep_result=keep_result,
-            run=lambda message: function(*message.args, **message.kwargs),
-        )
+        info = _info(given or f"{function.__module__}.{function.__qualname__}", function, options)
         _add(info, function)
         function.task_name = info.name  # type: ignore[attr-defined]
         return function
@@ -124,7 +113,7 @@ def keeps_result(name: str) -> bool:
 
 
 def current_message() -> Message | None:
-    """The message that this thread is executing; None outside of an execution.
+    """The message that this thread, or this asyncio task, is executing; None outside of an execution.
 
     Its `id` is the same on every attempt: use it as an idempotency key towards other systems.
     """
@@ -141,9 +130,33 @@ def execute(message: Message) -> Any:
         _current.reset(token)
 
 
+async def execute_async(message: Message) -> Any:
+    """The same in the event loop that runs here, for a task whose `is_async` says so."""
+    info = get_task(message.task)
+    assert info.run_async is not None, "the pool asked whether it is"
+    token = _current.set(message)
+    try:
+        return await info.run_async(message)
+    finally:
+        _current.reset(token)
+
+
 def summary(function: Callable[..., Any]) -> str:
     """The first paragraph of a docstring, on one line; empty without one."""
     return " ".join((inspect.getdoc(function) or "").split("\n\n")[0].split())
+
+
+def _info(name: str, function: Callable[..., Any], options: TaskOptions) -> TaskInfo:
+    call = Call(function)
+    return TaskInfo(
+        name=name,
+        signature=str(inspect.signature(function)),
+        doc=summary(function),
+        source="downbeat",
+        run=call.run,
+        run_async=call.run_async if call.is_async else None,
+        **declared(name, options),
+    )
 
 
 def _add(info: TaskInfo, function: Callable[..., Any]) -> None:

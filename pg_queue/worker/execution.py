@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import random
 import traceback
+from dataclasses import replace
 from datetime import timedelta
 
 from django.db import close_old_connections, connections
@@ -13,7 +13,8 @@ from pg_queue.domain import Death, Failure, Json, Message, Retry, Success
 from pg_queue.errors import GiveUp, PayloadNotJSON, PayloadTooLarge, RetryLater, UnknownTask
 from pg_queue.payload import plain_result
 from pg_queue.settings import queue_settings
-from pg_queue.tasks import execute, get_task, keeps_result
+from pg_queue.tasks import Delivery, RetryPolicy, TaskInfo, execute, get_task, keeps_result
+from pg_queue.tasks.policy import LONGEST_DELAY_SECONDS, bounded
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +23,6 @@ Outcome = Success | Retry | Death
 TYPE_CHARACTERS = 255
 MESSAGE_CHARACTERS = 2_000
 TRACEBACK_CHARACTERS = 16_000
-LONGEST_DELAY_SECONDS = 3653 * 86400.0
-"""Ten years: a later instant is a mistake, and one past the year 9999 could not be read back."""
-JITTER = 0.25
-"""A retry waits up to this share longer, so that what failed together does not come back together."""
 
 
 def outcome_of(message: Message) -> Outcome:
@@ -37,14 +34,14 @@ def outcome_of(message: Message) -> Outcome:
     begun_outside = _in_transaction()
     try:
         close_old_connections()
-        outcome = _outcome_of_returned(message, execute(message))
+        outcome = refusal(message) or outcome_of_returned(message, execute(message))
     except BaseException as raised:  # noqa: BLE001 - whatever a task does, its message needs an outcome
-        outcome = _outcome_of_raised(message, raised)
+        outcome = outcome_of_raised(message, raised)
     if left_open := _in_transaction() - begun_outside:
         _discard(left_open)
         if isinstance(outcome, Success):
             text = f"the task returned and left a transaction open on {', '.join(sorted(left_open))}: rolled back"
-            outcome = Retry(failure=Failure(type="task.transaction_left_open", message=text), delay=backoff(message))
+            outcome = _failed(message, Failure(type="task.transaction_left_open", message=text))
     _look_after_connections()
     return outcome
 
@@ -63,20 +60,26 @@ def failure_of(error: BaseException, *, kind: str | None = None) -> Failure:
     )
 
 
+def refusal(message: Message) -> Death | None:
+    """Why the message may not be begun at all; None: it may.
+
+    A task that is delivered at most once was begun before, where its message has an earlier attempt: that one may have
+    come from a process that knew the task by another policy, and stored more attempts.
+    """
+    if message.attempts > 1 and _is_once(message):
+        text = f"the task is delivered {Delivery.AT_MOST_ONCE}, and attempt {message.attempts - 1} had begun"
+        return Death(failure=Failure(type="task.begun_before", message=text))
+    return None
+
+
 def backoff(message: Message) -> timedelta:
-    """How long the next attempt waits: the task's or the setting's delay, doubled per attempt, jittered, capped."""
-    conf = queue_settings()
-    try:
-        own = get_task(message.task).retry_backoff_seconds
-    except UnknownTask:
-        own = None
-    base = conf.retry_backoff_seconds if own is None else own
-    doubled = base * 2 ** min(message.attempts - 1, 60)
-    return _bounded(min(doubled * random.uniform(1, 1 + JITTER), conf.retry_backoff_max_seconds))
+    """How long the next attempt waits, by the policy of the message's task."""
+    info = _info(message)
+    return (RetryPolicy() if info is None else info.retry).delay(message.attempts)
 
 
-def _outcome_of_returned(message: Message, value: Json) -> Outcome:
-    """A result that cannot be kept is final: running the task again would return it again."""
+def outcome_of_returned(message: Message, value: Json) -> Outcome:
+    """What a returned value means. One that cannot be kept is final: running the task again would return it again."""
     if not keeps_result(message.task):
         return Success()
     try:
@@ -87,27 +90,53 @@ def _outcome_of_returned(message: Message, value: Json) -> Outcome:
         return Death(failure=failure_of(error, kind="task.result_too_large"))
 
 
-def _outcome_of_raised(message: Message, raised: BaseException) -> Outcome:
+def outcome_of_raised(message: Message, raised: BaseException) -> Outcome:
+    """What an error means, by the policy of the message's task; what the task asked for goes before it."""
     if isinstance(raised, GiveUp):
         return Death(failure=failure_of(raised.__cause__ or raised))
     if isinstance(raised, UnknownTask) and raised.name == message.task:
         return Retry(failure=failure_of(raised, kind="worker.unknown_task"), delay=backoff(message))
     if isinstance(raised, RetryLater):
+        if _is_once(message):
+            return Death(failure=_retry_refused(message, raised))
         return Retry(failure=failure_of(raised.__cause__ or raised), delay=_asked_delay(raised, message))
-    return Retry(failure=failure_of(raised), delay=backoff(message))
+    info = _info(message)
+    if info is not None and not info.retry.permits(raised):
+        return Death(failure=failure_of(raised))
+    return _failed(message, failure_of(raised))
+
+
+def _failed(message: Message, failure: Failure) -> Outcome:
+    return Death(failure=failure) if _is_once(message) else Retry(failure=failure, delay=backoff(message))
+
+
+def _retry_refused(message: Message, raised: RetryLater) -> Failure:
+    cause = failure_of(raised.__cause__ or raised)
+    text = (
+        f"expected no RetryLater of {message.task!r}, which is delivered {Delivery.AT_MOST_ONCE}, got: {cause.message}"
+    )
+    return replace(cause, type="task.retry_refused", message=text[:MESSAGE_CHARACTERS])
+
+
+def _is_once(message: Message) -> bool:
+    info = _info(message)
+    return info is not None and info.delivery is Delivery.AT_MOST_ONCE
+
+
+def _info(message: Message) -> TaskInfo | None:
+    try:
+        return get_task(message.task)
+    except UnknownTask:
+        return None
 
 
 def _asked_delay(raised: RetryLater, message: Message) -> timedelta:
     try:
-        return backoff(message) if raised.delay_seconds is None else _bounded(float(raised.delay_seconds))
+        return backoff(message) if raised.delay_seconds is None else bounded(float(raised.delay_seconds))
     except OverflowError:
-        return _bounded(LONGEST_DELAY_SECONDS)
+        return bounded(LONGEST_DELAY_SECONDS)
     except (TypeError, ValueError):
         return backoff(message)
-
-
-def _bounded(seconds: float) -> timedelta:
-    return timedelta(seconds=min(max(0.0, seconds), LONGEST_DELAY_SECONDS))
 
 
 def _in_transaction() -> set[str]:

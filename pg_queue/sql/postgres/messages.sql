@@ -79,7 +79,11 @@ INSERT INTO pg_queue_message (
 )
 SELECT
     {namespace}, id, queue, priority, task, args, kwargs, headers, organization_id, report_to,
-    COALESCE(max_attempts, ({attempts_by_task}::jsonb ->> task)::smallint, {max_attempts}), GREATEST(run_after, now())
+    COALESCE(
+        ({once_by_task}::jsonb ->> task)::smallint, max_attempts, ({attempts_by_task}::jsonb ->> task)::smallint,
+        {max_attempts}
+    ),
+    GREATEST(run_after, now())
 FROM {source}
 
 -- name: is_unsettled

@@ -6,7 +6,10 @@ SELECT
     jsonb_build_object(
         'id', id, 'task', task, 'args', args, 'kwargs', kwargs, 'queue', queue, 'priority', priority,
         'headers', headers, 'organization_id', organization_id, 'report_to', report_to,
-        'max_attempts', COALESCE(max_attempts, ({attempts_by_task}::jsonb ->> task)::smallint, {max_attempts})
+        'max_attempts', COALESCE(
+            ({once_by_task}::jsonb ->> task)::smallint, max_attempts, ({attempts_by_task}::jsonb ->> task)::smallint,
+            {max_attempts}
+        )
     )
     || CASE WHEN run_after IS NULL THEN '{{}}' ELSE jsonb_build_object('run_after', run_after) END AS payload
 FROM {source}

@@ -7,7 +7,7 @@ INSERT INTO pg_queue_message (
 )
 SELECT
     id, {namespace}, queue, priority, task, args, kwargs, headers, organization_id, report_to,
-    coalesce(max_attempts, {attempts_by_task}, {max_attempts}), max(coalesce(run_after, :now), :now), :now
+    coalesce({once_by_task}, max_attempts, {attempts_by_task}, {max_attempts}), max(coalesce(run_after, :now), :now), :now
 FROM {source}
 
 -- name: is_unsettled

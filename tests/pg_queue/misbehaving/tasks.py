@@ -192,6 +192,9 @@ def hold(folder: str, seconds: float = 600) -> str:
     return f"attempt {message.attempts}"
 
 
+task("test.hold_once", delivery="at_most_once")(hold)
+
+
 @shared_task(name="test.celery", bind=True)
 def celery_task(self: Any, value: str) -> dict[str, Any]:
     """Return what a Celery task sees of its request."""
