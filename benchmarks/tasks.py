@@ -1,4 +1,4 @@
-"""The task by which a benchmark sees when work begins."""
+"""The tasks of benchmarks: one that shows when work begins, one of which nothing is kept."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ from pg_queue.api import task
 def begun_at() -> float:
     """The instant at which this very line runs, in seconds since the epoch by this machine's clock."""
     return time.time()
+
+
+@task("bench.forgotten", result="none")
+def forgotten() -> None:
+    """Do nothing, and leave nothing."""

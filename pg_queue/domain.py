@@ -125,6 +125,14 @@ class Success:
 
     value: Json = None
     ttl: timedelta | None = None
+    keep: bool = True
+    """False: `value` is dropped, and where nobody needs the end nothing is kept of the message at all: it has no
+    `report_to`, no key, no barrier, no continuations, and its settlement no events."""
+
+    @property
+    def kept_value(self) -> Json:
+        """What the store keeps of `value`."""
+        return self.value if self.keep else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +160,11 @@ class Settlement:
     outcome: Success | Retry | Death
     events: Sequence[NewEvent] = ()
     """Published by the same transaction, if the token holds; never when the settlement is lost."""
+
+    @property
+    def is_traceless(self) -> bool:
+        """Nothing has to be kept, unless the message itself asks for more (see `Success.keep`)."""
+        return isinstance(self.outcome, Success) and not self.outcome.keep and not self.events
 
 
 class Settled(StrEnum):

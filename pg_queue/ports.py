@@ -139,6 +139,9 @@ class QueueStore(Protocol):
         The whole batch is one, but for this: of successes alone, those from which nothing follows may be committed
         before the others. Who was cut off settles the batch again; what was committed then answers `LOST`.
 
+        Of a `Success` that is not to `keep` nothing stays where nobody needs the end: the message is unknown from then
+        on, as if its result had outlived its time. Where somebody does, its outcome is kept without the value.
+
         A settlement whose token does not hold the message changes nothing and answers `LOST`; the others stand, also
         one of the same message under the token that does. A `Retry` whose attempts are used up becomes a death.
         Terminal states are final. The same transaction enqueues the continuations of the messages that have ended,

@@ -69,6 +69,15 @@ local function succeed(record, value, ttl)
     if value then finish(record, 'succeeded', ttl, 'result', value) else finish(record, 'succeeded', ttl) end
 end
 
+-- A success of which nothing is kept, unless somebody needs it.
+local function succeed_without_trace(record, ttl)
+    local is_missed = record.report_to or record.key or record.barrier or call('EXISTS', key('follow', record.id)) == 1
+    if is_missed then return succeed(record, false, ttl) end
+    stop_running(record)
+    call('ZREM', zset('live', record.namespace, record.queue), record.id)
+    call('DEL', key('message', record.id), key('body', record.id))
+end
+
 local function bury(record, failure, ttl)
     finish(record, 'failed', ttl, 'error', failure)
     call('ZADD', zset('dead'), now, record.id)

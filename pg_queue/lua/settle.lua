@@ -13,6 +13,9 @@ function operations.settle()
         elseif kind == 'success' then
             succeed(record, kept, duration)
             answers[at] = 'done'
+        elseif kind == 'traceless' then
+            succeed_without_trace(record, duration)
+            answers[at] = 'done'
         elseif kind == 'retry' and tonumber(record.attempts) < tonumber(record.max_attempts) then
             record.run_after = text(now + duration)
             wait_again(record, { 'run_after', record.run_after, 'error', kept })

@@ -105,6 +105,11 @@ def encode_rows(rows: Iterable[Sequence[Any]]) -> str:
     return _encode(list(rows))
 
 
+def array_of(ids: Iterable[UUID]) -> str:
+    """Ids as the text of an array: in a fraction of the time that psycopg takes for a list of them."""
+    return "{" + ",".join([one.hex for one in ids]) + "}"
+
+
 def encode_json(value: Any) -> str:
     """A value that was validated, as JSON text."""
     return _encode(value)

@@ -30,6 +30,17 @@ class Delivery(StrEnum):
     """It is never begun a second time: its only attempt is used up, in the store, before the task runs."""
 
 
+class Kept(StrEnum):
+    """What stays of a message that has succeeded."""
+
+    VALUE = "value"
+    """What the task returned."""
+    STATE = "state"
+    """That it succeeded."""
+    NONE = "none"
+    """Nothing, where nobody needs the end; see `pg_queue.domain.Success.keep`."""
+
+
 class Backoff(StrEnum):
     """How the delay before an attempt grows."""
 
@@ -92,6 +103,7 @@ class TaskOptions(TypedDict, total=False):
     delivery: Literal["at_least_once", "at_most_once"]
     time_limit_seconds: float | None
     soft_time_limit_seconds: float | None
+    result: Literal["value", "state", "none"]
     keep_result: bool
 
 
@@ -105,13 +117,15 @@ def declared(name: str, given: TaskOptions) -> dict[str, Any]:
     if once:
         options.refuse_any(_RETRYING, "none for a task that is delivered at_most_once: nothing is retried")
     limit = options.number("time_limit_seconds", above=0)
+    kept = _kept(options)
     return {
         "max_attempts": _attempts(options, once),
         "retry": _retry_policy(options),
         "delivery": Delivery.AT_MOST_ONCE if once else Delivery.AT_LEAST_ONCE,
         "time_limit_seconds": limit,
         "soft_time_limit_seconds": options.number("soft_time_limit_seconds", above=0, below=limit),
-        "keep_result": options.flag("keep_result", True),
+        "keep_result": kept is Kept.VALUE,
+        "keep_state": kept is not Kept.NONE,
     }
 
 
@@ -200,6 +214,16 @@ def _attempts(options: Options, once: bool) -> int | None:
     if value not in (None, 1):
         options.refuse("max_attempts", "1, or none, for a task that is delivered at_most_once")
     return 1
+
+
+def _kept(options: Options) -> Kept:
+    """`keep_result=False` is an older word for `state`."""
+    kept = options.one_of("result", Kept.VALUE)
+    if options.flag("keep_result", True):
+        return kept
+    if options.get("result") is not None:
+        options.refuse("result", "it without keep_result=False")
+    return Kept.STATE
 
 
 def _retry_policy(options: Options) -> RetryPolicy:

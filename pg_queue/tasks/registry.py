@@ -45,7 +45,9 @@ class TaskInfo:
     soft_time_limit_seconds: float | None = None
     """In one that takes longer `SoftTimeLimitExceeded` is raised, so that it can tidy up; None: never."""
     keep_result: bool = True
-    """False: fire and forget. What it returns is kept nowhere; whether it succeeded is."""
+    """False: what it returns is kept nowhere."""
+    keep_state: bool = True
+    """False: fire and forget. Once it has succeeded, nothing is kept of the message, where nobody needs its end."""
     run: Callable[[Message], Any] = field(repr=False, compare=False)
     """Executes it with a message's arguments in this process; what it raises passes through."""
     run_async: Callable[[Message], Awaitable[Any]] | None = field(default=None, repr=False, compare=False)
@@ -108,6 +110,14 @@ def keeps_result(name: str) -> bool:
     """False for a fire-and-forget task. One that is not registered here counts as one that keeps its results."""
     try:
         return get_task(name).keep_result
+    except UnknownTask:
+        return True
+
+
+def keeps_state(name: str) -> bool:
+    """False for a task of whose successes nothing is kept where nobody needs them."""
+    try:
+        return get_task(name).keep_state
     except UnknownTask:
         return True
 

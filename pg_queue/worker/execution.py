@@ -13,7 +13,7 @@ from pg_queue.domain import Death, Failure, Json, Message, Retry, Success
 from pg_queue.errors import GiveUp, PayloadNotJSON, PayloadTooLarge, RetryLater, UnknownTask
 from pg_queue.payload import plain_result
 from pg_queue.settings import queue_settings
-from pg_queue.tasks import Delivery, RetryPolicy, TaskInfo, execute, get_task, keeps_result
+from pg_queue.tasks import Delivery, RetryPolicy, TaskInfo, execute, get_task, keeps_result, keeps_state
 from pg_queue.tasks.policy import LONGEST_DELAY_SECONDS, bounded
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def backoff(message: Message) -> timedelta:
 def outcome_of_returned(message: Message, value: Json) -> Outcome:
     """What a returned value means. One that cannot be kept is final: running the task again would return it again."""
     if not keeps_result(message.task):
-        return Success()
+        return Success() if keeps_state(message.task) else Success(keep=False)
     try:
         return Success(value=plain_result(value, max_bytes=queue_settings().max_result_bytes))
     except PayloadNotJSON as error:

@@ -6,7 +6,7 @@ import selectors
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -35,6 +35,14 @@ def claim(harness: Harness, limit: int = 10, *queues: str, worker: str = "w1") -
 def settle(harness: Harness, one: Claim, outcome: Success | Retry | Death) -> Settled:
     settlement = Settlement(message_id=one.message.id, token=one.token, outcome=outcome)
     return harness.store.settle([settlement])[one.token]
+
+
+def settle_all(harness: Harness, claims: Sequence[Claim], outcome: Success | Retry | Death) -> list[Settled]:
+    """Settle these in one batch, all alike; the answers in their order."""
+    answers = harness.store.settle(
+        [Settlement(message_id=one.message.id, token=one.token, outcome=outcome) for one in claims]
+    )
+    return [answers[one.token] for one in claims]
 
 
 def pair(one: Claim) -> tuple[uuid.UUID, uuid.UUID]:

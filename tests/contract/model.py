@@ -26,6 +26,8 @@ class Entry:
     state: MessageState = WAITING
     attempts: int = 0
     is_dead: bool = False
+    is_forgotten: bool = False
+    """It succeeded, and nothing was to be kept of it."""
     token: uuid.UUID | None = None
     lease_until: float = 0.0
     has_moved: bool = False

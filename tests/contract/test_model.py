@@ -80,12 +80,16 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.model.overtaken(claimed, due) == []
         self.model.claimed(claims, lease=LEASE)
 
-    @rule(number=picks, outcomes=st.lists(st.sampled_from(["success", "retry", "death"]), min_size=3, max_size=3))
+    @rule(
+        number=picks,
+        outcomes=st.lists(st.sampled_from(["success", "traceless", "retry", "death"]), min_size=3, max_size=3),
+    )
     def settle(self, number: int, outcomes: list[str]) -> None:
         entries = self.pick(number, RUNNING)
         chosen = {e: outcomes[at % 3] for at, e in enumerate(entries)}
         made: dict[str, Any] = {
             "success": Success(value=1),
+            "traceless": Success(value=1, keep=False),
             "retry": Retry(failure=FAILURE, delay=timedelta(seconds=DELAY)),
             "death": Death(failure=FAILURE),
         }
@@ -96,7 +100,8 @@ class QueueMachine(RuleBasedStateMachine):
             assert answers[_token(entry)] is self.apply(entry, outcome)
 
     def apply(self, entry: Entry, outcome: str) -> Settled:
-        if outcome == "success":
+        if outcome in ("success", "traceless"):
+            entry.is_forgotten = outcome == "traceless"
             self.model.end(entry, MessageState.SUCCEEDED)
             return Settled.DONE
         if outcome == "retry" and entry.attempts < entry.max_attempts:
@@ -193,7 +198,7 @@ class QueueMachine(RuleBasedStateMachine):
     def compare_states(self) -> None:
         stored = self.store.get(self.model.entries)
         assert {i: (m.state, m.attempts) for i, m in stored.items()} == {
-            e.id: (e.state, e.attempts) for e in self.model.entries.values()
+            e.id: (e.state, e.attempts) for e in self.model.entries.values() if not e.is_forgotten
         }
 
     @invariant()

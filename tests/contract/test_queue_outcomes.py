@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from django.db import transaction
 
-from pg_queue.domain import Capability, Death, MessageState, Retry, Settled, Settlement, Success
-from tests.contract.actions import FAILURE, LEASE, claim, in_threads, new, settle
+from pg_queue.domain import Capability, Death, MessageState, NewEvent, Retry, Settled, Settlement, Success
+from tests.contract.actions import FAILURE, LEASE, claim, in_threads, new, pair, settle, settle_all
 from tests.contract.harness import Harness
 
 # Only the queue's tables are emptied: what the project's migrations wrote elsewhere stays.
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=["pg_queue"])
+
+FORGOTTEN = Success(value="dropped", keep=False)
 
 
 class TestSettle:
@@ -78,6 +80,83 @@ class TestSettle:
         )
         wanted = (Settled.DONE, Settled.RETRYING, Settled.DEAD, Settled.LOST)
         assert [answers[c.token] for c in (done, retried, dead, lost)] == list(wanted)
+
+    def test_of_a_success_that_is_not_to_be_kept_nothing_stays(self, harness: Harness) -> None:
+        ids = harness.store.enqueue([new() for _ in range(3)])
+        first, second, lost = claim(harness)
+        harness.store.cancel([lost.message.id])
+        assert settle(harness, first, FORGOTTEN) is Settled.DONE
+        assert settle_all(harness, [second, lost, first], FORGOTTEN) == [Settled.DONE, Settled.LOST, Settled.LOST]
+        assert set(harness.store.get(ids)) == {lost.message.id}
+        assert harness.store.depths() == []
+        assert claim(harness) == []
+        assert harness.store.renew([pair(first)], lease=LEASE) == set()
+        harness.advance(1e6)
+        assert harness.store.expire_claims(limit=10) == 0
+        assert harness.store.retain(limit=10) == 1, "the one that was cancelled"
+
+    def test_a_token_that_no_longer_holds_forgets_nothing(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new()])
+        (stale,) = claim(harness)
+        harness.store.release([pair(stale)])
+        (held,) = claim(harness, worker="w2")
+        assert settle(harness, stale, FORGOTTEN) is Settled.LOST
+        assert harness.store.get([message_id])[message_id].worker == "w2"
+        assert settle(harness, held, Success(value=1)) is Settled.DONE
+        assert settle(harness, held, FORGOTTEN) is Settled.LOST
+        assert harness.store.get([message_id])[message_id].result == 1
+
+    def test_the_end_that_somebody_needs_is_kept_without_its_value(self, harness: Harness) -> None:
+        can = harness.store.capabilities
+        needed = [new(report_to="runs")]
+        needed += [new(key="k")] if Capability.KEYS in can else []
+        needed += [new(on_failure=[new(queue="after")])] if Capability.CONTINUATIONS in can else []
+        ids = harness.store.enqueue(needed)
+        if Capability.BARRIERS in can:
+            ids += harness.store.barriers.create([new()], callback=new(queue="after")).member_ids
+        assert settle_all(harness, claim(harness), FORGOTTEN) == [Settled.DONE] * len(ids)
+        found = harness.store.get(ids)
+        assert {one.id: (one.state, one.result) for one in found.values()} == dict.fromkeys(
+            ids, (MessageState.SUCCEEDED, None)
+        )
+        assert [one.id for one in harness.store.take_outcomes("runs", limit=10)] == ids[:1]
+        assert len(claim(harness, 10, "after")) == (Capability.BARRIERS in can)
+
+    @pytest.mark.capability("events")
+    def test_a_success_with_events_is_kept(self, harness: Harness) -> None:
+        harness.store.enqueue([new(), new()])
+        told, silent = claim(harness)
+        answers = harness.store.settle(
+            [
+                Settlement(message_id=one.message.id, token=one.token, outcome=FORGOTTEN, events=events)
+                for one, events in ((told, [NewEvent(topic="t", payload=1)]), (silent, []))
+            ]
+        )
+        assert answers == {told.token: Settled.DONE, silent.token: Settled.DONE}
+        assert set(harness.store.get([told.message.id, silent.message.id])) == {told.message.id}
+        assert [one.waiting for one in harness.store.outbox.backlog()] == [1]
+
+    @pytest.mark.parametrize("others", [[Success(value=1)], [Retry(failure=FAILURE, delay=timedelta())]])
+    def test_what_is_kept_and_what_is_not_are_settled_in_one_batch(
+        self, harness: Harness, others: list[Success | Retry]
+    ) -> None:
+        outcomes = [FORGOTTEN, *others, FORGOTTEN]
+        ids = harness.store.enqueue([new() for _ in outcomes])
+        answers = harness.store.settle(
+            [
+                Settlement(message_id=c.message.id, token=c.token, outcome=outcome)
+                for c, outcome in zip(claim(harness), outcomes, strict=True)
+            ]
+        )
+        assert Settled.LOST not in answers.values()
+        assert set(harness.store.get(ids)) == set(ids[1:-1])
+
+    def test_a_message_that_was_forgotten_leaves_nothing_of_an_earlier_one(self, harness: Harness) -> None:
+        (message_id,) = harness.store.enqueue([new()])
+        settle(harness, claim(harness)[0], Success(value="old"))
+        harness.store.enqueue([new(id=message_id)])
+        assert settle(harness, claim(harness)[0], FORGOTTEN) is Settled.DONE
+        assert harness.store.get([message_id]) == {}
 
     def test_settling_nothing_is_nothing(self, harness: Harness) -> None:
         assert harness.store.settle([]) == {}

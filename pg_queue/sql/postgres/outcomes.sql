@@ -36,6 +36,21 @@ recorded AS (
 )
 SELECT token FROM gone
 
+-- name: forget
+-- Delete held messages of whose end nothing is kept, and what an earlier one of the same id has left. Only those whose
+-- end nobody needs. Answers how many, and under which tokens where not all of them held.
+WITH gone AS (
+    DELETE FROM pg_queue_message AS m
+    USING unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS held (id, token)
+    WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = held.id AND COALESCE(m.claim_token = held.token, false)
+        AND m.report_to IS NULL AND m.key IS NULL AND m.barrier_id IS NULL AND m.continuations IS NULL
+    RETURNING m.id, held.token
+),
+forgotten AS (
+    DELETE FROM pg_queue_result WHERE message_id = ANY (ARRAY(SELECT id FROM gone))
+)
+SELECT count(*), CASE WHEN count(*) <> cardinality(%(ids)s::uuid[]) THEN array_agg(token) END FROM gone
+
 -- name: get
 -- Messages by id, as they wait or run, else as their result remembers them.
 SELECT

@@ -1,20 +1,23 @@
 -- name: held
 -- What the end of each message depends on, for those pairs of a message and a token that hold.
-SELECT m.id, m.claim_token, m.namespace, m.attempts, m.max_attempts, m.key, m.barrier_id, m.continuations
+SELECT m.id, m.claim_token, m.namespace, m.attempts, m.max_attempts, m.key, m.barrier_id, m.continuations,
+    m.report_to
 FROM json_each(:pairs) AS pair
 CROSS JOIN pg_queue_message AS m
 WHERE m.id = pair.value ->> 0 AND m.claim_token = pair.value ->> 1
 
 -- name: alive
 -- The same for messages of a namespace that wait or run, whoever holds them.
-SELECT m.id, m.claim_token, m.namespace, m.attempts, m.max_attempts, m.key, m.barrier_id, m.continuations
+SELECT m.id, m.claim_token, m.namespace, m.attempts, m.max_attempts, m.key, m.barrier_id, m.continuations,
+    m.report_to
 FROM json_each(:ids) AS wanted
 CROSS JOIN pg_queue_message AS m
 WHERE m.id = wanted.value AND m.namespace = :namespace
 
 -- name: expired
 -- The same for claims whose lease has run out, the longest ago first; and by whom they were held.
-SELECT id, claim_token, namespace, attempts, max_attempts, key, barrier_id, continuations, claimed_by
+SELECT id, claim_token, namespace, attempts, max_attempts, key, barrier_id, continuations, report_to,
+    claimed_by
 FROM pg_queue_message
 WHERE claim_token IS NOT NULL AND lease_until <= :now
 ORDER BY lease_until
@@ -39,6 +42,10 @@ SET namespace = excluded.namespace, state = excluded.state, task = excluded.task
     worker = excluded.worker, run_after = excluded.run_after, enqueued_at = excluded.enqueued_at,
     started_at = excluded.started_at, finished_at = excluded.finished_at,
     expires_at = excluded.expires_at, key = excluded.key, barrier_id = excluded.barrier_id
+
+-- name: forget
+-- Delete what an earlier message of the same id has left.
+DELETE FROM pg_queue_result WHERE message_id = :id
 
 -- name: bury
 -- Leave the dead letter of a message that has failed for good.

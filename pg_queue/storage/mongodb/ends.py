@@ -31,6 +31,14 @@ class End:
     """How long its outcome is kept, in microseconds; 0: for ever."""
     value: Any = None
     failure: Failure | None = None
+    is_traceless: bool = False
+    """Nothing is kept of it, unless somebody needs its end."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its document stays."""
+        needs = ("report_to", "key", "barrier_id", "continuations")
+        return not self.is_traceless or any(self.message.get(name) is not None for name in needs)
 
 
 class Ends:
@@ -41,11 +49,16 @@ class Ends:
 
     def end(self, ends: Sequence[End], session: ClientSession | None, now: int) -> list[tuple[str, str]]:
         """Do everything that these ends bring about; the namespaces and queues where something waits now."""
-        from pymongo import UpdateOne
+        from pymongo import DeleteOne, UpdateOne
 
         if not ends:
             return []
-        calls = [UpdateOne({"_id": end.message["_id"]}, {"$set": ended(end, now)}) for end in ends]
+        calls: list[DeleteOne | UpdateOne] = [
+            UpdateOne({"_id": end.message["_id"]}, {"$set": ended(end, now)})
+            if end.is_kept
+            else DeleteOne({"_id": end.message["_id"]})
+            for end in ends
+        ]
         self._server.collection("messages").bulk_write(calls, session=session)
         keyed = [end.message["_id"] for end in ends if end.message.get("key") is not None]
         if keyed:

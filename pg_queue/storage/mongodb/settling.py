@@ -45,7 +45,7 @@ class Settling:
                 document = held.get(one.token.hex)
                 if document is not None and document["_id"] == one.message_id.hex:
                     del held[one.token.hex]
-                    answers[one.token] = self._settle_one(document, one.outcome, ends, woken, session, now)
+                    answers[one.token] = self._settle_one(document, one, ends, woken, session, now)
                     self._outbox.store(one.events, session=session, now=now, namespace=document["namespace"])
             return answers, [*woken, *self._ends.end(ends, session, now)]
 
@@ -91,16 +91,24 @@ class Settling:
     def _settle_one(
         self,
         document: Document,
-        outcome: Success | Retry | Death,
+        settlement: Settlement,
         ends: list[End],
         woken: Woken,
         session: ClientSession | None,
         now: int,
     ) -> Settled:
         """Let the message wait again, or add its end to `ends`."""
+        outcome = settlement.outcome
         if isinstance(outcome, Success):
-            ttl = self._ttl_of(outcome.ttl)
-            ends.append(End(message=document, state=MessageState.SUCCEEDED, ttl=ttl, value=outcome.value))
+            ends.append(
+                End(
+                    message=document,
+                    state=MessageState.SUCCEEDED,
+                    ttl=self._ttl_of(outcome.ttl),
+                    value=outcome.kept_value,
+                    is_traceless=settlement.is_traceless,
+                )
+            )
             return Settled.DONE
         if isinstance(outcome, Retry) and document["attempts"] < document["max_attempts"]:
             again = waiting_again(failure=outcome.failure, run_after=now + microseconds(outcome.delay))

@@ -22,7 +22,7 @@ from pg_queue.storage.parcels import read_callback, read_continuations
 from pg_queue.storage.postgres.barriers import PostgresBarriers
 from pg_queue.storage.postgres.connection import StoreConnection
 from pg_queue.storage.postgres.outbox import PostgresOutbox
-from pg_queue.storage.rows import Row, encode_outcomes, encode_rows
+from pg_queue.storage.rows import Row, array_of, encode_outcomes, encode_rows
 
 logger = logging.getLogger(__name__)
 
@@ -80,12 +80,14 @@ class Ends:
         self._connection, self._conf, self._namespace = connection, conf, namespace
         self._barriers, self._outbox, self._enqueue = barriers, outbox, enqueue
         self._statements = statements("ends")
+        self._forget = statements("outcomes")["forget"]
 
     def settle(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
         """Answers by token; see `QueueStore.settle`."""
         answers = {settlement.token: Settled.LOST for settlement in settlements}
         with self._transaction():
             answers |= dict.fromkeys(self._retry(settlements), Settled.RETRYING)
+            answers |= dict.fromkeys(self.forget(settlements), Settled.DONE)
             left = [self._settled(s) for s in settlements if answers[s.token] is Settled.LOST]
             for end in self._end(left):
                 assert end.token is not None
@@ -93,6 +95,15 @@ class Ends:
             held = (s for s in settlements if answers[s.token] is not Settled.LOST)
             self._outbox.publish([event for settlement in held for event in settlement.events])
         return answers
+
+    def forget(self, settlements: Iterable[Settlement]) -> Iterable[uuid.UUID]:
+        """Settle those that leave no trace, in one statement; their tokens."""
+        pairs = {s.token: s.message_id for s in settlements if s.is_traceless}
+        if not pairs:
+            return ()
+        parameters = {"ids": array_of(pairs.values()), "tokens": array_of(pairs)}
+        ((count, tokens),) = self._connection.fetch(self._forget, parameters)
+        return pairs if count == len(pairs) else tokens or ()
 
     def expire(self, *, limit: int) -> int:
         """See `QueueStore.expire_claims`."""
@@ -121,7 +132,7 @@ class Ends:
             token=settlement.token,
             state=MessageState.SUCCEEDED if isinstance(outcome, Success) else MessageState.FAILED,
             ttl_seconds=self._conf.result_ttl_seconds if ttl is None else ttl.total_seconds(),
-            value=outcome.value if isinstance(outcome, Success) else None,
+            value=outcome.kept_value if isinstance(outcome, Success) else None,
             failure=None if isinstance(outcome, Success) else outcome.failure,
         )
 

@@ -156,10 +156,14 @@ class PostgresStore(Capable):
         return self._touch(self._messages["release"], claims)
 
     def settle(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
-        """See the port. Successes from which nothing follows are one statement; what is left is a transaction."""
+        """See the port. Successes from which nothing follows are one statement; what is left is a transaction.
+
+        Two statements, where some of them are kept and others are not.
+        """
         answers = {settlement.token: Settled.LOST for settlement in settlements}
         if all(isinstance(s.outcome, Success) and not s.events for s in settlements):
-            answers |= dict.fromkeys(self._succeed(settlements), Settled.DONE)
+            answers |= dict.fromkeys(self._ends.forget(settlements), Settled.DONE)
+            answers |= dict.fromkeys(self._succeed([s for s in settlements if not s.is_traceless]), Settled.DONE)
         left = [settlement for settlement in settlements if answers[settlement.token] is Settled.LOST]
         return answers | self._ends.settle(left) if left else answers
 

@@ -78,8 +78,9 @@ def settlement(one: Settlement, result_ttl_seconds: float) -> list[Json]:
     events = pack_events(one.events) or False
     head: list[Json] = [one.message_id.hex, one.token.hex]
     if isinstance(outcome, Success):
-        kept = False if outcome.value is None else encode(outcome.value)
-        return [*head, "success", kept, _ttl(outcome.ttl, ttl), 0, events]
+        kept = False if outcome.kept_value is None else encode(outcome.kept_value)
+        kind = "traceless" if one.is_traceless else "success"
+        return [*head, kind, kept, _ttl(outcome.ttl, ttl), 0, events]
     failure = encode(outcome.failure.as_json())
     if isinstance(outcome, Retry):
         return [*head, "retry", failure, microseconds(outcome.delay), ttl, events]

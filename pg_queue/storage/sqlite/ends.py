@@ -33,16 +33,22 @@ class Living:
     key: str | None
     barrier_id: str | None
     continuations: str | None
+    report_to: str | None
 
     @classmethod
     def of(cls, row: Row) -> Living:
-        """The first eight columns."""
+        """The first nine columns."""
         return cls(**dict(zip(cls.__slots__, row, strict=False)))
 
     @property
     def has_attempts(self) -> bool:
         """Whether it may be tried again."""
         return self.attempts < self.max_attempts
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether somebody needs its end."""
+        return any(one is not None for one in (self.report_to, self.key, self.barrier_id, self.continuations))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,8 @@ class End:
     """JSON text."""
     error: str | None = None
     """JSON text, as `Failure.as_json`."""
+    is_traceless: bool = False
+    """Nothing is kept of it, unless somebody needs its end."""
 
 
 class Ends:
@@ -69,7 +77,9 @@ class Ends:
     def end(self, ends: Sequence[End], now: datetime) -> None:
         """Do everything that these ends bring about."""
         rows = [_row(end, now) for end in ends]
-        self._session.each(self._statements["record"], rows)
+        traceless = {end.message.id for end in ends if end.is_traceless and not end.message.is_missed}
+        self._session.each(self._statements["record"], [row for row in rows if row["id"] not in traceless])
+        self._session.each(self._statements["forget"], [row for row in rows if row["id"] in traceless])
         dead = [row for row in rows if row["state"] == MessageState.FAILED]
         self._session.each(self._statements["bury"], dead)
         self._session.each(self._statements["remove"], rows)

@@ -203,17 +203,24 @@ class SqliteStore(Capable):
         ends: list[End] = []
         for one in settlements:
             if (message := held.pop(one.token.hex, None)) is not None:
-                answers[one.token] = self._settle_one(message, one.outcome, ends, now)
+                answers[one.token] = self._settle_one(message, one, ends, now)
                 self._outbox.store(one.events, now=now, namespace=message.namespace)
         self._ends.end(ends, now)
         return answers
 
-    def _settle_one(self, message: Living, outcome: Success | Retry | Death, ends: list[End], now: datetime) -> Settled:
+    def _settle_one(self, message: Living, settlement: Settlement, ends: list[End], now: datetime) -> Settled:
         """Let the message wait again, or add its end to `ends`."""
+        outcome = settlement.outcome
         if isinstance(outcome, Success):
-            value = None if outcome.value is None else dump_json(outcome.value)
-            ttl = self._ttl_seconds(outcome.ttl)
-            ends.append(End(message=message, state=MessageState.SUCCEEDED, value=value, ttl_seconds=ttl))
+            ends.append(
+                End(
+                    message=message,
+                    state=MessageState.SUCCEEDED,
+                    value=None if outcome.kept_value is None else dump_json(outcome.kept_value),
+                    ttl_seconds=self._ttl_seconds(outcome.ttl),
+                    is_traceless=settlement.is_traceless,
+                )
+            )
             return Settled.DONE
         error = dump_json(outcome.failure.as_json())
         if isinstance(outcome, Retry) and message.has_attempts:

@@ -222,6 +222,12 @@ def forgets() -> Any:
     return {1, 2}
 
 
+@task("test.leaves_nothing", result="none")
+def leaves_nothing() -> Any:
+    """Return what nobody keeps, and succeed without anybody knowing."""
+    return {1, 2}
+
+
 @shared_task(name="test.celery_forgets", ignore_result=True)
 def celery_forgets() -> str:
     """Return what nobody keeps."""

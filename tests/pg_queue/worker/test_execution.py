@@ -17,10 +17,11 @@ from pg_queue.domain import Claim, Death, Message, MessageState, Retry, Success
 from pg_queue.models import Worker
 from pg_queue.worker.execution import MESSAGE_CHARACTERS, TRACEBACK_CHARACTERS, backoff, failure_of, outcome_of
 from pg_queue.worker.holdings import Holdings
-from pg_queue.worker.wire import Frames, frame, packed, unpacked
+from pg_queue.worker.wire import Frames, frame, packed, packed_outcome, unpacked, unpacked_outcome
 
 pytestmark = pytest.mark.django_db  # an execution looks after Django's connections
 
+GONE = Success(keep=False)
 MESSAGE = Message(
     id=uuid.uuid4(),
     task="test.slow_to_retry",
@@ -147,6 +148,27 @@ def test_a_result_that_json_cannot_hold_is_a_death_that_says_so(value: Any, monk
     outcome = outcome_of(MESSAGE)
     assert isinstance(outcome, Death)
     assert outcome.failure.type == "task.result_not_json"
+
+
+@pytest.mark.parametrize(("result", "kept"), [("value", Success(value=3)), ("state", Success()), ("none", GONE)])
+def test_a_task_says_how_much_of_its_success_is_kept(result: Any, kept: Success) -> None:
+    api.task(f"test.keeps.{result}", result=result)(lambda: 3)
+    outcome = outcome_of(replace(MESSAGE, task=f"test.keeps.{result}"))
+    assert outcome == kept
+    assert unpacked_outcome(packed_outcome(outcome)) == kept
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ({"result": "some"}, "result: expected one of value, state, none, got: 'some'"),
+        ({"result": "none", "keep_result": False}, "result: expected it without keep_result=False, got: 'none'"),
+    ],
+)
+def test_what_is_kept_is_said_once_and_by_its_name(said: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        api.task("test.never_registered", **said)(lambda: None)
+    assert "test.never_registered" not in {one.name for one in api.tasks()}
 
 
 def test_no_exception_is_too_strange_to_be_kept() -> None:

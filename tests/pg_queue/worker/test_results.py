@@ -102,6 +102,8 @@ def test_results_and_failures_go_to_the_store_and_the_queue_keeps_the_outcome_al
     sums = [setup.queue.add("test.add", number, 1) for number in range(300)]
     fails, forgets = setup.queue.add("test.raise", "broken"), setup.queue.add("test.forgets")
     celery, large = setup.queue.add("test.celery_forgets"), setup.queue.add("test.add", "x" * 60, "x" * 60)
+    traceless = setup.queue.add("test.leaves_nothing")
+    needed = setup.queue.add("test.leaves_nothing", report_to="runs")
     worker = setup.worker(MAX_BYTES=100)
     ended = {one: setup.queue.outcome(one) for one in (*sums, fails, forgets, celery, large)}
     assert worker.stop() == 0
@@ -113,6 +115,8 @@ def test_results_and_failures_go_to_the_store_and_the_queue_keeps_the_outcome_al
     assert found[fails].error == ended[fails].error
     assert found[fails].error.message == "broken"  # type: ignore[union-attr]
     assert set(found) == {*sums, fails, large}
+    assert setup.queue.outcome(needed).state is MessageState.SUCCEEDED
+    assert setup.queue.store.get([traceless]) == {}
     assert (ended[large].attempts, failure_type(ended[large])) == (1, "task.result_too_large")
     said = ended[large].error.message  # type: ignore[union-attr]
     assert "result: expected a result of at most 100 bytes" in said
