@@ -87,7 +87,19 @@ from pg_queue.settings import direct_alias, queue_settings
 from pg_queue.sql import named_statements as load_sql
 from pg_queue.sqlite import as_instant, as_text
 from pg_queue.storage import store
-from pg_queue.tasks import Backoff, Delivery, RetryPolicy, TaskInfo, current_message, get_task, task, tasks
+from pg_queue.tasks import (
+    Backoff,
+    Delivery,
+    Progress,
+    RetryPolicy,
+    TaskContext,
+    TaskInfo,
+    current_context,
+    current_message,
+    get_task,
+    task,
+    tasks,
+)
 from pg_queue.text import card as text_card
 from pg_queue.text import table as text_table
 from pg_queue.validation import check_queue, check_reason, checked_event, checked_members, checked_message, checked_part
@@ -139,6 +151,7 @@ __all__ = [
     "PayloadTooLarge",
     "PostgresElection",
     "PostgresLeadership",
+    "Progress",
     "Pulse",
     "QueueCollector",
     "QueueDepth",
@@ -160,6 +173,7 @@ __all__ = [
     "StopRequest",
     "StopSignals",
     "StoreUnavailable",
+    "TaskContext",
     "TaskFailed",
     "TaskInfo",
     "UnknownMessage",
@@ -176,6 +190,7 @@ __all__ = [
     "check_queue",
     "check_ready",
     "check_reason",
+    "current_context",
     "current_message",
     "depths",
     "direct_alias",

@@ -1,11 +1,14 @@
 """Tasks: how a project declares them, and what a worker knows of them.
 
-`registry` has every task that a message may name, `policy` what may be said of one, `calls` how it is called.
+`registry` has every task that a message may name, `policy` what may be said of one, `calls` how it is called, `context`
+what it sees of its execution.
 """
 
+from pg_queue.tasks.context import Progress, TaskContext
 from pg_queue.tasks.policy import Backoff, Delivery, RetryPolicy, TaskOptions
 from pg_queue.tasks.registry import (
     TaskInfo,
+    current_context,
     current_message,
     execute,
     execute_async,
@@ -20,9 +23,12 @@ from pg_queue.tasks.registry import (
 __all__ = [
     "Backoff",
     "Delivery",
+    "Progress",
     "RetryPolicy",
+    "TaskContext",
     "TaskInfo",
     "TaskOptions",
+    "current_context",
     "current_message",
     "execute",
     "execute_async",

@@ -3,31 +3,68 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, get_type_hints
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, iscoroutinefunction, sync_to_async
 from django.db import connections
 
 from pg_queue.domain import Message
+from pg_queue.tasks.context import TaskContext
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 class Call:
     """One function as a task."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        """Raises: ValueError for a parameter of the type `TaskContext` that is not the first one."""
         self._function = function
         self.is_async = iscoroutinefunction(function)
+        self.takes_context, self.signature = _without_context(function)
 
     def run(self, message: Message) -> Any:
         """Call it with the message's arguments, in this thread; one that is `async def` in an event loop of its own."""
         if self.is_async:
             return asyncio.run(_alone(self.run_async(message)))
-        return self._function(*message.args, **message.kwargs)
+        return self._called(message)
 
     async def run_async(self, message: Message) -> Any:
         """The same in the loop that runs here. For an `async def` only."""
-        return await self._function(*message.args, **message.kwargs)
+        return await self._called(message)
+
+    def _called(self, message: Message) -> Any:
+        if self.takes_context:
+            return self._function(TaskContext(message), *message.args, **message.kwargs)
+        return self._function(*message.args, **message.kwargs)
+
+
+def _without_context(function: Callable[..., Any]) -> tuple[bool, inspect.Signature]:
+    """Whether the function's first parameter is annotated as its context; and its signature without that one."""
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    annotations = _annotations(function, parameters)
+    at = [place for place, one in enumerate(parameters) if annotations.get(one.name) is TaskContext]
+    if not at:
+        return False, signature
+    if at != [0] or parameters[0].kind not in _POSITIONAL:
+        expected = "TaskContext as the type of the first parameter alone"
+        raise ValueError(f"{function.__qualname__}: expected {expected}, got: {parameters[at[-1]].name!r}")
+    return True, signature.replace(parameters=parameters[1:])
+
+
+def _annotations(function: Callable[..., Any], parameters: list[inspect.Parameter]) -> dict[str, Any]:
+    """The parameters' types. Where not all names are known at runtime, a text that ends in the class's name stands."""
+    try:
+        return get_type_hints(function)
+    except Exception:  # noqa: BLE001 - an annotation may be any expression, and imports may be for type checkers only
+        return {one.name: TaskContext if _names_context(one.annotation) else one.annotation for one in parameters}
+
+
+def _names_context(annotation: object) -> bool:
+    return isinstance(annotation, str) and annotation.split(".")[-1] == TaskContext.__name__
 
 
 async def _alone(execution: Coroutine[Any, Any, Any]) -> Any:

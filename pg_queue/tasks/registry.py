@@ -19,6 +19,7 @@ from django.utils.module_loading import autodiscover_modules
 from pg_queue.domain import Message
 from pg_queue.errors import UnknownTask
 from pg_queue.tasks.calls import Call
+from pg_queue.tasks.context import TaskContext
 from pg_queue.tasks.policy import Delivery, RetryPolicy, TaskOptions, declared
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -30,7 +31,7 @@ class TaskInfo:
 
     name: str
     signature: str
-    """As `inspect.signature` prints it, without the bound `self` of a Celery task."""
+    """As `inspect.signature` prints it, without the bound `self` of a Celery task or a task's context."""
     doc: str
     """The docstring's first paragraph, on one line."""
     source: Literal["downbeat", "celery"]
@@ -75,6 +76,8 @@ def task(name: str | Function | None = None, **options: Unpack[TaskOptions]) -> 
 
     `name` None: the module's name, a dot, the function's. `@task` without parentheses works too. See `TaskInfo` and
     `RetryPolicy` for the options. A second function of the same name and another origin is refused.
+
+    One whose first parameter is annotated with `TaskContext` gets that of each execution.
 
     Raises: ValueError for a name that is taken, and for options that make no sense; TypeError for unknown ones.
     """
@@ -130,6 +133,15 @@ def current_message() -> Message | None:
     return _current.get()
 
 
+def current_context() -> TaskContext | None:
+    """The execution that this thread, or this asyncio task, is in the midst of; None outside of one.
+
+    The same that a task gets as its first parameter, where that is annotated with `TaskContext`.
+    """
+    message = _current.get()
+    return None if message is None else TaskContext(message)
+
+
 def execute(message: Message) -> Any:
     """Run the message's task in this process and return what it returns. Raises `UnknownTask`, and what it raises."""
     info = get_task(message.task)
@@ -160,7 +172,7 @@ def _info(name: str, function: Callable[..., Any], options: TaskOptions) -> Task
     call = Call(function)
     return TaskInfo(
         name=name,
-        signature=str(inspect.signature(function)),
+        signature=str(call.signature),
         doc=summary(function),
         source="downbeat",
         run=call.run,
