@@ -7,8 +7,9 @@ import threading
 from dataclasses import replace
 
 from pg_queue.process import StopRequest, check_ready, check_results_ready
+from pg_queue.worker.loop import Worker
 from pg_queue.worker.options import WorkerOptions, new_worker_id
-from pg_queue.worker.threads import ThreadWorker
+from pg_queue.worker.pools.thread import ThreadPool
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ class EmbeddedWorker:
     def __init__(self, options: WorkerOptions) -> None:
         self._options = options
         self._stop = StopRequest()
-        self._worker: ThreadWorker | None = None
+        self._worker: Worker | None = None
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
 
     def start(self) -> None:
@@ -36,7 +37,7 @@ class EmbeddedWorker:
         self._options.check()
         check_ready(("pg_queue",), self._options.find_store())
         check_results_ready()
-        self._worker = ThreadWorker(self._options, self._stop)
+        self._worker = Worker(self._options, self._stop, ThreadPool)
         self._thread.start()
 
     def stop(self) -> bool:
@@ -50,7 +51,7 @@ class EmbeddedWorker:
         return not self._thread.is_alive() and not self.details().get("held")
 
     def details(self) -> dict[str, object]:
-        """See `ThreadWorker.details`; nothing before the start."""
+        """See `Worker.details`; nothing before the start."""
         return {} if self._worker is None else self._worker.details()
 
     def _run(self) -> None:
@@ -58,7 +59,7 @@ class EmbeddedWorker:
         while True:
             try:
                 if worker is None:
-                    worker = ThreadWorker(replace(self._options, worker_id=new_worker_id()), self._stop)
+                    worker = Worker(replace(self._options, worker_id=new_worker_id()), self._stop, ThreadPool)
                     self._worker = worker
                 worker.run()
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -16,12 +16,7 @@ from pg_queue.settings import queue_settings
 from pg_queue.tasks import tasks
 from pg_queue.worker.loop import Worker
 from pg_queue.worker.options import MOST_AT_ONCE, WorkerOptions
-from pg_queue.worker.threads import ThreadWorker
-
-POOLS: dict[str, Callable[[WorkerOptions, StopSignals], Worker | ThreadWorker]] = {
-    "process": Worker,
-    "thread": ThreadWorker,
-}
+from pg_queue.worker.pools import POOLS
 
 
 class Command(ServiceCommand):
@@ -66,7 +61,7 @@ class Command(ServiceCommand):
         chosen = self.options
         known = tasks()
         with StopSignals() as stop:
-            worker = POOLS[options["pool"]](chosen, stop)
+            worker = Worker(chosen, stop, POOLS[options["pool"]])
             health = self.health_server(options, worker.pulse, details=worker.details, used=chosen.find_store())
             if health:
                 health.start()

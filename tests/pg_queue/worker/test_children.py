@@ -33,7 +33,8 @@ from pg_queue.worker.books import Books
 from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.loop import Worker
 from pg_queue.worker.options import WorkerOptions
-from pg_queue.worker.pool import Child, Pool
+from pg_queue.worker.pools.children import Child, Children
+from pg_queue.worker.pools.process import ProcessPool
 from pg_queue.worker.wire import frame
 
 OPTIONS = WorkerOptions(queues=("default",), concurrency=1, drain_seconds=1)
@@ -82,7 +83,7 @@ class DeadProcess:
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    made = Worker(OPTIONS, StopSignals())
+    made = Worker(OPTIONS, StopSignals(), ProcessPool)
     yield made
     made._selector.close()
 
@@ -96,9 +97,13 @@ def dead_child(worker: Worker, assigned: list[Claim], *sent: Any) -> Child:
     ours.setblocking(False)
     found = Child(process=DeadProcess(), channel=ours)  # type: ignore[arg-type]
     found.assigned.extend(assigned)
-    worker._pool.children.append(found)
-    worker._watch(found)
+    pool_of(worker)._children.add(found)
     return found
+
+
+def pool_of(worker: Worker) -> ProcessPool:
+    assert isinstance(worker._pool, ProcessPool)
+    return worker._pool
 
 
 def reported(worker: Worker) -> dict[uuid.UUID, Any]:
@@ -110,7 +115,7 @@ def test_a_kill_that_comes_too_late_does_not_blame_the_next_message(worker: Work
     first, second, third = claims(3)
     found = dead_child(worker, [first, second, third], (protocol.DONE, first.token.int, (None,)))
     found.kill(why)
-    worker._bury(found)
+    pool_of(worker)._bury(found)
     outcomes = reported(worker)
     assert outcomes[first.message.id] == Success()
     assert outcomes[second.message.id].failure.type == "worker.exited"
@@ -120,9 +125,9 @@ def test_a_kill_that_comes_too_late_does_not_blame_the_next_message(worker: Work
 def test_a_report_of_another_message_ends_that_child_only(worker: Worker) -> None:
     (first,) = claims(1)
     found = dead_child(worker, [first], (protocol.DONE, uuid.uuid4().int, (None,)))
-    worker._receive(found)
+    pool_of(worker)._receive(found)
     assert found.killed_for == "garbled"
-    worker._bury(found)
+    pool_of(worker)._bury(found)
     assert reported(worker)[first.message.id].failure.type == "worker.exited"
 
 
@@ -138,10 +143,9 @@ def claimed_twice(worker: Worker) -> tuple[Claim, Claim]:
 def test_an_execution_whose_message_was_claimed_again_is_killed_and_the_new_claim_given_back(worker: Worker) -> None:
     stale, current = claimed_twice(worker)
     found = dead_child(worker, [stale, current])
-    worker._lost.put({stale.token})
-    worker._stop_what_is_lost()
+    pool_of(worker).lose({stale.token})
     assert found.killed_for == "lost"
-    worker._bury(found)
+    pool_of(worker)._bury(found)
     assert reported(worker) == {}
     assert worker._books._unreleased == [current]
     assert worker._holdings.pairs() == [(current.message.id, current.token)]
@@ -150,15 +154,14 @@ def test_an_execution_whose_message_was_claimed_again_is_killed_and_the_new_clai
 def test_the_new_claim_is_not_killed_for_the_old_one(worker: Worker) -> None:
     stale, current = claimed_twice(worker)
     old, new = dead_child(worker, [stale]), dead_child(worker, [current])
-    worker._lost.put({stale.token})
-    worker._stop_what_is_lost()
+    pool_of(worker).lose({stale.token})
     assert (old.killed_for, new.killed_for) == ("lost", None)
 
 
 def test_what_is_called_back_of_a_message_is_not_its_running_execution(worker: Worker) -> None:
     stale, current = claimed_twice(worker)
     found = dead_child(worker, [stale, current], (protocol.RETURNED, [current.token.int]))
-    worker._receive(found)
+    pool_of(worker)._receive(found)
     assert list(found.assigned) == [stale]
     assert worker._books._unreleased == [current]
 
@@ -201,14 +204,14 @@ def test_what_is_taken_back_never_surrounds_what_has_begun() -> None:
 
 
 def test_a_child_that_cannot_be_started_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    pool = Pool(1, watch=lambda child: None)
+    pool = Children(1, watch=lambda child: None)
 
     def refuse() -> Child:
         raise ConnectionRefusedError
 
     monkeypatch.setattr(pool, "_spawn", refuse)
     pool.fill()
-    assert pool.children == []
+    assert list(pool) == []
     assert pool.seconds_until_fill() > 0
 
 

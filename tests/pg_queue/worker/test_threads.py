@@ -23,7 +23,7 @@ from pg_queue.worker import embedded
 from pg_queue.worker.books import Books
 from pg_queue.worker.embedded import EmbeddedWorker
 from pg_queue.worker.options import WorkerOptions
-from pg_queue.worker.threads import check_threads_will_do
+from pg_queue.worker.pools.thread import check_threads_will_do
 from tests.pg_queue.worker.conftest import ProcessQueue, until, worker_environment
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=["pg_queue"])
@@ -164,7 +164,7 @@ def test_a_worker_that_fails_is_replaced_also_where_that_fails_at_first(
     monkeypatch: pytest.MonkeyPatch, start: Start
 ) -> None:
     made: list[Any] = []
-    real = embedded.ThreadWorker
+    real = embedded.Worker
 
     class Failing(real):  # type: ignore[misc, valid-type]
         def __init__(self, *arguments: Any) -> None:
@@ -179,7 +179,7 @@ def test_a_worker_that_fails_is_replaced_also_where_that_fails_at_first(
             super().run()
 
     monkeypatch.setattr(embedded, "RESTART_SECONDS", 0.01)
-    monkeypatch.setattr(embedded, "ThreadWorker", Failing)
+    monkeypatch.setattr(embedded, "Worker", Failing)
     start()
     assert outcome(add("noop")).state is MessageState.SUCCEEDED
     assert len(made) == 3

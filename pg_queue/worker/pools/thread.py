@@ -1,0 +1,156 @@
+"""Tasks in threads of the worker's own process: where one process does everything.
+
+It differs from the pool of processes in one thing: a thread cannot be killed. So
+
+- a task with a time limit is refused before the start (`check_threads_will_do`);
+- a task that goes on when the drain ends is left behind: its claim runs out, and another worker runs it again;
+- a task that crashes the interpreter takes all of it along, and after the next start the leases run out.
+
+Everything else is as `pg_queue.worker` says: claims are renewed, outcomes kept while the database is away and settled
+when it is back, and a lost claim settles nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.db import connections
+
+from pg_queue.domain import Claim
+from pg_queue.errors import Configuration
+from pg_queue.settings import QueueSettings
+from pg_queue.tasks import TaskInfo, tasks
+from pg_queue.worker.execution import Outcome, outcome_of
+from pg_queue.worker.options import time_limit
+from pg_queue.worker.pool import Desk
+
+logger = logging.getLogger(__name__)
+
+
+def check_threads_will_do(conf: QueueSettings, known: Sequence[TaskInfo]) -> None:
+    """Raises: Configuration where a time limit is to be enforced, which needs a process."""
+    for info in known:
+        if limit := time_limit(info.time_limit_seconds, conf):
+            raise Configuration(
+                f"task {info.name!r}: expected no time limit, which a worker of threads cannot enforce, "
+                f"got: {limit:g} s; run it in a worker of processes"
+            )
+
+
+class ThreadPool:
+    """Implements `pg_queue.worker.pool.Pool`."""
+
+    stops_what_runs: ClassVar[bool] = False
+
+    def __init__(self, desk: Desk) -> None:
+        """Raises: Configuration, see `check_threads_will_do`."""
+        check_threads_will_do(desk.conf, tasks())
+        self._count, self._books = desk.options.concurrency, desk.books
+        self._selector = desk.selector
+        self._hands = Hands(self._count)
+
+    @property
+    def busy(self) -> int:
+        """See the port."""
+        return self._hands.busy
+
+    def room(self) -> int:
+        """See the port."""
+        return self._count - self._hands.busy
+
+    def start(self) -> None:
+        """See the port."""
+        self._selector.register(self._hands, selectors.EVENT_READ, lambda: None)  # `turn` reads it
+        self._hands.start()
+
+    def take(self, claims: Sequence[Claim]) -> None:
+        """See the port."""
+        self._hands.take(claims)
+
+    def turn(self) -> None:
+        """See the port."""
+        for claim, outcome in self._hands.finished():
+            self._books.report(claim, outcome)
+
+    def deadlines(self, now: float) -> Iterator[float]:
+        """See the port: there are none."""
+        return iter(())
+
+    def lose(self, tokens: Collection[UUID]) -> None:
+        """See the port: what cannot be stopped goes on, and its outcome answers `LOST`."""
+        logger.warning("worker.claims_lost count=%s; they go on, and settle nothing", len(tokens))
+
+    def drain(self, *, is_over: bool) -> None:
+        """See the port: everything has begun, and nothing can be stopped."""
+
+    def close(self) -> None:
+        """See the port."""
+        self._hands.stop()
+
+    def details(self) -> dict[str, Any]:
+        """See the port."""
+        return {"threads": self._count}
+
+
+class Hands:
+    """The threads that run tasks, one message at a time each. `fileno` is readable when one of them has finished."""
+
+    def __init__(self, count: int) -> None:
+        self.busy = 0
+        self._inbox: SimpleQueue[Claim | None] = SimpleQueue()
+        self._outbox: SimpleQueue[tuple[Claim, Outcome]] = SimpleQueue()
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        # Daemons: the interpreter does not wait at its end for a task that outlived the drain.
+        self._threads = [
+            threading.Thread(target=self._run, name=f"task-{number}", daemon=True) for number in range(count)
+        ]
+
+    def fileno(self) -> int:
+        """To wait on."""
+        return self._read
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def take(self, claims: Sequence[Claim]) -> None:
+        """Run these, at most as many as there are threads without work."""
+        self.busy += len(claims)
+        for claim in claims:
+            self._inbox.put(claim)
+
+    def finished(self) -> Iterator[tuple[Claim, Outcome]]:
+        """What has come to an end since the last time."""
+        while True:
+            try:
+                done = self._outbox.get_nowait()
+            except Empty:
+                return
+            os.read(self._read, 1)
+            self.busy -= 1
+            yield done
+
+    def stop(self) -> None:
+        """Take nothing more. One that runs goes on, and finds nobody who listens."""
+        for _ in self._threads:
+            self._inbox.put(None)
+        if not self.busy:
+            for thread in self._threads:
+                thread.join(5)
+            os.close(self._read)
+            os.close(self._write)
+
+    def _run(self) -> None:
+        while (claim := self._inbox.get()) is not None:
+            self._outbox.put((claim, outcome_of(claim.message)))
+            os.write(self._write, b"!")  # after the outcome: one byte for each
+        connections.close_all()
