@@ -29,6 +29,8 @@ from pg_queue.errors import InvalidMessage
 
 app = Celery("envelopes", broker="memory://", set_as_current=False)
 
+SOME_ID = uuid.UUID("86090f54-cfe7-4e24-abc6-868a9ba34c1d")
+
 
 @app.task(name="envelopes.add")
 def add(x: int, y: int = 0) -> int:
@@ -154,7 +156,7 @@ def test_a_row_that_is_no_celery_message_reads_as_one() -> None:
     assert set(delivered["headers"]) - {"run"} == set(published(1)["headers"])
 
 
-@pytest.mark.parametrize("task_id", ["import-42", str(uuid.uuid4()).upper(), "{" + str(uuid.uuid4()) + "}"])
+@pytest.mark.parametrize("task_id", ["import-42", f"{SOME_ID}".upper(), f"{{{SOME_ID}}}"])
 def test_an_id_that_is_no_plain_uuid_is_kept_beside_the_rows_own(task_id: str) -> None:
     row = write_payload(published(1, task_id=task_id), queue="q", priority=None)
     assert row.id is None
