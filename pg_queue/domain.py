@@ -128,6 +128,8 @@ class Success:
     keep: bool = True
     """False: `value` is dropped, and where nobody needs the end nothing is kept of the message at all: it has no
     `report_to`, no key, no barrier, no continuations, and its settlement no events."""
+    followers: Sequence[NewMessage] = ()
+    """What the execution has sent on. Its worker enqueues it into the default store, with the settlement if it can."""
 
     @property
     def kept_value(self) -> Json:
@@ -141,6 +143,8 @@ class Retry:
 
     failure: Failure
     delay: timedelta
+    followers: Sequence[NewMessage] = ()
+    """What the execution has sent on. Its worker enqueues it into the default store, with the settlement if it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +153,8 @@ class Death:
 
     failure: Failure
     ttl: timedelta | None = None
+    followers: Sequence[NewMessage] = ()
+    """What the execution has sent on. Its worker enqueues it into the default store, with the settlement if it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,6 +60,14 @@ class SoftTimeLimitExceeded(QueueError):
     """
 
 
+class CanvasRefused(GiveUp):
+    """A Celery task asked for what its message, or the project's settings, cannot give it: nothing was sent."""
+
+
+class TransactionLeftOpen(QueueError):
+    """A Celery task returned inside a transaction that it had begun: nothing of that was committed."""
+
+
 class Configuration(QueueError):
     """A setting is wrong. The message says which key, what was expected and what was got."""
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Task, current_app
 
+from pg_queue.celery.envelope import CELERY, RAW_TASK, read_envelope, read_payload
 from pg_queue.celery.execution import run
+from pg_queue.domain import Message
+from pg_queue.errors import GiveUp
 from pg_queue.tasks import TaskInfo, summary
 
 MOST_ATTEMPTS = 32767
@@ -16,9 +19,9 @@ MOST_ATTEMPTS = 32767
 
 
 def celery_tasks() -> dict[str, TaskInfo]:
-    """Every task of the current app by its Celery name, except Celery's own."""
-    found = current_app.tasks
-    return {name: _info(name, task) for name, task in found.items() if not name.startswith("celery.")}
+    """Every task of the current app by its Celery name; Celery's own (`celery.chunks`) are internal."""
+    found = {name: _info(name, task) for name, task in current_app.tasks.items()}
+    return {**found, RAW_TASK: _raw()}
 
 
 def _info(name: str, task: Task[..., Any]) -> TaskInfo:
@@ -30,8 +33,18 @@ def _info(name: str, task: Task[..., Any]) -> TaskInfo:
         max_attempts=_max_attempts(task),
         time_limit_seconds=getattr(task, "time_limit", None),
         keep_result=not getattr(task, "ignore_result", False),
+        is_internal=name.startswith("celery."),
+        brought_limit=_brought_limit,
         run=partial(run, task),
     )
+
+
+def _brought_limit(message: Message) -> float | None:
+    """That of `apply_async(time_limit=...)`."""
+    if CELERY not in message.headers:
+        return None
+    hard, _ = read_envelope(message).headers["timelimit"] or (None, None)
+    return None if hard is None else float(hard)
 
 
 def _max_attempts(task: Task[..., Any]) -> int | None:
@@ -39,3 +52,23 @@ def _max_attempts(task: Task[..., Any]) -> int | None:
     if task.max_retries is None:
         return MOST_ATTEMPTS
     return None if task.max_retries == Task.max_retries else min(task.max_retries + 1, MOST_ATTEMPTS)
+
+
+def _raw() -> TaskInfo:
+    return TaskInfo(
+        name=RAW_TASK,
+        signature="()",
+        doc="A payload that only Celery's own workers can read.",
+        source="celery",
+        is_internal=True,
+        run=_refuse_raw,
+    )
+
+
+def _refuse_raw(message: Message) -> NoReturn:
+    """Raises: GiveUp. Nothing that is no JSON is decoded here, least of all a pickle."""
+    payload = read_payload(message)
+    raise GiveUp(
+        f"task {payload['headers'].get('task')!r}: expected a JSON message (task_serializer = 'json', no compression), "
+        f"got: {payload['content-type']}; a worker of Celery's can run it"
+    )

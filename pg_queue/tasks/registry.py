@@ -49,10 +49,20 @@ class TaskInfo:
     """False: what it returns is kept nowhere."""
     keep_state: bool = True
     """False: fire and forget. Once it has succeeded, nothing is kept of the message, where nobody needs its end."""
+    brought_limit: Callable[[Message], float | None] | None = field(default=None, repr=False, compare=False)
+    """The hard time limit in seconds that a message brings along, before the task's; None: messages bring none."""
+    is_internal: bool = False
+    """It is not for a person to choose: `tasks` leaves it out."""
     run: Callable[[Message], Any] = field(repr=False, compare=False)
-    """Executes it with a message's arguments in this process; what it raises passes through."""
+    """Executes it with a message's arguments in this process, and returns what it returns, or (Celery's alone) the
+    outcome of its message; what it raises passes through."""
     run_async: Callable[[Message], Awaitable[Any]] | None = field(default=None, repr=False, compare=False)
     """The same in the event loop that runs here; None: it is no `async def`."""
+
+    def time_limit_of(self, message: Message) -> float | None:
+        """The hard time limit of an execution of this message, in seconds; None: the setting's."""
+        brought = None if self.brought_limit is None else self.brought_limit(message)
+        return self.time_limit_seconds if brought is None else brought
 
     @property
     def is_async(self) -> bool:
@@ -106,7 +116,7 @@ def get_task(name: str) -> TaskInfo:
 
 def tasks() -> list[TaskInfo]:
     """All tasks, by name."""
-    return [info for _, info in sorted(_all().items())]
+    return [info for _, info in sorted(_all().items()) if not info.is_internal]
 
 
 def keeps_result(name: str) -> bool:
@@ -144,7 +154,7 @@ def current_context() -> TaskContext | None:
 
 def execute(message: Message) -> Any:
     """Run the message's task in this process and return what it returns. Raises `UnknownTask`, and what it raises."""
-    info = get_task(message.task)
+    info = _task_of(message)
     token = _current.set(message)
     try:
         return info.run(message)
@@ -161,6 +171,16 @@ async def execute_async(message: Message) -> Any:
         return await info.run_async(message)
     finally:
         _current.reset(token)
+
+
+def _task_of(message: Message) -> TaskInfo:
+    """Raises: UnknownTask; GiveUp, where Celery has sent it and was told that nobody knows its task."""
+    try:
+        return get_task(message.task)
+    except UnknownTask:
+        if "celery" in message.headers:
+            _run_unknown(message)
+        raise
 
 
 def summary(function: Callable[..., Any]) -> str:
@@ -205,6 +225,14 @@ def _discover() -> None:
         if not _discovered:
             autodiscover_modules("tasks")
             _discovered = True
+
+
+def _run_unknown(message: Message) -> None:
+    try:
+        from pg_queue.celery.execution import run_unknown
+    except ModuleNotFoundError:
+        return
+    run_unknown(message)
 
 
 def _celery_tasks() -> dict[str, TaskInfo]:

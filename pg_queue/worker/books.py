@@ -20,6 +20,7 @@ from pg_queue.settings import QueueSettings
 from pg_queue.storage.unavailable import UNAVAILABLE
 from pg_queue.worker.deposits import Deposits
 from pg_queue.worker.execution import Outcome
+from pg_queue.worker.followers import settle
 from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.options import Figures, WorkerOptions
 
@@ -140,7 +141,7 @@ class Books:
         """One outcome that PostgreSQL cannot hold must not keep the others from being settled."""
         try:
             with SETTLE_SECONDS.time():
-                return self._store.settle(batch)
+                return settle(self._store, batch)
         except DatabaseError as error:
             if not _is_about_the_rows(error):
                 raise

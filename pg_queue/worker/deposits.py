@@ -72,7 +72,7 @@ class Deposit:
         if not isinstance(self.ended, Success):
             return self._settlement(self.ended)
         failure = Failure(type="task.result_refused", message=f"the store of results cannot hold it: {error}")
-        return self._settlement(Death(failure=failure))
+        return self._settlement(Death(failure=failure, followers=self.ended.followers))
 
     def given_up(self, error: str) -> Settlement:
         """What to settle where the store could not be reached for too long."""

@@ -7,14 +7,15 @@ import traceback
 from dataclasses import replace
 from datetime import timedelta
 
-from django.db import close_old_connections, connections
+from django.db import close_old_connections
 
 from pg_queue.domain import Death, Failure, Json, Message, Retry, Success
 from pg_queue.errors import GiveUp, PayloadNotJSON, PayloadTooLarge, RetryLater, UnknownTask
 from pg_queue.payload import plain_result
 from pg_queue.settings import queue_settings
-from pg_queue.tasks import Delivery, RetryPolicy, TaskInfo, execute, get_task, keeps_result, keeps_state
+from pg_queue.tasks import Delivery, RetryPolicy, TaskInfo, execute, following, get_task, keeps_result, keeps_state
 from pg_queue.tasks.policy import LONGEST_DELAY_SECONDS, bounded
+from pg_queue.tasks.transactions import discard, in_transaction, left_open
 
 logger = logging.getLogger(__name__)
 
@@ -31,19 +32,20 @@ def outcome_of(message: Message) -> Outcome:
     Django's connections are checked before and after, as around a request; the task runs in autocommit. One that leaves
     a transaction open has failed: nothing of it was committed, and the next task must not run inside it.
     """
-    begun_outside = _in_transaction()
-    try:
-        close_old_connections()
-        outcome = refusal(message) or outcome_of_returned(message, execute(message))
-    except BaseException as raised:  # noqa: BLE001 - whatever a task does, its message needs an outcome
-        outcome = outcome_of_raised(message, raised)
-    if left_open := _in_transaction() - begun_outside:
-        _discard(left_open)
+    begun_outside = in_transaction()
+    with following.execution() as followers:
+        try:
+            close_old_connections()
+            outcome = refusal(message) or outcome_of_returned(message, execute(message))
+        except BaseException as raised:  # noqa: BLE001 - whatever a task does, its message needs an outcome
+            outcome = outcome_of_raised(message, raised)
+    if open_still := in_transaction() - begun_outside:
+        discard(open_still)
         if isinstance(outcome, Success):
-            text = f"the task returned and left a transaction open on {', '.join(sorted(left_open))}: rolled back"
-            outcome = _failed(message, Failure(type="task.transaction_left_open", message=text))
+            failure = Failure(type="task.transaction_left_open", message=left_open(open_still))
+            outcome = _failed(message, failure)
     _look_after_connections()
-    return outcome
+    return replace(outcome, followers=tuple(followers)) if followers else outcome
 
 
 def failure_of(error: BaseException, *, kind: str | None = None) -> Failure:
@@ -78,8 +80,15 @@ def backoff(message: Message) -> timedelta:
     return (RetryPolicy() if info is None else info.retry).delay(message.attempts)
 
 
+def delay_after_loss(message: Message) -> timedelta:
+    """The same where nobody knows how the execution ended. What it means to Celery its next one says, at once."""
+    return timedelta() if "celery" in message.headers else backoff(message)
+
+
 def outcome_of_returned(message: Message, value: Json) -> Outcome:
     """What a returned value means. One that cannot be kept is final: running the task again would return it again."""
+    if isinstance(value, Success | Retry | Death):  # Celery's rules have decided
+        return value
     if not keeps_result(message.task):
         return Success() if keeps_state(message.task) else Success(keep=False)
     try:
@@ -137,17 +146,6 @@ def _asked_delay(raised: RetryLater, message: Message) -> timedelta:
         return bounded(LONGEST_DELAY_SECONDS)
     except (TypeError, ValueError):
         return backoff(message)
-
-
-def _in_transaction() -> set[str]:
-    return {one.alias for one in connections.all(initialized_only=True) if one.in_atomic_block}
-
-
-def _discard(aliases: set[str]) -> None:
-    """The connection object too: Django's believes for ever that it is inside the block."""
-    for alias in aliases:
-        connections[alias].close()
-        del connections[alias]
 
 
 def _look_after_connections() -> None:

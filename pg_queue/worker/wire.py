@@ -39,7 +39,7 @@ def unpacked(values: tuple[Any, ...]) -> tuple[int, Message]:
 
 def packed_outcome(outcome: Success | Retry | Death) -> Any:
     """An outcome as `unpacked_outcome` wants it; the commonest ones in a sixth of a dataclass's time."""
-    if type(outcome) is Success and outcome.ttl is None:
+    if type(outcome) is Success and outcome.ttl is None and not outcome.followers:
         return (outcome.value,) if outcome.keep else ()
     return outcome
 

@@ -16,7 +16,7 @@ from pg_queue.errors import UnknownTask
 from pg_queue.health.metrics import CHILD_EXITS
 from pg_queue.tasks import get_task
 from pg_queue.worker import child as protocol
-from pg_queue.worker.execution import backoff
+from pg_queue.worker.execution import delay_after_loss
 from pg_queue.worker.options import time_limit
 from pg_queue.worker.pool import Desk
 from pg_queue.worker.pools.children import RECALL_SECONDS, Child, Children, how_it_ended
@@ -175,10 +175,14 @@ class ProcessPool:
             self._books.report(claim, Retry(failure=_failure("worker.stopped", text), delay=timedelta()))
         elif killed_for == "time_limit":
             text = f"it ran longer than its time limit of {self._limit(claim):g} s and was killed"
-            self._books.report(claim, Retry(failure=_failure("worker.time_limit", text), delay=backoff(claim.message)))
+            self._books.report(
+                claim, Retry(failure=_failure("worker.time_limit", text), delay=delay_after_loss(claim.message))
+            )
         else:
             text = f"the process that ran it {ended}"
-            self._books.report(claim, Retry(failure=_failure("worker.exited", text), delay=backoff(claim.message)))
+            self._books.report(
+                claim, Retry(failure=_failure("worker.exited", text), delay=delay_after_loss(claim.message))
+            )
 
     # Limits
 
@@ -203,7 +207,7 @@ class ProcessPool:
 
     def _limit(self, claim: Claim) -> float | None:
         try:
-            own = get_task(claim.message.task).time_limit_seconds
+            own = get_task(claim.message.task).time_limit_of(claim.message)
         except UnknownTask:
             own = None
         return time_limit(own, self._conf)
