@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
 
 from pg_queue.composition import (
     NEW_ID_SQL,
@@ -35,6 +34,7 @@ from pg_queue.domain import (
     NewMessage,
     WorkerView,
 )
+from pg_queue.enqueueing import enqueue, enqueue_many
 from pg_queue.errors import (
     CapabilityMissing,
     Configuration,
@@ -58,6 +58,7 @@ from pg_queue.errors import (
     UnknownTask,
     WaitedTooLong,
 )
+from pg_queue.handles import Sending, SendOptions, Task, task
 from pg_queue.health import METRICS, HealthServer, Pulse, QueueCollector, missing_migrations
 from pg_queue.leader import (
     SESSION_ERRORS,
@@ -97,7 +98,6 @@ from pg_queue.tasks import (
     current_context,
     current_message,
     get_task,
-    task,
     tasks,
 )
 from pg_queue.text import card as text_card
@@ -167,12 +167,15 @@ __all__ = [
     "RetryLater",
     "RetryPolicy",
     "Round",
+    "SendOptions",
+    "Sending",
     "ServiceCommand",
     "SoftTimeLimitExceeded",
     "SqliteLeadership",
     "StopRequest",
     "StopSignals",
     "StoreUnavailable",
+    "Task",
     "TaskContext",
     "TaskFailed",
     "TaskInfo",
@@ -230,60 +233,6 @@ __all__ = [
     "wake_sql",
     "workers",
 ]
-
-
-def enqueue(
-    task: str,
-    args: Sequence[Json] = (),
-    kwargs: Mapping[str, Json] | None = None,
-    *,
-    queue: str = "default",
-    priority: int = DEFAULT_PRIORITY,
-    run_after: datetime | None = None,
-    max_attempts: int | None = None,
-    headers: Mapping[str, Json] | None = None,
-    organization_id: str = "",
-    report_to: str | None = None,
-    id: uuid.UUID | None = None,
-    key: str | None = None,
-    key_ttl: timedelta | None = None,
-    on_success: Sequence[NewMessage] = (),
-    on_failure: Sequence[NewMessage] = (),
-    using: str = "default",
-) -> uuid.UUID:
-    """Store one message and return its id. Joins the caller's transaction. See `NewMessage` for the parameters.
-
-    While `key` holds, the message that has it stands: nothing is stored, and its id is returned. `using` is the alias
-    of a store. Raises: UnknownTask; InvalidMessage (also as PayloadNotJSON, PayloadTooLarge) naming the field;
-    CapabilityMissing for a store that has no keys or no continuations.
-    """
-    message = NewMessage(
-        task=task,
-        args=args,
-        kwargs={} if kwargs is None else kwargs,
-        queue=queue,
-        priority=priority,
-        run_after=run_after,
-        max_attempts=max_attempts,
-        headers={} if headers is None else headers,
-        organization_id=organization_id,
-        report_to=report_to,
-        id=id,
-        key=key,
-        key_ttl=key_ttl,
-        on_success=on_success,
-        on_failure=on_failure,
-    )
-    return enqueue_many([message], using=using)[0]
-
-
-def enqueue_many(messages: Sequence[NewMessage], *, using: str = "default") -> list[uuid.UUID]:
-    """Store messages, all or none, and return their ids in the same order. Joins the caller's transaction.
-
-    First in is first out within one queue and priority. Raises: as `enqueue`, before anything is stored.
-    """
-    max_bytes = queue_settings().max_payload_bytes
-    return store(using).enqueue([checked_message(message, max_bytes=max_bytes) for message in messages])
 
 
 def group(

@@ -15,8 +15,8 @@ from pg_queue.tasks.registry import (
     get_task,
     keeps_result,
     keeps_state,
+    register,
     summary,
-    task,
     tasks,
 )
 
@@ -35,7 +35,7 @@ __all__ = [
     "get_task",
     "keeps_result",
     "keeps_state",
+    "register",
     "summary",
-    "task",
     "tasks",
 ]

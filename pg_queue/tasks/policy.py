@@ -10,6 +10,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Literal, NoReturn, TypedDict, TypeVar
 
+from pg_queue.domain import DEFAULT_PRIORITY
 from pg_queue.settings import queue_settings
 
 LONGEST_DELAY_SECONDS = 3653 * 86400.0
@@ -93,6 +94,8 @@ class RetryPolicy:
 class TaskOptions(TypedDict, total=False):
     """What `@task` takes besides the name; `TaskInfo` and `RetryPolicy` say what each means."""
 
+    queue: str
+    priority: int
     max_attempts: int | None
     retry_backoff_seconds: float | None
     retry_backoff_max_seconds: float | None
@@ -119,6 +122,8 @@ def declared(name: str, given: TaskOptions) -> dict[str, Any]:
     limit = options.number("time_limit_seconds", above=0)
     kept = _kept(options)
     return {
+        "queue": options.get("queue", "default"),
+        "priority": options.get("priority", DEFAULT_PRIORITY),
         "max_attempts": _attempts(options, once),
         "retry": _retry_policy(options),
         "delivery": Delivery.AT_MOST_ONCE if once else Delivery.AT_LEAST_ONCE,

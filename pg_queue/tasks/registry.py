@@ -12,17 +12,15 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar, Unpack, overload
+from typing import Any, Literal
 
 from django.utils.module_loading import autodiscover_modules
 
-from pg_queue.domain import Message
+from pg_queue.domain import DEFAULT_PRIORITY, Message
 from pg_queue.errors import UnknownTask
 from pg_queue.tasks.calls import Call
 from pg_queue.tasks.context import TaskContext
 from pg_queue.tasks.policy import Delivery, RetryPolicy, TaskOptions, declared
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +33,10 @@ class TaskInfo:
     doc: str
     """The docstring's first paragraph, on one line."""
     source: Literal["downbeat", "celery"]
+    queue: str = "default"
+    """Where its messages go, where their enqueue does not say; a `NewMessage` and a schedule always do."""
+    priority: int = DEFAULT_PRIORITY
+    """The same, 1 (last) to 10 (first)."""
     max_attempts: int | None = None
     """Executions in all; None: `PG_QUEUE["MAX_ATTEMPTS"]`."""
     retry: RetryPolicy = field(default_factory=RetryPolicy)
@@ -77,30 +79,18 @@ _discovered = False
 _current: ContextVar[Message | None] = ContextVar("pg_queue_message", default=None)
 
 
-@overload
-def task(name: Function) -> Function: ...
-@overload
-def task(name: str | None = None, **options: Unpack[TaskOptions]) -> Callable[[Function], Function]: ...
-def task(name: str | Function | None = None, **options: Unpack[TaskOptions]) -> Any:
-    """Register a function, `async def` or not, as a task; return the function with the attribute `task_name`.
+def register(function: Callable[..., Any], name: str | None, options: TaskOptions) -> TaskInfo:
+    """Let messages name this function, `async def` or not; what is known of it as a task.
 
-    `name` None: the module's name, a dot, the function's. `@task` without parentheses works too. See `TaskInfo` and
-    `RetryPolicy` for the options. A second function of the same name and another origin is refused.
-
-    One whose first parameter is annotated with `TaskContext` gets that of each execution.
+    `name` None: the module's name, a dot, the function's. See `TaskInfo` and `RetryPolicy` for the options. A second
+    function of the same name and another origin is refused. One whose first parameter is annotated with `TaskContext`
+    gets that of each execution.
 
     Raises: ValueError for a name that is taken, and for options that make no sense; TypeError for unknown ones.
     """
-
-    def register(function: Function, given: str | None = None) -> Function:
-        info = _info(given or f"{function.__module__}.{function.__qualname__}", function, options)
-        _add(info, function)
-        function.task_name = info.name  # type: ignore[attr-defined]
-        return function
-
-    if callable(name):
-        return register(name)
-    return lambda function: register(function, name)
+    info = _info(name or f"{function.__module__}.{function.__qualname__}", function, options)
+    _add(info, function)
+    return info
 
 
 def get_task(name: str) -> TaskInfo:
