@@ -6,7 +6,7 @@ import select
 import time
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import psycopg
 
@@ -101,9 +101,7 @@ class SqliteLookout(Lookout):
         """See the contract."""
         self._version = self._read_version()
         next_run_at, has_held = self._session.execute(self._sql["next_due"]).fetchone()
-        if next_run_at is None:
-            return None, bool(has_held)
-        return (as_instant(next_run_at) - datetime.now(UTC)).total_seconds(), bool(has_held)
+        return None if next_run_at is None else _seconds_until(next_run_at), bool(has_held)
 
     def wait(self, seconds: float) -> bool:
         """See the contract."""
@@ -117,3 +115,14 @@ class SqliteLookout(Lookout):
 
     def _read_version(self) -> int:
         return int(self._session.execute(self._sql["version"]).fetchone()[0])
+
+
+def _seconds_until(next_run_at: Any) -> float:
+    """0 also of what is no instant: nobody can say what comes after it, so it is looked again, as for what is stalled.
+
+    The tick sets it aside when it comes to it.
+    """
+    try:
+        return (as_instant(next_run_at) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError):
+        return 0.0

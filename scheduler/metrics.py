@@ -110,7 +110,10 @@ def _sqlite_figures() -> list[Metric]:
     with connections[scheduler_settings().database].cursor() as cursor:
         cursor.execute(statements("ledger", "sqlite")["figures"])
         due_at, quarantined, schedules = cursor.fetchone()
-    lag = 0.0 if due_at is None else max(0.0, (datetime.now(UTC) - as_instant(str(due_at))).total_seconds())
+    try:
+        lag = 0.0 if due_at is None else max(0.0, (datetime.now(UTC) - as_instant(str(due_at))).total_seconds())
+    except ValueError:  # SQLite keeps what is no instant, too: the tick sets it aside
+        lag = 0.0
     return [
         GaugeMetricFamily("downbeat_due_lag_seconds", "Age of the oldest due schedule.", value=lag),
         GaugeMetricFamily("downbeat_schedules_quarantined", "Schedules that are set aside.", value=quarantined),

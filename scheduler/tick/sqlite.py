@@ -23,6 +23,8 @@ from scheduler.verdicts import Question, Verdict, Verdicts
 _SQL = statements("tick", "sqlite")
 _ROW_FAULTS = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG")
 """Beginnings of SQLite's names of errors that a row's own values can cause, and a trigger's RAISE."""
+_MOST_SECONDS = 2**31 - 1
+"""What a column of whole seconds holds on PostgreSQL."""
 Answers = Mapping[Question, Verdict]
 
 
@@ -219,7 +221,10 @@ def _read_row(columns: tuple[Any, ...]) -> _Row:
     try:
         due, error = _read_due(deciding), None
         UUID(stored_id)
-    except (ValueError, TypeError, AttributeError) as unreadable:
+        _check_seconds("jitter_seconds", jitter_seconds)
+        if not isinstance(queue, str):
+            raise ValueError(f"queue: expected a text, got: {queue!r}")
+    except (ValueError, TypeError, AttributeError, OverflowError) as unreadable:
         due, error = None, f"the row cannot be read: {unreadable}"
     return _Row(
         stored_id=stored_id,
@@ -235,6 +240,8 @@ def _read_row(columns: tuple[Any, ...]) -> _Row:
 def _read_due(columns: Sequence[Any]) -> Due:
     kind, cron_string, timezone, dialect, due_at, ends_at, beat_from, make_up_until, grace_seconds, *rest = columns
     catch_up, overlap, interval_seconds, is_last, is_blocked = rest
+    if grace_seconds is not None:
+        _check_seconds("grace_seconds", grace_seconds)
     return Due(
         kind=kind,
         cron_string=cron_string,
@@ -251,6 +258,11 @@ def _read_due(columns: Sequence[Any]) -> Due:
         is_last=bool(is_last),
         is_blocked=bool(is_blocked),
     )
+
+
+def _check_seconds(name: str, stored: Any) -> None:
+    if not isinstance(stored, int) or not 0 <= stored <= _MOST_SECONDS:
+        raise ValueError(f"{name}: expected a whole number from 0 to {_MOST_SECONDS}, got: {stored!r}")
 
 
 def _decide_all(rows: Iterable[_Row], answers: Answers, given: Circumstances, now: datetime) -> list[_Outcome]:

@@ -16,6 +16,8 @@ import pytest
 
 from pg_queue.errors import LeadershipLost
 from pg_queue.leader import SqliteLeadership, sqlite
+from pg_queue.process import StopRequest
+from scheduler.lookout import make_lookout
 from scheduler.tick import contract, make_tick
 from tests.processes import SqliteFile
 from tests.scheduler.rows import SqliteRows, lead
@@ -148,6 +150,11 @@ def test_a_leader_whose_term_is_over_leaves_nothing_of_its_batch(
         {"cron_string": b"\xff\xfe"},
         {"jitter_seconds": 5, "pipeline_id": "not an id"},
         {"grace_seconds": 10**17},
+        {"grace_seconds": 10**17, "catch_up": "all"},
+        {"grace_seconds": "long", "catch_up": "all"},
+        {"jitter_seconds": "some"},
+        {"jitter_seconds": 10**17},
+        {"queue": b"\xff"},
         {"kind": "interval", "interval_seconds": 3e11, "cron_string": "PT3E11S"},
     ],
     ids=str,
@@ -167,6 +174,14 @@ def test_a_row_that_means_nothing_is_set_aside_and_the_others_are_fired(
     ).fetchall()
     assert error
     assert make_tick(leadership).run(at=NOON).seen == 0
+
+
+def test_a_later_instant_that_means_nothing_does_not_keep_the_others_from_being_waited_for(
+    leadership: SqliteLeadership, rows: SqliteRows
+) -> None:
+    rows.add(next_run_at="2999-03-10 11:00:00 o'clock")
+    seconds, _ = make_lookout(leadership, StopRequest()).outlook()
+    assert seconds == 0  # it is looked again and again
 
 
 def test_instants_are_stored_as_django_stores_them(leadership: SqliteLeadership, rows: SqliteRows) -> None:
