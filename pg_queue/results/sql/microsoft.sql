@@ -7,8 +7,8 @@ MERGE INTO pg_queue_results_result WITH (HOLDLOCK) AS kept
 USING (VALUES {rows}) AS given (message_id, namespace, state, value, error, attempts, started_at, ttl)
 ON kept.message_id = given.message_id
 WHEN MATCHED AND given.started_at > kept.started_at THEN UPDATE SET
-    state = given.state, value = given.value, error = given.error, attempts = given.attempts,
-    started_at = given.started_at, finished_at = SYSDATETIMEOFFSET(),
+    namespace = given.namespace, state = given.state, value = given.value, error = given.error,
+    attempts = given.attempts, started_at = given.started_at, finished_at = SYSDATETIMEOFFSET(),
     expires_at = DATEADD(
         millisecond, given.ttl %% 86400000, DATEADD(day, given.ttl / 86400000, SYSDATETIMEOFFSET())
     )

@@ -7,6 +7,7 @@ INSERT INTO pg_queue_results_result (
 )
 VALUES {rows}
 ON DUPLICATE KEY UPDATE
+    namespace = IF(VALUES(started_at) > started_at, VALUES(namespace), namespace),
     state = IF(VALUES(started_at) > started_at, VALUES(state), state),
     value = IF(VALUES(started_at) > started_at, VALUES(value), value),
     error = IF(VALUES(started_at) > started_at, VALUES(error), error),

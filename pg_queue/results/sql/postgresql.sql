@@ -6,8 +6,8 @@ INSERT INTO pg_queue_results_result AS kept (
 )
 VALUES {rows}
 ON CONFLICT (message_id) DO UPDATE
-    SET state = EXCLUDED.state, value = EXCLUDED.value, error = EXCLUDED.error, attempts = EXCLUDED.attempts,
-        started_at = EXCLUDED.started_at, finished_at = EXCLUDED.finished_at, expires_at = EXCLUDED.expires_at
+    SET namespace = EXCLUDED.namespace, state = EXCLUDED.state, value = EXCLUDED.value, error = EXCLUDED.error,
+        attempts = EXCLUDED.attempts, started_at = EXCLUDED.started_at, finished_at = EXCLUDED.finished_at, expires_at = EXCLUDED.expires_at
     WHERE EXCLUDED.started_at > kept.started_at
 
 -- name: put_row

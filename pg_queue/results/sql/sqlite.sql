@@ -6,8 +6,8 @@ INSERT INTO pg_queue_results_result (
 )
 VALUES {rows}
 ON CONFLICT (message_id) DO UPDATE
-    SET state = excluded.state, value = excluded.value, error = excluded.error, attempts = excluded.attempts,
-        started_at = excluded.started_at, finished_at = excluded.finished_at, expires_at = excluded.expires_at
+    SET namespace = excluded.namespace, state = excluded.state, value = excluded.value, error = excluded.error,
+        attempts = excluded.attempts, started_at = excluded.started_at, finished_at = excluded.finished_at, expires_at = excluded.expires_at
     WHERE excluded.started_at > pg_queue_results_result.started_at
 
 -- name: put_row

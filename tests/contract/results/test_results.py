@@ -83,6 +83,15 @@ class TestPut:
         found = harness.store.get([message_id])[message_id]
         assert (found.state, found.value, found.error, found.attempts) == (MessageState.SUCCEEDED, "again", None, 1)
 
+    def test_of_an_id_that_two_tenants_have_chosen_the_first_one_does_not_get_what_the_seconds_task_returned(
+        self, harness: Harness
+    ) -> None:
+        message_id = uuid.uuid4()
+        harness.store.put([outcome(message_id, 1, namespace="a")])
+        harness.store.put([outcome(message_id, 2, value="b's secret", namespace="b")])
+        found = harness.store.get([message_id])[message_id]
+        assert (found.namespace, found.value) == ("b", "b's secret")
+
     @pytest.mark.parametrize("state", [MessageState.FAILED, MessageState.SUCCEEDED])
     def test_an_earlier_execution_that_comes_late_changes_nothing(self, harness: Harness, state: MessageState) -> None:
         message_id = uuid.uuid4()
