@@ -110,12 +110,12 @@ def operator(request: HttpRequest, namespace: str | None = None) -> api.Operator
     return api.Operator(f"{request.user.get_username()}: admin", namespace=namespace)
 
 
-def _by_namespace(queryset: models.QuerySet[DeadLetter]) -> dict[str, list[uuid.UUID]]:
-    """The chosen dead letters' ids, by their namespace."""
-    letters: dict[str, list[uuid.UUID]] = {}
-    for namespace, message_id in queryset.values_list("namespace", "pk"):
-        letters.setdefault(namespace, []).append(message_id)
-    return letters
+def _by_namespace(queryset: models.QuerySet[Any]) -> dict[str, list[uuid.UUID]]:
+    """The chosen rows' ids, by their namespace."""
+    ids: dict[str, list[uuid.UUID]] = {}
+    for namespace, row_id in queryset.values_list("namespace", "pk"):
+        ids.setdefault(namespace, []).append(row_id)
+    return ids
 
 
 class SwitchForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -275,6 +275,18 @@ class EventAdmin(ReadOnlyAdmin):
     list_filter = (TopicFilter, RefusedFilter)
     search_fields = ("id", "key__exact")
     ordering = ("-id",)
+    actions = ("drop",)
+
+    @admin.action(description="Drop: delete, never to leave", permissions=["drop"])
+    def drop(self, request: HttpRequest, queryset: models.QuerySet[Event]) -> None:
+        """Delete the chosen events."""
+        chosen = _by_namespace(queryset).items()
+        dropped = sum(len(operator(request, namespace).drop_events(ids)) for namespace, ids in chosen)
+        self.message_user(request, f"{dropped} events were deleted.", messages.SUCCESS)
+
+    def has_drop_permission(self, request: HttpRequest) -> bool:
+        """Whoever may delete events may drop them."""
+        return bool(request.user.has_perm("pg_queue.delete_event"))
 
     @admin.display(description="state")
     def state(self, event: Event) -> str:

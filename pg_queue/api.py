@@ -77,7 +77,7 @@ from pg_queue.payload import check_payload
 from pg_queue.ports import QueueDepth
 from pg_queue.process import ExitCode, NotMigrated, ServiceCommand, StopRequest, StopSignals, check_ready
 from pg_queue.reaper import Duty, DutyRounds, Reaper, Round, add_duties, all_duties, refuse_failed
-from pg_queue.relay import Follower, Relay, follow
+from pg_queue.relay import Follower, Relay, follow, get_outgoing
 from pg_queue.relay import dispatch as _dispatch
 from pg_queue.results.domain import Outcome, Result
 from pg_queue.results.ports import ResultStore
@@ -102,7 +102,15 @@ from pg_queue.tasks import (
 )
 from pg_queue.text import card as text_card
 from pg_queue.text import table as text_table
-from pg_queue.validation import check_queue, check_reason, checked_event, checked_members, checked_message, checked_part
+from pg_queue.validation import (
+    check_queue,
+    check_reason,
+    checked_event,
+    checked_ids,
+    checked_members,
+    checked_message,
+    checked_part,
+)
 from pg_queue.waiting import wait
 from pg_queue.worker.embedded import EmbeddedWorker
 from pg_queue.worker.options import WorkerOptions
@@ -206,6 +214,7 @@ __all__ = [
     "follow",
     "get_barriers",
     "get_messages",
+    "get_outgoing",
     "get_result",
     "get_results",
     "get_task",
@@ -260,8 +269,8 @@ def group(
 
 
 def get_barriers(ids: Iterable[uuid.UUID], *, using: str = "default") -> dict[uuid.UUID, Barrier]:
-    """The barriers of these ids, open or ended; unknown and expired ones are left out."""
-    return store(using).barriers.get(ids)
+    """The barriers of these ids, open or ended; unknown and expired ones are left out. Raises: as `get_messages`."""
+    return store(using).barriers.get(checked_ids("ids", ids))
 
 
 def dispatch(message: NewMessage) -> uuid.UUID:
@@ -314,8 +323,11 @@ def publish_many(events: Sequence[NewEvent], *, using: str = "default") -> list[
 
 
 def get_messages(ids: Iterable[uuid.UUID], *, using: str = "default") -> dict[uuid.UUID, Message]:
-    """The messages of these ids, whatever state they are in; unknown and expired ones are left out."""
-    return store(using).get(ids)
+    """The messages of these ids, whatever state they are in; unknown and expired ones are left out.
+
+    Raises: InvalidMessage (field `ids[…]`) for what is no `uuid.UUID`.
+    """
+    return store(using).get(checked_ids("ids", ids))
 
 
 def take_outcomes(report_to: str, *, limit: int, using: str = "default") -> list[Message]:
@@ -337,15 +349,18 @@ def workers() -> Sequence[WorkerView]:
 
 
 def replay(ids: Sequence[uuid.UUID], *, using: str = "default") -> set[uuid.UUID]:
-    """Let dead letters run again with all their attempts; returns those that were there. Joins the transaction."""
-    return store(using).replay(ids)
+    """Let dead letters run again with all their attempts; returns those that were there. Joins the transaction.
+
+    Raises: InvalidMessage (field `ids[…]`).
+    """
+    return store(using).replay(checked_ids("ids", ids))
 
 
 def cancel(ids: Sequence[uuid.UUID], *, reason: str = "", using: str = "default") -> set[uuid.UUID]:
     """End messages that wait or run as cancelled; returns those that did. Joins the caller's transaction.
 
     What runs is stopped at its worker's next renewal. Their outcome says `reason`. Raises: CapabilityMissing;
-    InvalidMessage (field `reason`).
+    InvalidMessage (field `reason` or `ids[…]`).
     """
     check_reason(reason)
-    return store(using).cancel(ids, reason=reason)
+    return store(using).cancel(checked_ids("ids", ids), reason=reason)

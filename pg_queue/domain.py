@@ -226,8 +226,8 @@ class NewEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """A published event, leased to one relay until it is confirmed or put off."""
+class PublishedEvent:
+    """An event that has not left yet."""
 
     id: uuid.UUID
     topic: str
@@ -235,9 +235,15 @@ class Event:
     key: str
     created_at: datetime
     attempts: int
-    """Times it was leased, this one included."""
+    """Times it was leased, the present one included."""
     error: str
     """Why the last attempt was put off; empty: none was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event(PublishedEvent):
+    """A published event, leased to one relay until it is confirmed or put off."""
+
     token: uuid.UUID
 
 
@@ -320,3 +326,5 @@ class Action(StrEnum):
     """Delete dead letters for good."""
     CLEAR = "clear"
     """Delete what has completed."""
+    DROP_EVENTS = "drop-events"
+    """Delete from the outbox what is never to leave."""

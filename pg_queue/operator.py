@@ -73,6 +73,13 @@ class Operator:
         """Delete every dead letter of a queue that is there now, for good; return how many."""
         return self._with_all(Action.DROP, queue, self.store.operations.drop, reason)
 
+    def drop_events(self, event_ids: Sequence[uuid.UUID], *, reason: str = "") -> set[uuid.UUID]:
+        """Delete these events from the outbox, never to leave; return the ids of those that were there.
+
+        Of a message that is routed away the event's id is the message's; nothing will ever come of it then.
+        """
+        return self._with_each(Action.DROP_EVENTS, event_ids, self.store.outbox.drop, reason)
+
     def clear_completed(self, before: datetime, *, reason: str = "") -> int:
         """Delete the outcomes that completed before this instant and were taken; return how many."""
         operations = self.store.operations

@@ -35,6 +35,7 @@ from pg_queue.domain import (
     MessageState,
     NewEvent,
     NewMessage,
+    PublishedEvent,
     Settled,
     Settlement,
     Switch,
@@ -265,6 +266,17 @@ class Outbox(Protocol):
 
     def defer(self, events: Sequence[Event], *, delay: timedelta, error: str) -> set[uuid.UUID]:
         """Put off what could not be relayed, and why; return the ids whose token still held. Nothing is given up."""
+        ...
+
+    def get(self, event_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, PublishedEvent]:
+        """The events of these ids that have not left yet, leased or not; the others are left out."""
+        ...
+
+    def drop(self, event_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+        """Delete events that are never to leave, and return the ids of those that were there. Joins the transaction.
+
+        One that is leased may be on its way: its relay's token then holds no more.
+        """
         ...
 
     def backlog(self) -> Sequence[Backlog]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -81,6 +81,24 @@ def check_queue(queue: str, priority: int = DEFAULT_PRIORITY) -> None:
 def check_reason(reason: str) -> None:
     """Refuse a reason that no record can hold. Raises: InvalidMessage (field `reason`)."""
     _check_text("reason", reason, MAX_REASON_LENGTH)
+
+
+def check_message_id(message_id: uuid.UUID) -> None:
+    """Refuse what is no message's id. Raises: InvalidMessage (field `message_id`)."""
+    if not isinstance(message_id, uuid.UUID):
+        raise InvalidMessage(field="message_id", expected="a uuid.UUID", got=message_id)
+
+
+def checked_ids(field: str, ids: Iterable[uuid.UUID]) -> list[uuid.UUID]:
+    """The ids, once more as a list. Raises: InvalidMessage, with the place of what is none: `ids[3]`."""
+    try:
+        found = list(ids)
+    except TypeError:
+        raise InvalidMessage(field=field, expected="a list of uuid.UUID", got=ids) from None
+    for at, one in enumerate(found):
+        if not isinstance(one, uuid.UUID):
+            raise InvalidMessage(field=f"{field}[{at}]", expected="a uuid.UUID", got=one)
+    return found
 
 
 def _checked(message: NewMessage, max_bytes: int) -> NewMessage:

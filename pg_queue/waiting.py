@@ -10,6 +10,7 @@ from pg_queue.domain import TERMINAL_STATES, Capability, Message
 from pg_queue.errors import CapabilityMissing, InvalidMessage, UnknownMessage, WaitedTooLong
 from pg_queue.ports import QueueStore
 from pg_queue.storage import store
+from pg_queue.validation import check_message_id
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.005, 0.2
 """Between two looks: short at first, since most of what is waited for is short; twice as long each time."""
@@ -28,8 +29,9 @@ def wait(
         WaitedTooLong: it had not ended, and has been cancelled unless `cancel_on_timeout` is false.
         UnknownMessage: there is no such message, or no longer.
         CapabilityMissing: the store cannot cancel; before any waiting.
-        InvalidMessage: field `timeout`, where it is no span of time.
+        InvalidMessage: field `timeout`, where it is no span of time; `message_id`, where it is no UUID.
     """
+    check_message_id(message_id)
     seconds = _seconds_of(timeout)
     place = store(using)
     if cancel_on_timeout and Capability.CANCEL not in place.capabilities:

@@ -73,7 +73,11 @@ local function ids_after(index, wanted)
     return found
 end
 
-local function any() return true end
+-- Whether it can be shown: else it would take a place on the page, and who turns pages would end there.
+local function can_be_shown(id)
+    local record = record_of(id)
+    return record and not record.is_broken and record.namespace == request.namespace
+end
 
 -- The first `limit` messages by id in the indexes of the queues.
 local function page(kind, wanted_in, with_body)
@@ -89,16 +93,16 @@ end
 -- queue (false: all), state (waiting, running, or false: both), limit, after (an id, or false): messages by id.
 function operations.browse()
     local function wanted_in(queue)
-        if request.state ~= 'waiting' then return any end
+        if request.state ~= 'waiting' then return can_be_shown end
         local running = zset('running', request.namespace, queue)
-        return function(id) return not call('ZSCORE', running, id) end
+        return function(id) return not call('ZSCORE', running, id) and can_be_shown(id) end
     end
     return page(request.state == 'running' and 'running' or 'live', wanted_in, true)
 end
 
 -- queue, limit, after: dead letters by id, with their arguments.
 function operations.dead()
-    return page('letters', function() return any end, true)
+    return page('letters', function() return can_be_shown end, true)
 end
 
 return serve()

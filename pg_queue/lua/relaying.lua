@@ -80,6 +80,39 @@ function operations.defer()
     return ids
 end
 
+-- The event of this id, nil where this namespace has none.
+local function own(id)
+    local event = hash(key('event', id))
+    local is_own = event and event.namespace == request.namespace and event.topic and event.member and event.payload
+    return is_own and event or nil
+end
+
+-- ids: rows of id, topic, payload, key, created_at, attempts, error.
+function operations.get()
+    local rows = {}
+    for _, id in ipairs(request.ids) do
+        local event = own(id)
+        if event then
+            rows[#rows + 1] = { id, event.topic, event.payload, event.key or id, event.created_at or '0',
+                event.attempts or '0', event.error or '' }
+        end
+    end
+    return rows
+end
+
+-- ids: those of events that were there.
+function operations.drop()
+    local dropped = {}
+    for _, id in ipairs(request.ids) do
+        local event = own(id)
+        if event then
+            drop(event.topic, event.member, id)
+            dropped[#dropped + 1] = id
+        end
+    end
+    return dropped
+end
+
 -- Rows of topic, how many wait, how many were put off, age of the oldest in microseconds.
 function operations.backlog()
     local rows, topics = {}, call('SMEMBERS', set('topics', request.namespace))

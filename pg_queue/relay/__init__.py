@@ -23,6 +23,7 @@ because a lease has one holder.
 | `targets` | what a topic names, and sending to another store |
 | `followers` | who is told what was taken, and what has become of it |
 | `courier` | one topic: lease, send, confirm or put off |
+| `outgoing` | what has not left yet, as messages |
 | `service` | a courier per topic, each in a thread, from `start` to `stop` |
 
 Sending to Celery is in `pg_queue.celery.sending`, because celery is imported there only.
@@ -30,6 +31,7 @@ Sending to Celery is in `pg_queue.celery.sending`, because celery is imported th
 
 from pg_queue.relay.dispatch import dispatch
 from pg_queue.relay.followers import Follower, follow
+from pg_queue.relay.outgoing import get_outgoing
 from pg_queue.relay.service import Relay
 
-__all__ = ["Follower", "Relay", "dispatch", "follow"]
+__all__ = ["Follower", "Relay", "dispatch", "follow", "get_outgoing"]

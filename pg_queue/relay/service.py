@@ -31,6 +31,8 @@ class _Figures:
     deferred: int = 0
     error: str = ""
     """Why the last round came to nothing; empty: it did not."""
+    outcomes_error: str = ""
+    """Why the target's outcomes could not be carried over when they were last asked for; empty: they were."""
     since: float = 0.0
     """`time.monotonic()` of the first failure of this row of failures."""
 
@@ -107,11 +109,13 @@ class _Crew:
 
     def _run(self, topic: str, wake: threading.Event, figures: _Figures) -> None:
         courier, failures = Courier(topic), 0
-        collect = _every(queue_settings().relay_seconds, courier.collect)
+        is_time = _every(queue_settings().relay_seconds)
         try:
             while not self._stopping.is_set():
                 wake.clear()
-                made = _attempt(topic, courier.make_round, collect)
+                made = _attempt(topic, courier.make_round)
+                if is_time():
+                    figures.outcomes_error = _collect(topic, courier)
                 failures = failures + 1 if made.error else 0
                 _note(topic, figures, made)
                 if made.error:
@@ -138,38 +142,54 @@ def _empty(topic: str) -> Round:
     courier, total = Courier(topic), Round()
     try:
         while True:
-            made = _attempt(topic, courier.make_round, courier.collect)
+            made = _attempt(topic, courier.make_round)
             total.add(made)
             if made.error or made.leased < queue_settings().relay_batch:
-                return total
+                break
+        error = _collect(topic, courier)
+        total.error = total.error or error
+        return total
     finally:
         courier.close()
 
 
-def _attempt(topic: str, make_round: Callable[[], Round], collect: Callable[[], object]) -> Round:
-    """One round; what the queue's own database, or another store, raises is its error."""
-    made = Round()
+def _attempt(topic: str, make_round: Callable[[], Round]) -> Round:
+    """One round; what the queue's own database raises is its error."""
     try:
-        made = make_round()
-        collect()
+        return make_round()
     except Exception as error:
         logger.exception("relay.failed topic=%s", topic)
         close_old_connections()
-        made.error = f"{type(error).__name__}: {str(error).strip()}"
-    return made
+        return Round(error=_text(error))
 
 
-def _every(seconds: float, act: Callable[[], object]) -> Callable[[], None]:
-    """`act`, but not more often than that."""
+def _collect(topic: str, courier: Courier) -> str:
+    """Carry the target's outcomes over; why that failed, else nothing. What is to be sent does not wait for it."""
+    try:
+        courier.collect()
+    except Exception as error:
+        logger.exception("relay.outcomes_failed topic=%s", topic)
+        close_old_connections()
+        return _text(error)
+    return ""
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()}"
+
+
+def _every(seconds: float) -> Callable[[], bool]:
+    """True when asked for the first time, and again not sooner than after so long."""
     next_at = time.monotonic()
 
-    def act_if_due() -> None:
+    def is_time() -> bool:
         nonlocal next_at
-        if time.monotonic() >= next_at:
-            next_at = time.monotonic() + seconds
-            act()
+        if time.monotonic() < next_at:
+            return False
+        next_at = time.monotonic() + seconds
+        return True
 
-    return act_if_due
+    return is_time
 
 
 def _patience(failures: int) -> float:
@@ -191,6 +211,8 @@ def _shown(figures: _Figures) -> Mapping[str, Any]:
     shown: dict[str, Any] = {"sent": figures.sent, "deferred": figures.deferred}
     if figures.error:
         shown |= {"error": figures.error, "failing_seconds": round(time.monotonic() - figures.since, 1)}
+    if figures.outcomes_error:
+        shown |= {"outcomes_error": figures.outcomes_error}
     return shown
 
 

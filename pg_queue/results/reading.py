@@ -14,6 +14,7 @@ from pg_queue.results.domain import Result
 from pg_queue.results.registry import result_store
 from pg_queue.storage import store
 from pg_queue.tasks import keeps_result
+from pg_queue.validation import check_message_id, checked_ids
 
 
 def get_results(message_ids: Iterable[UUID], *, using: str = "default") -> dict[UUID, Result]:
@@ -22,9 +23,9 @@ def get_results(message_ids: Iterable[UUID], *, using: str = "default") -> dict[
     Of a fire-and-forget task there is the state, with `is_kept` False.
 
     The queue is asked first: a message that has ended there has its value in the store already. Raises:
-    ResultsUnavailable when either cannot be asked.
+    InvalidMessage (field `ids[…]`) for what is no UUID; ResultsUnavailable when either cannot be asked.
     """
-    ids = list(dict.fromkeys(message_ids))
+    ids = list(dict.fromkeys(checked_ids("ids", message_ids)))
     return _results(ids, _messages(ids, using), store(using).namespace)
 
 
@@ -34,8 +35,9 @@ def get_result(message_id: UUID, *, using: str = "default") -> Result | None:
     `using` is the alias of `PG_QUEUE["STORES"]` that it was enqueued into; of another tenant's it tells nothing.
 
     Raises: ResultNotKept for a message of a fire-and-forget task, unless it failed; ResultsUnavailable when the queue
-    or the store of results cannot be asked, which says nothing of the message.
+    or the store of results cannot be asked, which says nothing of the message; InvalidMessage for what is no UUID.
     """
+    check_message_id(message_id)
     messages = _messages([message_id], using)
     result = _results([message_id], messages, store(using).namespace).get(message_id)
     if message_id in messages and result and not result.is_kept and result.state is not MessageState.FAILED:

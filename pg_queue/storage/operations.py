@@ -14,7 +14,7 @@ from django.db.models.functions import Cast
 from pg_queue.domain import Message, MessageState
 from pg_queue.models import DeadLetter, Result
 from pg_queue.models import Message as MessageRow
-from pg_queue.storage.rows import readable
+from pg_queue.storage.rows import readable, readable_page
 
 
 class Cancel(Protocol):
@@ -36,14 +36,14 @@ class DatabaseOperations:
         """See the port."""
         if state not in {None, MessageState.WAITING, MessageState.RUNNING}:
             return []
-        rows = self._page(MessageRow, queue, after)
+        rows = self._in(MessageRow, queue)
         if state is not None:
             rows = rows.filter(claim_token__isnull=state is MessageState.WAITING)
-        return list(readable(rows.values_list(*_LIVING)[:limit]))
+        return _page(rows.values_list(*_LIVING), after, limit)
 
     def dead(self, *, queue: str | None = None, limit: int, after: uuid.UUID | None = None) -> Sequence[Message]:
         """See the port. A dead letter does not keep who began its last attempt, and when."""
-        return list(readable(self._page(DeadLetter, queue, after).values_list(*_DEAD)[:limit]))
+        return _page(self._in(DeadLetter, queue).values_list(*_DEAD), after, limit)
 
     def drop(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
         """See the port."""
@@ -67,14 +67,19 @@ class DatabaseOperations:
             ids = list(taken.select_for_update(skip_locked=True).values_list("pk", flat=True)[:limit])
             return self._rows(Result).filter(pk__in=ids).delete()[0]
 
-    def _page(self, model: type[models.Model], queue: str | None, after: uuid.UUID | None) -> models.QuerySet[Any]:
+    def _in(self, model: type[models.Model], queue: str | None) -> models.QuerySet[Any]:
         rows = self._rows(model).order_by("pk")
-        if queue is not None:
-            rows = rows.filter(queue=queue)
-        return rows if after is None else rows.filter(pk__gt=after)
+        return rows if queue is None else rows.filter(queue=queue)
 
     def _rows(self, model: type[models.Model]) -> models.QuerySet[Any]:
         return model._default_manager.using(self._alias).filter(namespace=self._namespace)
+
+
+def _page(rows: models.QuerySet[Any], after: uuid.UUID | None, limit: int) -> list[Message]:
+    def rows_after(last: uuid.UUID | None) -> list[Any]:
+        return list((rows if last is None else rows.filter(pk__gt=last))[:limit])
+
+    return readable_page(rows_after, readable, lambda row: row[0], after=after, limit=limit)
 
 
 def _text(column: str) -> Cast:

@@ -7,14 +7,27 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
-from pg_queue.domain import Claim, Event, Failure, Message, MessageState, NewEvent, NewMessage, Settlement
+from pg_queue.domain import (
+    Claim,
+    Event,
+    Failure,
+    Message,
+    MessageState,
+    NewEvent,
+    NewMessage,
+    PublishedEvent,
+    Settlement,
+)
 from pg_queue.storage.parcels import pack_continuations
 from pg_queue.uuid7 import uuid7
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+E = TypeVar("E", bound=PublishedEvent)
 
 UNREADABLE = (ValueError, RecursionError)
 """What the JSON parser raises: for a number of more digits than Python converts, and for too many levels."""
@@ -128,16 +141,33 @@ def encode_events(events: Sequence[NewEvent]) -> tuple[list[UUID], str]:
 
 def decode_event(row: Row) -> Event:
     """The event in the columns of the statement `lease`."""
-    return Event(
-        id=row[0],
-        topic=row[1],
-        payload=None if row[2] is None else _json(row[2]),
-        key=row[3],
-        created_at=row[4].astimezone(UTC),
-        attempts=row[5],
-        error=row[6],
-        token=row[7],
-    )
+    return Event(**_event_fields(row), token=row[7])
+
+
+def decode_published(row: Row) -> PublishedEvent:
+    """The event in the columns of the statement `get`."""
+    return PublishedEvent(**_event_fields(row))
+
+
+def _event_fields(row: Row) -> dict[str, Any]:
+    return {
+        "id": row[0],
+        "topic": row[1],
+        "payload": None if row[2] is None else _json(row[2]),
+        "key": row[3],
+        "created_at": row[4].astimezone(UTC),
+        "attempts": row[5],
+        "error": row[6],
+    }
+
+
+def readable_events(rows: Iterable[T], decode: Callable[[T], E], id_of: Callable[[T], Any]) -> Iterator[E]:
+    """The events in `rows`; what no operation has written stays leased until its lease is over, and stops nobody."""
+    for row in rows:
+        try:
+            yield decode(row)
+        except (*UNREADABLE, TypeError, AttributeError, KeyError, OverflowError) as error:
+            logger.warning("event.unreadable event=%s; %s: %s", id_of(row), type(error).__name__, error)
 
 
 def decode_message(row: Row) -> Message:
@@ -179,6 +209,26 @@ def readable(rows: Iterable[Row], decode: Callable[[Row], Message] = decode_mess
             yield decode(row)
         except UNREADABLE as error:
             logger.warning("message.unreadable message=%s; %s", row[0], error)
+
+
+def readable_page(
+    rows_after: Callable[[Any], Sequence[T]],
+    read: Callable[[Sequence[T]], Iterable[Message]],
+    id_of: Callable[[T], Any],
+    *,
+    after: Any,
+    limit: int,
+) -> list[Message]:
+    """The messages of the first page of at most `limit` rows on which one can be read: else who turns pages ends there.
+
+    Empty: there is none after `after`.
+    """
+    while True:
+        rows = rows_after(after)
+        found = list(read(rows))
+        if found or not rows or len(rows) < limit:
+            return found
+        after = id_of(rows[-1])
 
 
 def decode_failure(stored: dict[str, Any]) -> Failure:

@@ -54,6 +54,9 @@ class Harness(Protocol):
     def spoil(self) -> uuid.UUID:
         """Put a due message in the queue `default` by hand that no reader can make sense of; its id."""
 
+    def spoil_event(self, event_id: uuid.UUID) -> None:
+        """Give this event a payload by hand that no reader can make sense of."""
+
     def clear(self) -> None:
         """Forget everything."""
 
@@ -135,6 +138,12 @@ class DatabaseHarness:
                 [UUIDField().get_db_prep_value(message_id, connection), args],
             )
         return message_id
+
+    def spoil_event(self, event_id: uuid.UUID) -> None:
+        """A number of more digits than Python converts."""
+        stored_id = UUIDField().get_db_prep_value(event_id, connection)
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE pg_queue_event SET payload = %s WHERE id = %s", [f"[{'9' * 5000}]", stored_id])
 
     def clear(self) -> None:
         """See the protocol."""

@@ -161,6 +161,11 @@ class MongoHarness:
         self._database["messages"].update_one({"_id": message_id.hex}, spoilt)
         return message_id
 
+    def spoil_event(self, event_id: uuid.UUID) -> None:
+        """A number of more digits than Python converts."""
+        spoilt = {"$set": {"payload": f"[{'9' * 5000}]"}}
+        self._database["events"].update_one({"_id": event_id.hex}, spoilt)
+
     def clear(self) -> None:
         """See the protocol. The indexes stay."""
         for name in (*INSTANTS, "wakes"):

@@ -91,6 +91,10 @@ class RedisHarness:
         self._client.set(f"{PREFIX}:body:{message_id.hex}", f"[[{'9' * 5000}],{{}}]")
         return message_id
 
+    def spoil_event(self, event_id: uuid.UUID) -> None:
+        """A number of more digits than Python converts."""
+        self._client.hset(f"{PREFIX}:event:{event_id.hex}", "payload", f"[{'9' * 5000}]")
+
     def clear(self) -> None:
         """See the protocol."""
         delete(self._client, PREFIX)

@@ -216,3 +216,45 @@ class TestEventsOfSettlements:
         wanted = [Settled.DONE, Settled.LOST, Settled.DEAD, Settled.DONE]
         assert [answers[token] for token in tokens] == wanted
         assert [one.payload for one in lease(harness)] == [0, 2]
+
+
+class TestByHand:
+    def test_events_are_found_by_id_until_they_have_left(self, harness: Harness) -> None:
+        outbox = harness.store.outbox
+        first, second = outbox.publish([event({"a": 1}, key="k"), event(2)])
+        (held,) = lease(harness, limit=1)
+        found = outbox.get([second, first, uuid.uuid4()])
+        assert set(found) == {first, second}
+        one = found[first]
+        assert (one.id, one.topic, one.payload, one.key, one.attempts) == (first, "t", {"a": 1}, "k", 1)
+        assert (found[second].key, found[second].attempts) == (str(second), 0)
+        outbox.defer([held], delay=timedelta(hours=1), error="no")
+        assert outbox.get([first])[first].error == "no"
+        outbox.confirm(lease(harness))
+        assert set(outbox.get([first, second])) == {first}
+        assert outbox.get([]) == {}
+
+    def test_what_is_dropped_never_leaves_whoever_has_it_in_hand(self, harness: Harness) -> None:
+        outbox = harness.store.outbox
+        first, second, third = outbox.publish([event(1), event(2), event(3)])
+        (held,) = lease(harness, limit=1)
+        assert outbox.drop([first, second, uuid.uuid4()]) == {first, second}
+        assert outbox.drop([first]) == outbox.drop([]) == set()
+        assert outbox.confirm([held]) == outbox.defer([held], delay=LEASE, error="") == set()
+        assert waiting(harness) == {"t": 1}
+        assert [one.id for one in lease(harness)] == [third]
+
+    @pytest.mark.capability("namespaces")
+    def test_nobody_finds_or_drops_another_tenants(self, harness: Harness) -> None:
+        (own,) = harness.store.outbox.publish([event(1)])
+        other = harness.store.within("b").outbox
+        assert other.get([own]) == {}
+        assert other.drop([own]) == set()
+        assert set(harness.store.outbox.get([own])) == {own}
+
+    def test_what_nobody_can_read_is_dropped_like_any_other(self, harness: Harness) -> None:
+        (spoilt,) = harness.store.outbox.publish([event(1)])
+        harness.spoil_event(spoilt)
+        assert harness.store.outbox.get([spoilt]) == {}
+        assert harness.store.outbox.drop([spoilt]) == {spoilt}
+        assert harness.store.outbox.backlog() == []

@@ -271,3 +271,28 @@ def test_a_reason_that_cannot_be_kept_is_refused_by_name_and_nothing_is_done(rea
             act()
     assert api.get_messages([message_id])[message_id].state is api.MessageState.WAITING
     assert api.store().switches.list() == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda ids: api.get_messages(ids),
+        lambda ids: api.get_barriers(ids),
+        lambda ids: api.replay(ids),
+        lambda ids: api.cancel(ids),
+        lambda ids: api.get_results(ids),
+    ],
+    ids=["get_messages", "get_barriers", "replay", "cancel", "get_results"],
+)
+def test_what_is_no_id_is_refused_by_its_place(call: Any) -> None:
+    for one in ("abc", 5, None, str(uuid.uuid4())):
+        with pytest.raises(api.InvalidMessage, match=r"ids\[1\]: expected a uuid.UUID, got"):
+            call([uuid.uuid4(), one])
+    with pytest.raises(api.InvalidMessage, match=r"ids: expected a list of uuid.UUID, got"):
+        call(uuid.uuid4())
+
+
+@pytest.mark.parametrize("call", [api.get_result, lambda one: api.wait(one, timeout=timedelta())])
+def test_a_single_one_that_is_none_is_refused(call: Any) -> None:
+    with pytest.raises(api.InvalidMessage, match=r"message_id: expected a uuid.UUID, got: 'abc'"):
+        call("abc")

@@ -53,7 +53,7 @@ class Command(ServiceCommand):
             self._operator = Operator(
                 f"{getpass.getuser()}: manage.py queue", using=options["store"], namespace=options["namespace"]
             )
-            getattr(self, f"do_{options['action']}")(options)
+            getattr(self, f"do_{options['action'].replace('-', '_')}")(options)
         except (InvalidMessage, CapabilityMissing) as error:
             raise CommandError(str(error), returncode=ExitCode.USAGE) from error
         except StoreUnavailable as error:
@@ -119,6 +119,15 @@ class Command(ServiceCommand):
         count = self._with_letters(options, self._operator.drop, self._operator.drop_all)
         self._say("dropped", count, "dead letters were deleted")
 
+    def do_drop_events(self, options: Mapping[str, Any]) -> None:
+        """Delete events of the outbox that are never to leave."""
+        self._require_yes(options, "because what is dropped never leaves")
+        wanted = [self._id(text) for text in options["id"]]
+        done = self._operator.drop_events(wanted, reason=options["reason"])
+        for missing in [one for one in wanted if one not in done]:
+            self.stderr.write(f"no event of the outbox has the id {missing}")
+        self._say("dropped", len(done), "events were deleted")
+
     def _turn(self, options: Mapping[str, Any], *, is_on: bool) -> None:
         name = options["queue"]
         if bool(name) == options["all"]:
@@ -179,7 +188,7 @@ class Command(ServiceCommand):
         try:
             return uuid.UUID(text)
         except ValueError:
-            raise self.usage("id", "the UUID of a dead letter", text) from None
+            raise self.usage("id", "a UUID", text) from None
 
     def _require_yes(self, options: Mapping[str, Any], why: str) -> None:
         if not options["yes"]:
@@ -258,6 +267,12 @@ def _add_drop(parser: ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="really delete them")
 
 
+def _add_drop_events(parser: ArgumentParser) -> None:
+    parser.add_argument("id", nargs="+", help="of events; of a message that is routed away, the message's")
+    parser.add_argument("--yes", action="store_true", help="really delete them")
+    _add_reason(parser)
+
+
 _ACTIONS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
     "list": ("Queues that have messages or a switch, and whether they are on.", _add_nothing),
     "depth": ("How much waits, runs and is dead, and how long the oldest has been due.", _add_queues),
@@ -267,4 +282,5 @@ _ACTIONS: dict[str, tuple[str, Callable[[ArgumentParser], None]]] = {
     "dead": ("Dead letters, with why and when they died.", _add_dead),
     "replay": ("Let dead letters run again, with all their attempts.", _add_replay),
     "drop": ("Delete dead letters for good.", _add_drop),
+    "drop-events": ("Delete events of the outbox that are never to leave.", _add_drop_events),
 }

@@ -51,6 +51,18 @@ FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS held (id, token)
 WHERE e.id = ANY (%(ids)s::uuid[]) AND e.id = held.id AND e.token = held.token
 RETURNING e.id
 
+-- name: get
+-- Events by id, leased or not.
+SELECT id, topic, payload::text, key, created_at, attempts, error
+FROM pg_queue_event
+WHERE namespace = %(namespace)s AND id = ANY (%(ids)s::uuid[])
+
+-- name: drop
+-- Delete events that are never to leave.
+DELETE FROM pg_queue_event
+WHERE namespace = %(namespace)s AND id = ANY (%(ids)s::uuid[])
+RETURNING id
+
 -- name: backlog
 -- What waits, per topic; reads the namespace's events, for a scrape or a person.
 SELECT

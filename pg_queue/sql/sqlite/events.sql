@@ -29,6 +29,18 @@ SET token = NULL, run_after = :until, error = :error
 WHERE id = :id AND token = :token
 RETURNING id
 
+-- name: get
+-- Events by id, leased or not.
+SELECT id, topic, payload, key, +created_at, attempts, error
+FROM pg_queue_event
+WHERE namespace = :namespace AND id IN (SELECT value FROM json_each(:ids))
+
+-- name: drop
+-- Delete events that are never to leave.
+DELETE FROM pg_queue_event
+WHERE namespace = :namespace AND id IN (SELECT value FROM json_each(:ids))
+RETURNING id
+
 -- name: backlog
 -- What waits, per topic.
 SELECT topic, count(*), count(*) FILTER (WHERE error <> ''), 86400 * (julianday(:now) - julianday(min(created_at)))

@@ -24,7 +24,9 @@ Pair = tuple[UUID, UUID]
 
 PRIORITIES = list(range(MIN_PRIORITY, MAX_PRIORITY + 1))
 """All of them by name: so the index is read at ten places, and not past every delayed message."""
-COUNTED: Document = {"attempts": {"$gte": 0}, "max_attempts": {"$gte": 0}}
+_NUMBER: Document = {"$gte": 0, "$not": {"$type": "array"}}
+"""Of an array, `$gte` alone would ask each element."""
+COUNTED: Document = {"attempts": _NUMBER, "max_attempts": _NUMBER}
 """The filter of messages that can be claimed and ended: numbers where numbers must be, whoever put them there."""
 TURN = [("priority", -1), ("run_after", 1), ("sequence", 1)]
 
@@ -121,7 +123,8 @@ class Claims:
 
     def _waiting(self, queue: str, priority: int) -> Cursor[Document]:
         where = {"namespace": self._namespace, "queue": queue, "state": MessageState.WAITING.value}
-        return self._server.collection("messages").find(where | {"priority": priority}, {"run_after": 1})
+        is_claimable = {"priority": priority, "run_after": _NUMBER, **COUNTED}
+        return self._server.collection("messages").find(where | is_claimable, {"run_after": 1})
 
 
 def due_in(namespace: str, queue: str, now: int) -> Document:

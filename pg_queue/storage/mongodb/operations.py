@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from pg_queue.domain import Message, MessageState
-from pg_queue.storage.mongodb.documents import LIVING, letter_of, readable
+from pg_queue.storage.mongodb.documents import LIVING, letter_of, message_of, readable
 from pg_queue.storage.mongodb.outcomes import Outcomes
 from pg_queue.storage.mongodb.server import Document, Server
 from pg_queue.storage.mongodb.settling import Settling
+from pg_queue.storage.rows import readable_page
 
 
 class MongoOperations:
@@ -25,11 +27,11 @@ class MongoOperations:
     ) -> list[Message]:
         """See the port."""
         states = [one for one in LIVING if state is None or one == state]
-        return list(readable(self._page({"state": {"$in": states}}, queue, limit, after))) if states else []
+        return self._page({"state": {"$in": states}}, queue, limit, after, message_of) if states else []
 
     def dead(self, *, queue: str | None = None, limit: int, after: UUID | None = None) -> list[Message]:
         """See the port."""
-        return list(readable(self._page({"is_dead": True}, queue, limit, after), letter_of))
+        return self._page({"is_dead": True}, queue, limit, after, letter_of)
 
     def drop(self, message_ids: Sequence[UUID]) -> set[UUID]:
         """See the port."""
@@ -41,6 +43,7 @@ class MongoOperations:
             "namespace": self._namespace,
             "queue": queue,
             "state": MessageState.WAITING.value,
+            "_id": {"$regex": "^[0-9a-f]{32}$"},  # what has another id was put there by hand: a claim sets it aside
         }
         return len(self._settling.cancel(where, reason=reason, limit=limit)) if limit > 0 else 0
 
@@ -48,12 +51,26 @@ class MongoOperations:
         """See the port."""
         return self._outcomes.clear_completed(before, limit)
 
-    def _page(self, kind: Document, queue: str | None, limit: int, after: UUID | None) -> list[Document]:
-        where = {"namespace": self._namespace, **kind}
-        if queue is not None:
-            where["queue"] = queue
-        if after is not None:
-            where["_id"] = {"$gt": after.hex}
-        with self._server.errors():
-            found = self._server.collection("messages").find(where)
-            return list(found.sort([("_id", 1)]).limit(limit)) if limit > 0 else []
+    def _page(
+        self,
+        kind: Document,
+        queue: str | None,
+        limit: int,
+        after: UUID | None,
+        decode: Callable[[Mapping[str, Any]], Message],
+    ) -> list[Message]:
+        where = {"namespace": self._namespace, **kind} | ({} if queue is None else {"queue": queue})
+
+        def found_after(last: str | None) -> list[Document]:
+            with self._server.errors():
+                beyond = where if last is None else where | {"_id": {"$gt": last}}
+                found = self._server.collection("messages").find(beyond)
+                return list(found.sort([("_id", 1)]).limit(limit)) if limit > 0 else []
+
+        return readable_page(
+            found_after,
+            lambda found: readable(found, decode),
+            lambda document: document["_id"],
+            after=after.hex if after else None,
+            limit=limit,
+        )

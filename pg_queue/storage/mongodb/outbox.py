@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from pg_queue.domain import Backlog, Event, NewEvent
+from pg_queue.domain import Backlog, Event, NewEvent, PublishedEvent
 from pg_queue.errors import InvalidMessage
 from pg_queue.storage.instants import microseconds, to_instant
 from pg_queue.storage.mongodb.documents import hexes
 from pg_queue.storage.mongodb.server import Document, Server
-from pg_queue.storage.rows import decode_event, encode_json
+from pg_queue.storage.rows import decode_event, decode_published, encode_json, readable_events
 from pg_queue.uuid7 import uuid7
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ class MongoOutbox:
 
         def publish(session: ClientSession | None, now: int) -> list[UUID]:
             found = self._server.collection("events").find_one({"_id": {"$in": given}}, {"_id": 1}, session=session)
-            if found or len(set(given)) < len(given):
-                raise InvalidMessage(field="id", expected="an id that no event has", got=found and found["_id"])
+            if taken := [found["_id"]] if found else [one for one in given if given.count(one) > 1]:
+                raise InvalidMessage(field="id", expected="an id that no event has", got=str(UUID(taken[0])))
             return self.store(events, session=session, now=now, namespace=self._namespace)
 
         return self._server.transact(publish) if events else []
@@ -73,6 +73,9 @@ class MongoOutbox:
         ids = {one["_id"] for one in known}
         return [event for event in events if event.id is None or event.id.hex not in ids]
 
+    def _own(self, event_ids: Iterable[UUID]) -> Document:
+        return {"_id": {"$in": hexes(event_ids)}, "namespace": self._namespace}
+
     def lease(self, topics: Sequence[str], *, limit: int, lease: timedelta) -> list[Event]:
         """See the port. Each event is held by one update of its document, which finds it only while it is due."""
         with self._server.errors():
@@ -91,7 +94,8 @@ class MongoOutbox:
                 )
                 for one in ids
             ]
-        return [_decoded(one) for one in held if one is not None]
+        found = [one for one in held if one is not None]
+        return list(readable_events(found, _decoded, lambda one: one["_id"]))
 
     def confirm(self, events: Sequence[Event]) -> set[UUID]:
         """See the port."""
@@ -111,6 +115,23 @@ class MongoOutbox:
             return {one.id for one in events if found.update_one(_held(one), change, session=session).matched_count}
 
         return self._server.transact(defer) if events else set()
+
+    def get(self, event_ids: Iterable[UUID]) -> dict[UUID, PublishedEvent]:
+        """See the port."""
+        with self._server.errors():
+            found = list(self._server.collection("events").find(self._own(event_ids)))
+        return {one.id: one for one in readable_events(found, _published, lambda one: one["_id"])}
+
+    def drop(self, event_ids: Sequence[UUID]) -> set[UUID]:
+        """See the port."""
+
+        def drop(session: ClientSession | None, now: int) -> set[UUID]:
+            events = self._server.collection("events")
+            ids = [one["_id"] for one in events.find(self._own(event_ids), {"_id": 1}, session=session)]
+            events.delete_many({"_id": {"$in": ids}}, session=session)
+            return {UUID(one) for one in ids}
+
+        return self._server.transact(drop) if event_ids else set()
 
     def backlog(self) -> list[Backlog]:
         """See the port."""
@@ -149,15 +170,20 @@ def _held(event: Event) -> Document:
 
 
 def _decoded(document: Document) -> Event:
-    return decode_event(
-        (
-            UUID(document["_id"]),
-            document["topic"],
-            document["payload"],
-            document["key"],
-            to_instant(document["created_at"]),
-            document["attempts"],
-            document["error"],
-            UUID(document["token"]),
-        )
+    return decode_event((*_row(document), UUID(document["token"])))
+
+
+def _published(document: Document) -> PublishedEvent:
+    return decode_published(_row(document))
+
+
+def _row(document: Document) -> tuple[Any, ...]:
+    return (
+        UUID(document["_id"]),
+        document["topic"],
+        document["payload"],
+        document["key"],
+        to_instant(document["created_at"]),
+        document["attempts"],
+        document["error"],
     )

@@ -54,7 +54,8 @@ class Outcomes:
         told = [{"_id": one, "finished_at": as_microseconds(finished_at)} for one, finished_at in ended]
         if told:
             where = self._owed(report_to) | {"$or": told}
-            self._server.collection("messages").update_many(where, {"$set": {"owed_to": None}})
+            with self._server.errors():
+                self._server.collection("messages").update_many(where, {"$set": {"owed_to": None}})
 
     def _owed(self, report_to: str) -> Document:
         return {"namespace": self._namespace, "owed_to": report_to, "has_outcome": True}

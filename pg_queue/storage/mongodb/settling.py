@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Woken = list[tuple[str, str]]
 """Namespaces and queues where something waits that did not."""
 
+NAMED: Document = {"namespace": {"$type": "string"}, "queue": {"$type": "string"}}
+"""The filter of messages that are somebody's: what was put there by hand without a place stops no other."""
+
 
 class Settling:
     """Ends messages, or lets them wait again."""
@@ -58,13 +61,13 @@ class Settling:
 
         def expire(session: ClientSession | None, now: int) -> tuple[int, Woken]:
             messages = self._server.collection("messages")
-            where = {"state": MessageState.RUNNING.value, "lease_until": {"$lte": now}, **COUNTED}
+            where = {"state": MessageState.RUNNING.value, "lease_until": {"$lte": now}, **COUNTED, **NAMED}
             found = list(messages.find(where, session=session).sort([("lease_until", 1)]).limit(limit))
             ends: list[End] = []
             woken: Woken = []
             for document in found:
                 attempts, most = document["attempts"], document["max_attempts"]
-                failure = vanished(attempts, most, worker=document["worker"])
+                failure = vanished(attempts, most, worker=document.get("worker"))
                 if attempts < most:
                     self._let_wait(document, waiting_again(failure=failure, run_after=None), woken, session)
                 else:
@@ -128,8 +131,8 @@ class Settling:
     def _cancelled(self, document: Document, reason: str) -> End:
         failure = cancelled(
             reason,
-            attempts=document["attempts"],
-            max_attempts=document["max_attempts"],
+            attempts=document.get("attempts", 0),
+            max_attempts=document.get("max_attempts", 0),
             is_running=document["state"] == MessageState.RUNNING,
         )
         return End(message=document, state=MessageState.CANCELLED, ttl=self._ttl, failure=failure)

@@ -182,7 +182,7 @@ class MongoStore(Capable):
                 delayed=row["delayed"],
                 running=row["running"],
                 dead=row["dead"],
-                oldest_due_seconds=(now - min(now, row["oldest"])) / 1e6,
+                oldest_due_seconds=(now - min(now, row["oldest"] or now)) / 1e6,
             )
             for row in rows
         ]

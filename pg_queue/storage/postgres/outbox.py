@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from pg_queue.domain import Backlog, Event, NewEvent
+from pg_queue.domain import Backlog, Event, NewEvent, PublishedEvent
 from pg_queue.sql import statements
 from pg_queue.storage.postgres.connection import StoreConnection
-from pg_queue.storage.rows import decode_event, encode_events
+from pg_queue.storage.rows import decode_event, decode_published, encode_events, readable_events
 
 
 class PostgresOutbox:
@@ -36,7 +36,8 @@ class PostgresOutbox:
             "limit": limit,
             "lease": lease.total_seconds(),
         }
-        return [decode_event(row) for row in self._connection.fetch(self._statements["lease"], parameters)]
+        rows = self._connection.fetch(self._statements["lease"], parameters)
+        return list(readable_events(rows, decode_event, lambda row: row[0]))
 
     def confirm(self, events: Sequence[Event]) -> set[uuid.UUID]:
         """See the port. Joins the caller's transaction."""
@@ -46,10 +47,23 @@ class PostgresOutbox:
         """See the port. Joins the caller's transaction."""
         return self._end_lease("defer", events, delay=delay.total_seconds(), error=error)
 
+    def get(self, event_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, PublishedEvent]:
+        """See the port."""
+        rows = self._of("get", list(event_ids))
+        return {one.id: one for one in readable_events(rows, decode_published, lambda row: row[0])}
+
+    def drop(self, event_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+        """See the port."""
+        return {row[0] for row in self._of("drop", list(event_ids))}
+
     def backlog(self) -> Sequence[Backlog]:
         """See the port."""
         rows = self._connection.fetch(self._statements["backlog"], {"namespace": self._namespace})
         return [Backlog(topic=row[0], waiting=row[1], failing=row[2], oldest_seconds=row[3]) for row in rows]
+
+    def _of(self, name: str, ids: list[uuid.UUID]) -> list[Any]:
+        parameters = {"namespace": self._namespace, "ids": ids}
+        return list(self._connection.fetch(self._statements[name], parameters)) if ids else []
 
     def _end_lease(self, name: str, events: Sequence[Event], **parameters: Any) -> set[uuid.UUID]:
         if not events:

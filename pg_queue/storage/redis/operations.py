@@ -10,8 +10,9 @@ from typing import Any
 from pg_queue.domain import Message, MessageState
 from pg_queue.settings import QueueSettings
 from pg_queue.storage.instants import microseconds
-from pg_queue.storage.redis.encoding import from_instant, readable
+from pg_queue.storage.redis.encoding import Row, from_instant, readable
 from pg_queue.storage.redis.server import Server
+from pg_queue.storage.rows import readable_page
 
 
 class RedisOperations:
@@ -47,9 +48,15 @@ class RedisOperations:
         """See the port."""
         return int(self._run("outcomes", "clear_completed", before=from_instant(before), limit=limit))
 
-    def _page(self, operation: str, *, queue: str | None, after: uuid.UUID | None, **request: Any) -> list[Message]:
-        where = {"queue": queue or False, "after": after.hex if after else False}
-        return list(readable(self._run("reading", operation, **where, **request)))
+    def _page(
+        self, operation: str, *, queue: str | None, limit: int, after: uuid.UUID | None, **request: Any
+    ) -> list[Message]:
+        def rows_after(last: str | None) -> list[Row]:
+            where = {"queue": queue or False, "after": last or False, "limit": limit}
+            return list(self._run("reading", operation, **where, **request))
+
+        first = after.hex if after else None
+        return readable_page(rows_after, readable, lambda row: row[0], after=first, limit=limit)
 
     def _run(self, topic: str, operation: str, **request: Any) -> Any:
         return self._server.run(topic, operation, namespace=self._namespace, **request)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from pg_queue.domain import Switch
 from pg_queue.storage.instants import to_instant
+from pg_queue.storage.redis.encoding import UNREADABLE
 from pg_queue.storage.redis.server import Server
 
 _SWITCH = re.compile(r"([01])(\d+)(\[.*\])", re.DOTALL)
@@ -34,12 +35,14 @@ class RedisSwitches:
 
 def _decode(queue: str, text: str) -> Iterator[Switch]:
     """The switch; none where no operation has written it."""
-    if parts := _SWITCH.fullmatch(text):
+    parts = _SWITCH.fullmatch(text)
+    if parts is None:
+        return
+    try:
         by, reason = json.loads(parts[3])
-        yield Switch(
-            queue=queue or None,
-            is_on=parts[1] == "1",
-            changed_at=to_instant(parts[2]),
-            changed_by=by,
-            reason=reason,
-        )
+        changed_at = to_instant(parts[2])
+    except UNREADABLE:
+        return
+    yield Switch(
+        queue=queue or None, is_on=parts[1] == "1", changed_at=changed_at, changed_by=str(by), reason=str(reason)
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from pg_queue.domain import Backlog, Event, NewEvent
+from pg_queue.domain import Backlog, Event, NewEvent, PublishedEvent
 from pg_queue.sql import statements
 from pg_queue.sqlite import as_instant, as_text
+from pg_queue.storage.rows import readable_events
 from pg_queue.storage.sqlite.session import Row, Session, after, dump_json
 from pg_queue.uuid7 import uuid7
 
@@ -53,7 +54,7 @@ class SqliteOutbox:
             held = [{"id": one, "token": uuid.uuid4().hex, "until": until} for (one,) in ids]
             return [row for one in held for row in self._session.fetch(self._statements["lease"], one)]
 
-        return [_decoded(row) for row in self._session.write(hold)]
+        return list(readable_events(self._session.write(hold), _decoded, lambda row: row[0]))
 
     def confirm(self, events: Sequence[Event]) -> set[uuid.UUID]:
         """See the port. Joins the caller's transaction."""
@@ -63,11 +64,24 @@ class SqliteOutbox:
         """See the port. Joins the caller's transaction."""
         return self._session.write(lambda now: self._end_lease("defer", events, until=after(now, delay), error=error))
 
+    def get(self, event_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, PublishedEvent]:
+        """See the port."""
+        rows = self._session.fetch(self._statements["get"], self._named(event_ids))
+        return {one.id: one for one in readable_events(rows, _published, lambda row: row[0])}
+
+    def drop(self, event_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+        """See the port."""
+        drop, named = self._statements["drop"], self._named(event_ids)
+        return {uuid.UUID(row[0]) for row in self._session.write(lambda now: self._session.fetch(drop, named))}
+
     def backlog(self) -> Sequence[Backlog]:
         """See the port."""
         parameters = {"namespace": self._namespace, "now": as_text(self._session.now())}
         rows = self._session.fetch(self._statements["backlog"], parameters)
         return [Backlog(topic=row[0], waiting=row[1], failing=row[2], oldest_seconds=row[3]) for row in rows]
+
+    def _named(self, event_ids: Iterable[uuid.UUID]) -> dict[str, str]:
+        return {"namespace": self._namespace, "ids": json.dumps([one.hex for one in event_ids])}
 
     def _end_lease(self, name: str, events: Sequence[Event], **parameters: Any) -> set[uuid.UUID]:
         """The ids of those whose token held."""
@@ -77,13 +91,20 @@ class SqliteOutbox:
 
 
 def _decoded(row: Row) -> Event:
-    return Event(
-        id=uuid.UUID(row[0]),
-        topic=row[1],
-        payload=None if row[2] is None else json.loads(row[2]),
-        key=row[3],
-        created_at=as_instant(row[4]),
-        attempts=row[5],
-        error=row[6],
-        token=uuid.UUID(row[7]),
-    )
+    return Event(**_fields(row), token=uuid.UUID(row[7]))
+
+
+def _published(row: Row) -> PublishedEvent:
+    return PublishedEvent(**_fields(row))
+
+
+def _fields(row: Row) -> dict[str, Any]:
+    return {
+        "id": uuid.UUID(row[0]),
+        "topic": row[1],
+        "payload": None if row[2] is None else json.loads(row[2]),
+        "key": row[3],
+        "created_at": as_instant(row[4]),
+        "attempts": row[5],
+        "error": row[6],
+    }

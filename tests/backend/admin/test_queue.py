@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from pg_queue import api
 from pg_queue.admin import QueueFilter
-from pg_queue.models import DeadLetter, Event, Message, Result
+from pg_queue.models import DeadLetter, Event, Message, Operation, Result
 
 pytestmark = pytest.mark.django_db
 
@@ -87,6 +87,16 @@ def test_the_outbox_tells_what_was_put_off_and_why(browser):
     for query, found in ({"put_off": "yes"}, fails), ({"put_off": "no"}, waits), ({"topic": "t"}, fails):
         assert [row.pk for row in browser.get(PAGES["event"], query).context["cl"].result_list] == [found]
     assert browser.post(f"{PAGES['event']}{fails}/delete/", {"post": "yes"}).status_code == 403
+
+
+def test_an_event_that_is_never_to_leave_is_dropped_on_record(browser):
+    poison, other = api.publish("t", {}), api.publish("t", {})
+    page = browser.post(PAGES["event"], {"action": "drop", "_selected_action": [poison]}, follow=True)
+    assert "1 events were deleted." in page.content.decode()
+    assert [event.pk for event in Event.objects.all()] == [other]
+    record = Operation.objects.get()
+    assert (record.action, record.count, record.message_ids) == ("drop-events", 1, [str(poison)])
+    assert record.actor.endswith(": admin")
 
 
 def test_dead_letters_of_every_namespace_can_be_replayed_together(browser) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from pg_queue.domain import Death, Failure, MessageState, NewMessage, Settlement
+from pg_queue.domain import Death, Failure, MessageState, NewEvent, NewMessage, Settlement
 from pg_queue.models import Operation
 from pg_queue.process import ExitCode
 from pg_queue.storage import store
@@ -167,3 +167,16 @@ def test_an_act_that_was_cut_off_stays_on_record_with_what_it_had_done(monkeypat
     assert (record.count, record.finished_at) == (1000, None)
     assert [d.dead for d in store().depths()] == [500]
     assert len(ids) == 1500
+
+
+def test_an_event_that_is_never_to_leave_is_dropped_on_record() -> None:
+    poison, other = (store().outbox.publish([NewEvent(topic="t", payload=1)])[0] for _ in range(2))
+    unknown = uuid.uuid4()
+    with pytest.raises(CommandError, match="--yes"):
+        run("drop-events", str(poison))
+    out, err = run("drop-events", str(poison), str(unknown), "--reason", "poison", "--yes")
+    assert out.strip() == "1 events were deleted."
+    assert str(unknown) in err
+    assert set(store().outbox.get([poison, other])) == {other}
+    assert recorded() == [("drop-events", "", 1, "poison")]
+    assert Operation.objects.get().message_ids == [str(poison), str(unknown)]

@@ -13,7 +13,7 @@ import pytest
 from pg_queue import api
 from pg_queue.domain import NewEvent, NewMessage
 from pg_queue.models import Event
-from pg_queue.relay import Relay
+from pg_queue.relay import Relay, service
 from pg_queue.relay import courier as couriers
 from pg_queue.routes import CELERY
 
@@ -101,6 +101,24 @@ def test_a_target_that_is_back_gets_what_waited(relay: Relay, targets: dict[str,
     targets[GONE].let.set()
     wait_until(lambda: targets[GONE].taken == [message_id], "it is sent")
     wait_until(lambda: "error" not in relay.status()[GONE], "the relay says so")
+
+
+def test_outcomes_that_cannot_be_carried_over_keep_nothing_from_being_sent(
+    relay: Relay, targets: dict[str, Taking], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(courier: couriers.Courier) -> int:
+        raise ValueError("no outcomes")
+
+    monkeypatch.setattr(couriers.Courier, "collect", fail)
+    monkeypatch.setattr(service, "FIRST_DELAY_SECONDS", 10 * SOON)
+    settings.PG_QUEUE = {**settings.PG_QUEUE, "RELAY_BACKOFF_MAX_SECONDS": 10 * SOON}
+    wait_until(lambda: relay.status()[QUICK].get("outcomes_error") == "ValueError: no outcomes", "it is told")
+    targets[QUICK].let.set()
+    sent = [put(QUICK) for _ in range(3)]
+    wait_until(lambda: targets[QUICK].taken == sent, "they are sent")
+    assert "error" not in relay.status()[QUICK]
+    monkeypatch.undo()
+    wait_until(lambda: "outcomes_error" not in relay.status()[QUICK], "it is over")
 
 
 def test_topics_that_no_route_names_any_more_are_relayed_too(
