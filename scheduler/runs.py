@@ -5,7 +5,8 @@ A run's end is written into the ledger in batches, a little after it happened; u
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,8 @@ from uuid import UUID
 from pg_queue import api as queue
 from scheduler.domain import RUN_ENDS, Firer, RunOrigin, RunState
 from scheduler.models import ScheduleRun
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +52,26 @@ def runs_with_live_state(runs: Iterable[ScheduleRun]) -> list[RunView]:
     A failed run may have been replayed from the dead letters: its message tells, too.
     """
     views = [_view(run) for run in runs]
-    messages = queue.get_messages([view.id for view in views if _is_open(view)])
+    messages = messages_of([view.id for view in views if _is_open(view)])
     return [_merge(view, messages.get(view.id)) for view in views]
+
+
+def messages_of(run_ids: Collection[UUID]) -> dict[UUID, queue.Message]:
+    """What is known of these runs' messages: in the queue, on their way out of it, or in a store that it is routed to.
+
+    Another store that does not answer is logged, and tells nothing.
+    """
+    found = queue.get_messages(run_ids)
+    if not queue.has_routes():
+        return found
+    outgoing = queue.get_outgoing([one for one in run_ids if one not in found])  # first: it leaves for a store
+    for alias in queue.queue_settings().routing.stores:
+        missing = [one for one in run_ids if one not in found]
+        try:
+            found |= queue.get_messages(missing, using=alias) if missing else {}
+        except Exception:  # a store's own errors are many; the ledger has what was known before
+            logger.exception("runs.store_not_asked store=%s", alias)
+    return {**outgoing, **found}
 
 
 def _is_open(view: RunView) -> bool:

@@ -46,7 +46,7 @@ def translate(error: Exception, context: dict[str, Any]) -> Exception:
         error = services.refusal(error, _name_in(context)) or error
     if isinstance(error, InvalidInput | queue.InvalidMessage):
         return exceptions.ValidationError({RENAMED.get(error.field, error.field): [message(error.expected, error.got)]})
-    if isinstance(error, queue.StoreUnavailable | OperationalError | InterfaceError):
+    if isinstance(error, queue.StoreUnavailable | queue.ResultsUnavailable | OperationalError | InterfaceError):
         return Unavailable()  # what the error says may name hosts and roles
     if isinstance(error, ScheduleNotFound):
         return exceptions.NotFound()

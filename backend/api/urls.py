@@ -9,7 +9,7 @@ from backend.api.views.cutover import CutoverViewSet, HandoverViewSet
 from backend.api.views.pipelines import PipelineViewSet
 from backend.api.views.preview import ForecastViewSet, PreviewViewSet
 from backend.api.views.queue import MessageViewSet, TaskViewSet
-from backend.api.views.queues import DeadLetterViewSet, QueueViewSet
+from backend.api.views.queues import AllQueuesViewSet, DeadLetterViewSet, QueueViewSet
 from backend.api.views.runs import RunViewSet
 from backend.api.views.schedules import ScheduleViewSet
 
@@ -26,6 +26,7 @@ router.register("forecast", ForecastViewSet, basename="forecast")
 router.register("tasks", TaskViewSet, basename="task")
 router.register("messages", MessageViewSet, basename="message")
 router.register("queues", QueueViewSet, basename="queue")
+router.register("all-queues", AllQueuesViewSet, basename="all-queues")
 router.register("dead-letters", DeadLetterViewSet, basename="dead-letter")
 
 urlpatterns = [

@@ -16,12 +16,14 @@ def find_messages(
 ) -> tuple[Mapping[uuid.UUID, queue.Message], bool]:
     """The messages of these ids, and whether every store has been asked: else one that is not there may still be.
 
-    `stores`: aliases of those that are asked besides `default`; None: all there are.
+    One that is routed away and has not left yet waits. `stores`: aliases of those that are asked besides `default`;
+    None: all there are.
 
     Raises: what the store `default` raises. Another one that does not answer is logged.
     """
     found = queue.get_messages(ids)
     is_complete = True
+    outgoing = queue.get_outgoing([one for one in ids if one not in found])  # first: it leaves for a store
     for alias in queue.queue_settings().places if stores is None else stores:
         missing = [one for one in ids if one not in found]
         if alias == "default" or not missing:
@@ -31,7 +33,7 @@ def find_messages(
         except Exception:  # a store's own errors are many; whatever it is, the others are asked
             logger.exception("pipelines.store_not_asked store=%s", alias)
             is_complete = False
-    return found, is_complete
+    return {**outgoing, **found}, is_complete
 
 
 def is_current(message: queue.Message) -> bool:

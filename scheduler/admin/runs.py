@@ -14,7 +14,6 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from pg_queue import api as queue
 from pg_queue.api import BoundedPaginator
 from scheduler import api
 from scheduler.admin.changelist import UncountedChangeList
@@ -22,6 +21,7 @@ from scheduler.admin.filters import OrganizationFilter, RecentFilter, ScheduleFi
 from scheduler.admin.presentation import NOTHING, badge, instant, moment, note, outcome, pretty, wall
 from scheduler.admin.readonly import ReadOnlyAdmin
 from scheduler.models import PgPeriodicSchedule, ScheduleRun
+from scheduler.runs import messages_of
 
 MOST_MATCHES = 1000
 
@@ -217,7 +217,7 @@ class RunAdmin(ReadOnlyAdmin):
     @admin.display(description="execution")
     def execution(self, row: Any) -> str:
         """What the queue knows of it, as long as it keeps its message or result."""
-        message = queue.get_messages([row.pk]).get(row.pk)
+        message = messages_of([row.pk]).get(row.pk)
         if message is None:
             return note("The queue keeps nothing of it any more.") if row.fired_at else NOTHING
         return format_html(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rest_framework import serializers
 
 from backend.api.serializers.queue import FailureSerializer
 from backend.api.strictness import StrictSerializer
+from pg_queue.models import DeadLetter
 
 
 class SwitchSerializer(serializers.Serializer):
@@ -64,3 +67,9 @@ class DeadLetterSerializer(serializers.Serializer):
     enqueued_at = serializers.DateTimeField()
     died_at = serializers.DateTimeField()
     error = FailureSerializer()
+
+    def to_representation(self, instance: DeadLetter) -> dict[str, Any]:
+        """As DRF's, without a traceback for strangers: it shows the insides of the program."""
+        shown: dict[str, Any] = super().to_representation(instance)
+        user = self.context["request"].user
+        return shown if user.is_staff else {**shown, "error": {**shown["error"], "traceback": ""}}

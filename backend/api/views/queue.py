@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 from drf_spectacular.types import OpenApiTypes
@@ -57,8 +58,8 @@ class MessageViewSet(viewsets.ViewSet):
     def retrieve(self, request: Request, pk: str) -> Response:
         """One message: waiting, running, succeeded, failed or cancelled.
 
-        One that is routed to another store is found there. 404 only where there is no such message (any more), or none
-        that the caller may see; 503 where nobody can tell.
+        One that is routed away is found there, or waits to leave. 404 only where there is no such message (any more),
+        or none that the caller may see; 503 where nobody can tell.
         """
         found, is_complete = find_messages([_uuid(pk)], stores=queue.queue_settings().routing.stores)
         if not found and not is_complete:
@@ -67,12 +68,23 @@ class MessageViewSet(viewsets.ViewSet):
         if not visible:
             raise NotFound
         context = {"shows_traceback": request.user.is_staff}
-        return Response(MessageSerializer(visible[0], context=context).data)
+        return Response(MessageSerializer(_with_result(visible[0]), context=context).data)
 
     def _is_visible(self, request: Request, message: queue.Message) -> bool:
         if request.user.is_superuser:
             return True
         return visible_to(request.user).filter(slug=message.organization_id).exists()
+
+
+def _with_result(message: queue.Message) -> queue.Message:
+    """Where results are kept elsewhere, the queue's own row has none."""
+    if message.state is not queue.MessageState.SUCCEEDED or message.result is not None or not queue.result_store():
+        return message
+    for alias in ("default", *queue.queue_settings().routing.stores):
+        result = queue.get_results([message.id], using=alias).get(message.id)
+        if result is not None and result.value is not None:
+            return replace(message, result=result.value)
+    return message
 
 
 def _uuid(text: str) -> UUID:

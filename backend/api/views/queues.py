@@ -56,9 +56,7 @@ class QueueViewSet(viewsets.ViewSet):
     @extend_schema(summary="List queues", operation_id="queues_list", responses=QueuePageSerializer)
     def list(self, request: Request) -> Response:
         """Every queue, by name, and the switch of all of them."""
-        board = _Board(_operator(request))
-        shown = {"all_queues": board.switches.get(None), "results": [board.shown(name) for name in board.names]}
-        return Response(QueuePageSerializer(shown).data)
+        return _page(request)
 
     @extend_schema(summary="Show queue", parameters=_NAME, responses=QueueSerializer)
     def retrieve(self, request: Request, name: str) -> Response:
@@ -87,20 +85,6 @@ class QueueViewSet(viewsets.ViewSet):
         """It is claimed from again, unless all queues are off."""
         return self._turn(request, name, is_on=True)
 
-    @extend_schema(summary="Turn all queues off", request=ReasonSerializer, responses=_ALL_TURNED)
-    @action(detail=False, methods=["post"], url_path="all/off")
-    def all_off(self, request: Request) -> Response:
-        """Nothing new is claimed from any queue, also of those yet to come."""
-        _operator(request).turn(None, is_on=False, reason=_reason(request))
-        return self.list(request)
-
-    @extend_schema(summary="Turn all queues on", request=ReasonSerializer, responses=_ALL_TURNED)
-    @action(detail=False, methods=["post"], url_path="all/on")
-    def all_on(self, request: Request) -> Response:
-        """Those whose own switch is not off are claimed from again."""
-        _operator(request).turn(None, is_on=True, reason=_reason(request))
-        return self.list(request)
-
     @extend_schema(
         summary="Purge queue",
         parameters=_NAME,
@@ -116,6 +100,27 @@ class QueueViewSet(viewsets.ViewSet):
         queue.check_queue(name)
         _operator(request).turn(name, is_on=is_on, reason=_reason(request))
         return self.retrieve(request, name)
+
+
+class AllQueuesViewSet(viewsets.ViewSet):
+    """The switch of all queues. Beside the queues, since a queue may have any name."""
+
+    permission_model = "pg_queue.message"
+    permission_classes = [SuperusersOnly]
+
+    @extend_schema(summary="Turn all queues off", request=ReasonSerializer, responses=_ALL_TURNED)
+    @action(detail=False, methods=["post"])
+    def off(self, request: Request) -> Response:
+        """Nothing new is claimed from any queue, also of those yet to come."""
+        _operator(request).turn(None, is_on=False, reason=_reason(request))
+        return _page(request)
+
+    @extend_schema(summary="Turn all queues on", request=ReasonSerializer, responses=_ALL_TURNED)
+    @action(detail=False, methods=["post"])
+    def on(self, request: Request) -> Response:
+        """Those whose own switch is not off are claimed from again."""
+        _operator(request).turn(None, is_on=True, reason=_reason(request))
+        return _page(request)
 
 
 @documented("dead letter")
@@ -153,6 +158,12 @@ class DeadLetterViewSet(
 def _operator(request: Request, namespace: str | None = None) -> queue.Operator:
     """Acts on a namespace, or with None on the store's own."""
     return queue.Operator(f"{request.user.get_username()}: REST", namespace=namespace)
+
+
+def _page(request: Request) -> Response:
+    board = _Board(_operator(request))
+    shown = {"all_queues": board.switches.get(None), "results": [board.shown(name) for name in board.names]}
+    return Response(QueuePageSerializer(shown).data)
 
 
 def _reason(request: Request) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from datetime import timedelta
+from urllib.parse import urljoin
 
 import pytest
 from django.db import OperationalError
@@ -15,7 +17,7 @@ from pg_queue.models import DeadLetter, Operation
 from pg_queue.storage import store
 
 pytestmark = pytest.mark.django_db
-QUEUES, DEAD, MESSAGES = "/api/v1/queues/", "/api/v1/dead-letters/", "/api/v1/messages/"
+QUEUES, ALL, DEAD, MESSAGES = "/api/v1/queues/", "/api/v1/all-queues/", "/api/v1/dead-letters/", "/api/v1/messages/"
 
 
 def claim(*queues):
@@ -56,11 +58,19 @@ def test_a_queue_that_is_off_is_not_claimed_from_until_it_is_on(rest):
 
 def test_all_queues_are_turned_off_and_on_at_once(rest):
     queue.enqueue("noop")
-    assert rest.post(f"{QUEUES}all/off/").json()["all_queues"]["is_on"] is False
+    assert rest.post(f"{ALL}off/").json()["all_queues"]["is_on"] is False
     assert rest.get(f"{QUEUES}default/").json()["is_on"] is False
     assert claim() == []
-    rest.post(f"{QUEUES}all/on/")
+    rest.post(f"{ALL}on/")
     assert len(claim()) == 1
+
+
+def test_a_queue_that_is_called_all_is_one_like_any_other(rest):
+    queue.enqueue("noop", queue="all")
+    queue.enqueue("noop")
+    assert rest.post(f"{QUEUES}all/off/").json()["name"] == "all"
+    assert len(claim("all", "default")) == 1
+    assert recorded() == [("root: REST", "off", "all", 0, "")]
 
 
 def test_purging_cancels_what_waits(rest):
@@ -70,11 +80,13 @@ def test_purging_cancels_what_waits(rest):
     assert recorded() == [("root: REST", "purge", "mail", 3, "by hand")]
 
 
-@pytest.mark.parametrize("path", ["", "mail/", "mail/off/", "mail/on/", "mail/purge/", "all/off/", "all/on/"])
+@pytest.mark.parametrize(
+    "path", ["", "mail/", "mail/off/", "mail/on/", "mail/purge/", "../all-queues/off/", "../all-queues/on/"]
+)
 def test_queues_are_for_superusers(make_user, as_user, default, path):
     client = as_user(make_user("ann", default))
     method = client.get if path in ("", "mail/") else client.post
-    assert method(QUEUES + path).status_code == 403
+    assert method(urljoin(QUEUES, path)).status_code == 403
     assert recorded() == []
 
 
@@ -129,7 +141,49 @@ def test_who_may_only_look_cannot_act(make_user, as_user, default):
     assert client.delete(f"{DEAD}{letter}/").status_code == 403
 
 
+def test_a_dead_letters_traceback_is_shown_to_staff_only(make_user, as_user, acme):
+    letter = die("acme")
+    for is_staff, shown in ((False, ""), (True, "File secret.py")):
+        client = as_user(make_user(f"ann{is_staff}", acme, staff=is_staff))
+        assert client.get(f"{DEAD}{letter}/").json()["error"]["traceback"] == shown
+        assert client.get(DEAD, {"organization": "acme"}).json()["results"][0]["error"]["traceback"] == shown
+
+
 class TestStatus:
+    @pytest.mark.parametrize("route", [{"STORE": "far"}, {"CELERY": "backend.celery.app"}], ids=str)
+    def test_one_that_is_routed_away_and_has_not_left_yet_waits(self, rest, make_user, as_user, acme, settings, route):
+        settings.PG_QUEUE = {"STORES": {"default": {}, "far": {"NAMESPACE": "far"}}, "ROUTES": {"away": route}}
+        message = queue.NewMessage(task="noop", args=[1], queue="away", organization_id="acme", priority=7)
+        message_id = queue.dispatch(message)
+        shown = rest.get(f"{MESSAGES}{message_id}/").json()
+        assert (shown["id"], shown["state"], shown["args"]) == (str(message_id), "waiting", [1])
+        assert (shown["queue"], shown["priority"], shown["attempts"], shown["finished_at"]) == ("away", 7, 0, None)
+        assert as_user(make_user("ann", acme)).get(f"{MESSAGES}{message_id}/").status_code == 200
+        assert as_user(make_user("bob")).get(f"{MESSAGES}{message_id}/").status_code == 404
+        event_id = queue.publish("orders", {"task": "noop"})
+        assert rest.get(f"{MESSAGES}{event_id}/").status_code == 404, "an event of the project's own is no message"
+
+    def test_what_its_task_returned_is_shown_wherever_it_is_kept(self, rest, monkeypatch, settings):
+        kept = {}
+
+        class Elsewhere:
+            def __init__(self, conf):
+                pass
+
+            def get(self, ids):
+                return {one: kept[one] for one in ids if one in kept}
+
+        monkeypatch.setattr(sys.modules[__name__], "Elsewhere", Elsewhere, raising=False)
+        settings.PG_QUEUE = {"RESULTS": {"BACKEND": f"{__name__}.Elsewhere"}}
+        message_id = queue.enqueue("noop")
+        (held,) = claim()
+        store().settle([Settlement(message_id=message_id, token=held.token, outcome=Success())])
+        assert rest.get(f"{MESSAGES}{message_id}/").json()["result"] is None
+        kept[message_id] = queue.Result(
+            message_id=message_id, state=MessageState.SUCCEEDED, attempts=1, value={"rows": 3}
+        )
+        assert rest.get(f"{MESSAGES}{message_id}/").json()["result"] == {"rows": 3}
+
     def test_a_status_has_state_times_and_result(self, rest):
         message_id = queue.enqueue("noop")
         assert rest.get(f"{MESSAGES}{message_id}/").json()["state"] == "waiting"

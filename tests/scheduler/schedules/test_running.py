@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import transaction
 
 from pg_queue import api as queue
-from pg_queue.domain import Death, Settlement
+from pg_queue.domain import Death, Settlement, Success
+from pg_queue.relay.courier import Courier
 from scheduler import api, ledger
 from scheduler.api import InvalidInput, PgPeriodicSchedule, RunState, ScheduleRun
+from scheduler.runs import messages_of
 from tests.scheduler.schedules.conftest import Hands
 from tests.scheduler.schedules.making import make
 
@@ -99,6 +102,20 @@ def test_runs_keep_their_order_and_are_looked_up_together(monkeypatch: pytest.Mo
     views = api.runs_with_live_state(reversed(runs))
     assert [view.id for view in views] == [run.id for run in reversed(runs)]
     assert [len(ids) for ids in asked] == [5]
+
+
+def test_a_run_that_is_routed_away_is_shown_as_its_message_is_wherever_that_is(settings: Any) -> None:
+    stores = {"default": {}, "far": {"NAMESPACE": "far"}}
+    settings.PG_QUEUE = {"STORES": stores, "ROUTES": {"default": {"STORE": "far"}}}
+    run = api.run_schedule(make().pk)
+    assert api.runs_with_live_state([run])[0].state is RunState.FIRED
+    assert messages_of([run.id])[run.id].state is queue.MessageState.WAITING, "it is in the outbox"
+    Courier("relay:store:far").make_round()
+    [held] = queue.store("far").claim(queues=["default"], limit=1, lease=timedelta(minutes=1), worker="w")
+    assert held.message.id == run.id
+    assert api.runs_with_live_state([run])[0].state is RunState.RUNNING
+    queue.store("far").settle([Settlement(message_id=run.id, token=held.token, outcome=Success(value=1))])
+    assert api.runs_with_live_state([run])[0].state is RunState.SUCCEEDED
 
 
 def test_a_finished_run_is_shown_as_the_ledger_has_it() -> None:
