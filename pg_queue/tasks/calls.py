@@ -28,7 +28,7 @@ class Call:
     def run(self, message: Message) -> Any:
         """Call it with the message's arguments, in this thread; one that is `async def` in an event loop of its own."""
         if self.is_async:
-            return asyncio.run(_alone(self.run_async(message)))
+            return asyncio.run(alone(self.run_async(message)))
         return self._called(message)
 
     async def run_async(self, message: Message) -> Any:
@@ -67,7 +67,7 @@ def _names_context(annotation: object) -> bool:
     return isinstance(annotation, str) and annotation.split(".")[-1] == TaskContext.__name__
 
 
-async def _alone(execution: Coroutine[Any, Any, Any]) -> Any:
+async def alone(execution: Coroutine[Any, Any, Any]) -> Any:
     """Django's asynchronous calls get a thread of this execution's own, whose connections end with it.
 
     Without one, all the loops of a process would share a single thread, and nobody would look after its connections.

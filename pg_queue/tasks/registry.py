@@ -1,7 +1,8 @@
-"""The tasks that messages may name: the project's `@task` functions and its Celery tasks, in one registry.
+"""The tasks that messages may name: the project's `@task` functions, its Celery tasks and those of `django.tasks`.
 
 A name in a message resolves here or not at all: a row can never name code that the project did not declare. Tasks are
-found in the `tasks` module of every installed app, at the first lookup; Celery's are those of the current Celery app.
+found in the `tasks` module of every installed app, at the first lookup; Celery's are those of the current Celery app;
+those of `django.tasks` are found by their path, see `pg_queue.tasks.django`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class TaskInfo:
     """As `inspect.signature` prints it, without the bound `self` of a Celery task or a task's context."""
     doc: str
     """The docstring's first paragraph, on one line."""
-    source: Literal["downbeat", "celery"]
+    source: Literal["downbeat", "celery", "django"]
     queue: str = "default"
     """Where its messages go, where their enqueue does not say; a `NewMessage` and a schedule always do."""
     priority: int = DEFAULT_PRIORITY
@@ -95,10 +96,12 @@ def register(function: Callable[..., Any], name: str | None, options: TaskOption
 
 def get_task(name: str) -> TaskInfo:
     """The task of this name. Raises `UnknownTask`, with the names that look like it."""
-    found = _registered.get(name) or _celery.get(name)
+    from pg_queue.tasks.django.resolution import info_of, known_info
+
+    found = _registered.get(name) or _celery.get(name) or known_info(name)
     if found is None:
         known = _all()
-        found = known.get(name)
+        found = known.get(name) or info_of(name)
         if found is None:
             raise UnknownTask(name, tuple(get_close_matches(name, known)))
     return found
@@ -206,14 +209,17 @@ _origins: dict[str, str] = {}
 def _all() -> dict[str, TaskInfo]:
     _discover()
     _celery.update(_celery_tasks())
-    return _celery | _registered
+    return _django_tasks() | _celery | _registered
 
 
 def _discover() -> None:
     global _discovered  # once per process: the modules stay imported
+    from pg_queue.tasks.django.resolution import import_modules
+
     with _discovery:
         if not _discovered:
             autodiscover_modules("tasks")
+            import_modules()
             _discovered = True
 
 
@@ -233,3 +239,9 @@ def _celery_tasks() -> dict[str, TaskInfo]:
             raise
         return {}
     return celery_tasks()
+
+
+def _django_tasks() -> dict[str, TaskInfo]:
+    from pg_queue.tasks.django.resolution import declared, known_info
+
+    return {name: info for name in declared() if (info := known_info(name))}
