@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -289,6 +290,48 @@ class WorkerView:
     failed: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """How often something may begin: evenly so many in a period, and so many at once after a pause."""
+
+    count: int
+    period_seconds: float
+    burst: int
+    """1 or more."""
+
+    @property
+    def interval_seconds(self) -> float:
+        """How long one token takes to come back."""
+        return self.period_seconds / self.count
+
+    def spend(self, full_at: int, *, now: int, wanted: int) -> tuple[int, int]:
+        """How many of `wanted` tokens a bucket gives that is full again at `full_at`, and when it is so after that.
+
+        In microseconds. An instant says all that there is to know of a bucket, and rounding it up gives nothing away.
+        """
+        interval = self.interval_seconds * 1e6
+        begun = max(full_at, now)
+        given = max(0, min(wanted, math.floor(self.burst - (begun - now) / interval + ROUNDING)))
+        return given, begun + math.ceil(given * interval)
+
+    def wait_seconds(self, full_at: int, *, now: int) -> float:
+        """Seconds until a bucket that is full at `full_at` has a token; 0: it has one."""
+        return max(0.0, (full_at - now) / 1e6 - (self.burst - 1) * self.interval_seconds)
+
+
+ROUNDING = 1e-6
+"""Of a token: what is missing by less is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What a bucket has given."""
+
+    count: int
+    wait_seconds: float
+    """Until it has another one; 0: it has."""
+
+
 class Capability(StrEnum):
     """What a store may lack. Asking for one that it lacks is refused at once, by `CapabilityMissing`."""
 
@@ -306,6 +349,8 @@ class Capability(StrEnum):
     """The outbox."""
     SWITCHES = "switches"
     LOCKS = "locks"
+    LIMITS = "limits"
+    """Rate limits that hold among all workers."""
     FAIRNESS = "fairness"
     """Organizations take turns, and low priority is not starved."""
     WAKE = "wake"

@@ -347,6 +347,24 @@ class Lock(models.Model):
         return self.name
 
 
+class Limit(models.Model):
+    """A bucket of tokens, by the name of what it limits. An instant says how full it is; see `RateLimit`."""
+
+    namespace = models.CharField(max_length=64, blank=True, db_default="")
+    name = models.CharField(max_length=255)
+    full_at = models.DateTimeField()
+    asked_at = models.DateTimeField()
+    """By the clock of the database, when it was last asked."""
+    granted = models.IntegerField(default=0)
+    """What was given then."""
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["namespace", "name"], name="pg_queue_limit_once")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Leader(models.Model):
     """Who leads, by name of the election: one row each, rewritten at every term. See `pg_queue.leader`."""
 

@@ -31,11 +31,13 @@ from pg_queue.domain import (
     Capability,
     Claim,
     Event,
+    Grant,
     Message,
     MessageState,
     NewEvent,
     NewMessage,
     PublishedEvent,
+    RateLimit,
     Settled,
     Settlement,
     Switch,
@@ -77,6 +79,10 @@ class QueueStore(Protocol):
     @property
     def locks(self) -> Locks:
         """Named locks. Raises: CapabilityMissing."""
+
+    @property
+    def limits(self) -> Limits:
+        """Rate limits. Raises: CapabilityMissing."""
 
     @property
     def workers(self) -> Workers:
@@ -314,6 +320,23 @@ class Locks(Protocol):
 
     def release(self, name: str, owner: uuid.UUID) -> bool:
         """Give it up; False: this owner no longer held it. Joins the caller's transaction."""
+        ...
+
+
+class Limits(Protocol):
+    """A bucket of tokens per name: how often something may begin, whoever asks for it.
+
+    A bucket holds at most `burst` tokens and is full at first; they come back evenly. So in any span of time, no more
+    are given than `burst` and what comes back within it, by the store's clock, however many ask at one time. Who asks
+    says what the limit is; all should say the same.
+    """
+
+    def take(self, name: str, limit: RateLimit, *, wanted: int) -> Grant:
+        """Take as many of `wanted` tokens as there are; 0 only asks. Opens and commits its own transaction."""
+        ...
+
+    def give_back(self, name: str, limit: RateLimit, *, count: int) -> None:
+        """Put back tokens that were taken and not used. Opens and commits its own transaction."""
         ...
 
 

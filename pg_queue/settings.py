@@ -12,7 +12,9 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 
+from pg_queue.domain import RateLimit
 from pg_queue.errors import Configuration
+from pg_queue.rates import parse_limits
 from pg_queue.routes import Routes, parse_routes
 
 
@@ -77,6 +79,8 @@ class QueueSettings:
     """How long an idempotency key holds after its message has ended, where the message does not say; 0: not at all."""
     fairness: Mapping[str, Any] | None = None
     """How organizations take turns; see `FairnessSettings`. None: all weigh the same, and run as much as they can."""
+    rate_limits: Mapping[str, Any] | None = None
+    """How often messages of a queue may begin, by queue: `{"mails": "100/m"}`; None: as often as there are workers."""
     aging_seconds: float = 60.0
     """What has been due longer goes first now and then, whatever its priority: in every sixteenth claim."""
     stores: Mapping[str, Any] | None = None
@@ -131,6 +135,11 @@ class QueueSettings:
         """How long the store of `results` keeps one after it finished; 0: for ever."""
         own = self.results.ttl_seconds if self.results else None
         return self.result_ttl_seconds if own is None else own
+
+    @property
+    def limits(self) -> Mapping[str, RateLimit]:
+        """The rate limits by queue."""
+        return parse_limits(self.rate_limits or {})
 
     @property
     def routing(self) -> Routes:
@@ -271,7 +280,7 @@ def _check_stores(conf: QueueSettings) -> None:
 
 
 def _check_routes(conf: QueueSettings) -> None:
-    _ = conf.routing
+    _ = conf.routing, conf.limits
 
 
 Section = QueueSettings | ResultsSettings

@@ -13,7 +13,7 @@ from pg_queue.errors import CapabilityMissing
 from pg_queue.settings import StoreSettings
 
 if TYPE_CHECKING:
-    from pg_queue.ports import Barriers, Listener, Locks, Operations, Outbox, QueueStore, Switches
+    from pg_queue.ports import Barriers, Limits, Listener, Locks, Operations, Outbox, QueueStore, Switches
 
 
 class Capable:
@@ -55,6 +55,11 @@ class Capable:
     def locks(self) -> Locks:
         """See the port."""
         self._lack(Capability.LOCKS)
+
+    @property
+    def limits(self) -> Limits:
+        """See the port."""
+        self._lack(Capability.LIMITS)
 
     @property
     def operations(self) -> Operations:

@@ -23,6 +23,7 @@ from pg_queue.worker.execution import Outcome
 from pg_queue.worker.followers import settle
 from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.options import Figures, WorkerOptions
+from pg_queue.worker.rates import Claims
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -48,6 +49,7 @@ class Books:
         self.figures = Figures()
         self._store, self._options, self._conf, self._holdings = store, options, conf, holdings
         self._lease = timedelta(seconds=conf.lease_seconds)
+        self._claims = Claims(store, conf.limits, options.queues)
         self.deposits = Deposits(
             results,
             namespace=store.namespace if results is not None else "",
@@ -86,8 +88,8 @@ class Books:
 
         def claim() -> list[Claim]:
             with CLAIM_SECONDS.time():
-                return self._store.claim(
-                    queues=self._options.queues, limit=limit, lease=self._lease, worker=self._options.worker_id
+                return self._claims.claim(
+                    self._options.queues, limit=limit, lease=self._lease, worker=self._options.worker_id
                 )
 
         claims = self._attempt("claim", claim)
@@ -98,7 +100,7 @@ class Books:
 
     def seconds_until_message(self) -> float | None:
         """Seconds until a message of these queues is due; None: none is there, or the database cannot be asked."""
-        return self._attempt("next_due", lambda: self._store.next_due_seconds(self._options.queues))
+        return self._attempt("next_due", lambda: self._claims.next_due_seconds(self._options.queues))
 
     def report(self, claim: Claim, outcome: Outcome) -> None:
         """Take note of an outcome; `flush` settles it, when its result is where it is to be kept."""

@@ -51,6 +51,16 @@ def claim(limit: int, worker: str, lease: float = 60) -> list[dict[str, Any]]:
     return [{"id": str(c.message.id), "token": str(c.token), "lease_until": c.lease_until.isoformat()} for c in found]
 
 
+def take_tokens(seconds: float, count: int, burst: int) -> int:
+    """Take from one bucket of so many a second, one by one for so long; how many."""
+    from pg_queue.domain import RateLimit
+
+    limit, until, taken = RateLimit(count=count, period_seconds=1, burst=burst), time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        taken += store().limits.take("shared", limit, wanted=1).count
+    return taken
+
+
 def settle(claims: list[dict[str, Any]]) -> list[str]:
     """Settle claims as successes; what became of each."""
     from pg_queue.domain import Settlement, Success
@@ -92,7 +102,7 @@ def _serve() -> None:
     import django
 
     django.setup()
-    functions = {one.__name__: one for one in (enqueue, claim, settle, drain, expire, acquire)}
+    functions = {one.__name__: one for one in (enqueue, claim, settle, drain, expire, acquire, take_tokens)}
     print("ready", flush=True)  # noqa: T201 - its answers
     for line in sys.stdin:
         command = json.loads(line)

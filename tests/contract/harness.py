@@ -82,6 +82,7 @@ TABLES = (
     "pg_queue_event",
     "pg_queue_switch",
     "pg_queue_lock",
+    "pg_queue_limit",
 )
 INSTANTS = {
     "pg_queue_message": ("run_after", "enqueued_at", "lease_until", "started_at"),
@@ -92,6 +93,7 @@ INSTANTS = {
     "pg_queue_barrier": ("created_at", "ended_at"),
     "pg_queue_event": ("created_at", "run_after"),
     "pg_queue_lock": ("expires_at",),
+    "pg_queue_limit": ("full_at", "asked_at"),
 }
 
 

@@ -57,6 +57,7 @@ INSTANTS = {
     "barriers": ("created_at", "ended_at"),
     "events": ("created_at", "run_after"),
     "locks": ("expires_at",),
+    "limits": ("full_at",),
     "switches": ("changed_at",),
     "workers": ("started_at", "heartbeat_at", "stopped_at"),
 }

@@ -29,7 +29,7 @@ PREFIX = f"downbeat-test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 ADVANCE = """
 local moved = {run_after=1, enqueued_at=1, started_at=1, finished_at=1, expires_at=1, lease_until=1, created_at=1,
-    ended_at=1, heartbeat_at=1, stopped_at=1}
+    ended_at=1, heartbeat_at=1, stopped_at=1, full_at=1}
 local by_id = {live=1, running=1, letters=1}
 local by = ARGV[2] * 1000000
 for _, name in ipairs(redis.call('KEYS', ARGV[1] .. ':*')) do

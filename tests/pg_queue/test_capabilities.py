@@ -35,6 +35,7 @@ def bare() -> Bare:
         (Capability.EVENTS, lambda store: store.outbox),
         (Capability.SWITCHES, lambda store: store.switches),
         (Capability.LOCKS, lambda store: store.locks),
+        (Capability.LIMITS, lambda store: store.limits),
         (Capability.OPERATIONS, lambda store: store.operations),
         (Capability.NAMESPACES, lambda store: store.within("tenant")),
         (Capability.WAKE, lambda store: store.listen(["default"])),

@@ -24,6 +24,7 @@ from pg_queue.storage.mongodb.barriers import MongoBarriers
 from pg_queue.storage.mongodb.claims import Claims, Pair
 from pg_queue.storage.mongodb.documents import claim_of, hexes, outcome_of, readable
 from pg_queue.storage.mongodb.ends import Ends
+from pg_queue.storage.mongodb.limits import MongoLimits
 from pg_queue.storage.mongodb.listener import MongoListener
 from pg_queue.storage.mongodb.locks import MongoLocks
 from pg_queue.storage.mongodb.messages import Messages
@@ -84,6 +85,11 @@ class MongoStore(Capable):
     def locks(self) -> MongoLocks:
         """See the port."""
         return MongoLocks(self._server, self.namespace)
+
+    @cached_property
+    def limits(self) -> MongoLimits:
+        """See the port."""
+        return MongoLimits(self._server, self.namespace)
 
     @cached_property
     def operations(self) -> MongoOperations:

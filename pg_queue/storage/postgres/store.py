@@ -17,6 +17,7 @@ from pg_queue.storage.postgres.barriers import PostgresBarriers
 from pg_queue.storage.postgres.connection import StoreConnection
 from pg_queue.storage.postgres.ends import Ends
 from pg_queue.storage.postgres.enqueueing import Enqueueing
+from pg_queue.storage.postgres.limits import PostgresLimits
 from pg_queue.storage.postgres.listener import PostgresListener
 from pg_queue.storage.postgres.locks import PostgresLocks
 from pg_queue.storage.postgres.outbox import PostgresOutbox
@@ -56,6 +57,7 @@ class PostgresStore(Capable):
             Capability.FAIRNESS,
             Capability.SWITCHES,
             Capability.LOCKS,
+            Capability.LIMITS,
             Capability.WAKE,
             Capability.OPERATIONS,
         }
@@ -77,6 +79,7 @@ class PostgresStore(Capable):
         self._outbox = PostgresOutbox(self._connection, self.namespace)
         self._barriers = PostgresBarriers(self._connection, self.namespace, self._enqueueing)
         self._locks = PostgresLocks(self._connection, self.namespace)
+        self._limits = PostgresLimits(self._connection, self.namespace)
         self._ends = Ends(
             self._connection,
             conf,
@@ -95,6 +98,11 @@ class PostgresStore(Capable):
     def operations(self) -> DatabaseOperations:
         """See the port."""
         return DatabaseOperations(self._place.database, self.namespace, self._ends.cancel)
+
+    @property
+    def limits(self) -> PostgresLimits:
+        """See the port."""
+        return self._limits
 
     @property
     def locks(self) -> PostgresLocks:

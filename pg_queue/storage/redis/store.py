@@ -24,6 +24,7 @@ from pg_queue.storage.failures import unreadable
 from pg_queue.storage.instants import microseconds
 from pg_queue.storage.redis import encoding
 from pg_queue.storage.redis.barriers import RedisBarriers
+from pg_queue.storage.redis.limits import RedisLimits
 from pg_queue.storage.redis.listener import RedisListener
 from pg_queue.storage.redis.locks import RedisLocks
 from pg_queue.storage.redis.operations import RedisOperations
@@ -75,6 +76,11 @@ class RedisStore(Capable):
     def locks(self) -> RedisLocks:
         """See the port."""
         return RedisLocks(self._server, self.namespace)
+
+    @cached_property
+    def limits(self) -> RedisLimits:
+        """See the port."""
+        return RedisLimits(self._server, self.namespace)
 
     @cached_property
     def operations(self) -> RedisOperations:

@@ -35,6 +35,7 @@ from pg_queue.storage.rows import UNREADABLE, Depth, decode_claim, decode_messag
 from pg_queue.storage.sqlite.barriers import SqliteBarriers
 from pg_queue.storage.sqlite.claims import Claims
 from pg_queue.storage.sqlite.ends import End, Ends, Living
+from pg_queue.storage.sqlite.limits import SqliteLimits
 from pg_queue.storage.sqlite.listener import SqliteListener
 from pg_queue.storage.sqlite.locks import SqliteLocks
 from pg_queue.storage.sqlite.messages import Messages
@@ -70,6 +71,7 @@ class SqliteStore(Capable):
         self._outbox = SqliteOutbox(self._session, self.namespace)
         self._switches = SqliteSwitches(self._session, self.namespace)
         self._locks = SqliteLocks(self._session, self.namespace)
+        self._limits = SqliteLimits(self._session, self.namespace)
         self._claims = Claims(self._session, self.namespace, conf)
         self._ends = Ends(self._session, self._incoming, self._barriers)
         self._messages = statements("messages", "sqlite")
@@ -94,6 +96,11 @@ class SqliteStore(Capable):
     def operations(self) -> DatabaseOperations:
         """See the port."""
         return DatabaseOperations(self._place.database, self.namespace, self.cancel)
+
+    @property
+    def limits(self) -> SqliteLimits:
+        """See the port."""
+        return self._limits
 
     @property
     def locks(self) -> SqliteLocks:

@@ -18,7 +18,7 @@ LISTS = {"queues", "ids", "pairs", "topics", "chosen", "full"}
 
 ALL = [
     (topic, name)
-    for topic in ("messages", "outcomes", "keys", "barriers", "events", "switches", "locks")
+    for topic in ("messages", "outcomes", "keys", "barriers", "events", "switches", "locks", "limits")
     for name in statements(topic, "sqlite")
 ]
 
