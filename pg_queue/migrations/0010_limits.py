@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('pg_queue', '0008_turns_by_organization'),
+        ('pg_queue', '0009_drop_events'),
     ]
 
     operations = [
