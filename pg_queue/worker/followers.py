@@ -10,6 +10,7 @@ from django.db import IntegrityError, transaction
 
 from pg_queue.celery.envelope import with_fresh_id
 from pg_queue.domain import NewMessage, Settled, Settlement
+from pg_queue.errors import InvalidMessage
 from pg_queue.ports import QueueStore
 from pg_queue.storage import store
 
@@ -40,7 +41,9 @@ def _enqueue(home: QueueStore, messages: Sequence[NewMessage]) -> None:
     try:
         with _savepoint(home):
             home.enqueue(messages)
-    except IntegrityError:
+    except (IntegrityError, InvalidMessage) as error:
+        if isinstance(error, InvalidMessage) and error.field != "id":
+            raise
         if len(messages) == 1:
             home.enqueue([with_fresh_id(messages[0])])
             return
