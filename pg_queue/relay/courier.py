@@ -108,6 +108,7 @@ class Courier:
             else:
                 self._defer_refused(parcel.event, made, refusal)
             if self._clock() >= stop_at:
+                last_error = None  # for the others there was no time: that says nothing of the target
                 break
         self._confirm(taken, made, has_outcomes=self._target.has_outcomes)
         if unsent := parcels[told:]:

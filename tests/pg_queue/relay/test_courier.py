@@ -201,6 +201,17 @@ def test_it_stops_sending_before_its_lease_is_over(courier: Courier, target: Scr
     assert sorted(target.taken) == sorted(ids)
 
 
+def test_what_there_was_no_time_for_is_not_blamed_on_the_one_before_that_was_refused(
+    courier: Courier, target: Scripted
+) -> None:
+    target.seconds_each, target.poison = 16, {"bad"}
+    first, bad, third = put("a", "bad", "c")
+    made = courier.make_round()
+    assert (made.taken, made.refused, made.unsent, made.error) == (1, 1, 1, "")
+    assert (waiting()[bad].error, waiting()[third].error) == ("ValueError: what is this?", "")
+    assert first not in waiting()
+
+
 def test_what_was_taken_and_its_followers_word_are_one_transaction(courier: Courier, target: Scripted) -> None:
     def fail(messages: Sequence[NewMessage], has_outcomes: bool) -> None:
         raise RuntimeError("the ledger is full")
