@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 
+from pg_queue.celery_tables import CeleryChord, CeleryChordPart, CeleryGroup, CeleryResult
 from pg_queue.domain import (
     DEFAULT_PRIORITY,
     MAX_PRIORITY,
@@ -22,6 +23,25 @@ from pg_queue.domain import (
     BarrierState,
     MessageState,
 )
+
+__all__ = [
+    "Barrier",
+    "BarrierPlan",
+    "CeleryChord",
+    "CeleryChordPart",
+    "CeleryGroup",
+    "CeleryResult",
+    "DeadLetter",
+    "Event",
+    "Key",
+    "Leader",
+    "Lock",
+    "Message",
+    "Operation",
+    "Result",
+    "Switch",
+    "Worker",
+]
 
 NEXT_SEQUENCE = Func(Value("pg_queue_message_sequence"), function="nextval", output_field=models.BigIntegerField())
 NEW_ID = Func(function="pg_queue_uuid7", output_field=models.UUIDField())

@@ -6,6 +6,7 @@ Any number of processes may reap at once: each batch skips the rows that another
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from django.db import close_old_connections, connections
 
 from pg_queue.errors import DutyFailed
 from pg_queue.health.metrics import CLAIMS_EXPIRED, REAPED, REAPER_FAILURES
+from pg_queue.results.celery import celery_databases, retain_celery_results
 from pg_queue.results.registry import result_store
 from pg_queue.settings import queue_settings
 from pg_queue.storage import store
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 ROUND_SECONDS = 5.0
 """Longest time that one duty may take of a round; what is left waits for the next."""
+CELERY_SECONDS = 15.0
+"""How often what Celery's result backend leaves behind is looked for, at most."""
 QUIET_SECONDS = 30.0
 """What a duty did that comes round more often than this is worth a line to whoever debugs, not to every log."""
 
@@ -161,7 +165,26 @@ def queue_duties() -> list[Duty]:
     duties = [duty for alias in places.values() for duty in store_duties(alias)]
     if conf.results is not None:
         duties.append(Duty(name="retain_results", every_seconds=conf.reap_seconds, run=retain_results, batch=1))
-    return duties
+    return [*duties, *celery_duties()] if celery_databases(conf) else duties
+
+
+def celery_duties() -> list[Duty]:
+    """What Celery's result backend leaves behind in the stores' databases."""
+    conf = queue_settings()
+    every, batch = max(CELERY_SECONDS, conf.reap_seconds), conf.reap_batch
+    return [
+        Duty(name="retain_celery_results", every_seconds=every, run=retain_celery_results, batch=batch),
+        Duty(name="recover_chords", every_seconds=every, run=recover_chords),
+    ]
+
+
+def recover_chords() -> int:
+    """Send the callbacks of chords whose workers were killed before they did; none where no Celery app is loaded."""
+    if "celery" not in sys.modules:
+        return 0
+    from pg_queue.celery.backend.closing import recover_current_apps_chords
+
+    return recover_current_apps_chords()
 
 
 def store_duties(alias: str) -> list[Duty]:

@@ -59,6 +59,32 @@ def direct_connection(
     return session
 
 
+def plain_connection(application_name: str, *, alias: str) -> Session:
+    """Open a session on this alias, in autocommit, also through a proxy that shares sessions: one statement at a time.
+
+    Nobody else uses it; the caller closes it. Raises: Configuration; psycopg.OperationalError.
+    """
+    parameters = connection_parameters(alias) | {"application_name": application_name}
+    session = psycopg.connect(**parameters, autocommit=True, prepare_threshold=None)
+    try:
+        _assume_role(session, alias)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def is_shared(session: Session, parameters: Mapping[str, Any]) -> bool:
+    """True behind a proxy that gives one server session to several clients (PgBouncer in transaction mode)."""
+    # Such a proxy hands out a backend key of its own, so the pid in it is not the server's.
+    if session.info.backend_pid == _server_pid(session):
+        return False
+    try:
+        return _changes_places(session, parameters)
+    except psycopg.errors.ProtocolViolation:  # PgBouncer in statement mode refuses BEGIN.
+        return True
+
+
 def connection_parameters(alias: str) -> dict[str, Any]:
     """libpq's parameters for a Django alias. Raises `Configuration` where it is unknown or not PostgreSQL."""
     if alias not in connections.settings:
@@ -78,18 +104,11 @@ def _assume_role(session: Session, alias: str) -> None:
 
 
 def _refuse_shared_session(session: Session, alias: str, parameters: Mapping[str, Any]) -> None:
-    """A proxy hands out a backend key of its own, so the pid in it is not the server's. Then look whether it shares."""
-    if session.info.backend_pid == _server_pid(session):
-        return
-    try:
-        is_shared = _is_shared(session, parameters)
-    except psycopg.errors.ProtocolViolation:  # PgBouncer in statement mode refuses BEGIN.
-        is_shared = True
-    if is_shared:
+    if is_shared(session, parameters):
         raise DirectConnectionRequired(_advice(alias))
 
 
-def _is_shared(session: Session, parameters: Mapping[str, Any]) -> bool:
+def _changes_places(session: Session, parameters: Mapping[str, Any]) -> bool:
     """While `session` is idle, open transactions beside it: in transaction mode one of them gets its server session,
     or its next transaction gets another one."""
     before = _server_pid(session)

@@ -1,4 +1,7 @@
-"""What became of messages, for whoever asks: the queue's word on their end, and the store's on their value."""
+"""What became of messages, for whoever asks: the queue's word on their end, and the store's on their value.
+
+Of what the queue knows nothing (any more), Celery's result backend may: a stock Celery worker's results are there.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from django.db import DatabaseError, InterfaceError
 
 from pg_queue.domain import TERMINAL_STATES, Message, MessageState
 from pg_queue.errors import ResultNotKept, ResultsUnavailable, StoreUnavailable
+from pg_queue.results.celery import get_celery_results
 from pg_queue.results.domain import Result
 from pg_queue.results.registry import result_store
 from pg_queue.storage import store
@@ -26,7 +30,8 @@ def get_results(message_ids: Iterable[UUID], *, using: str = "default") -> dict[
     InvalidMessage (field `ids[…]`) for what is no UUID; ResultsUnavailable when either cannot be asked.
     """
     ids = list(dict.fromkeys(checked_ids("ids", message_ids)))
-    return _results(ids, _messages(ids, using), store(using).namespace)
+    found = _results(ids, _messages(ids, using), store(using).namespace)
+    return found | _celery_results([one for one in ids if one not in found], using)
 
 
 def get_result(message_id: UUID, *, using: str = "default") -> Result | None:
@@ -44,7 +49,7 @@ def get_result(message_id: UUID, *, using: str = "default") -> Result | None:
         task = messages[message_id].task
         if not keeps_result(task):
             raise ResultNotKept(f"message {message_id}: expected a task that keeps its results, got: {task!r}")
-    return result
+    return result or _celery_results([message_id], using).get(message_id)
 
 
 def _results(ids: list[UUID], messages: Mapping[UUID, Message], namespace: str) -> dict[UUID, Result]:
@@ -54,6 +59,14 @@ def _results(ids: list[UUID], messages: Mapping[UUID, Message], namespace: str) 
     kept = {one: result for one, result in found.items() if result.namespace == namespace}
     made = ((one, _result(messages.get(one), kept.get(one), is_elsewhere=elsewhere is not None)) for one in ids)
     return {message_id: replace(result, namespace=namespace) for message_id, result in made if result is not None}
+
+
+def _celery_results(ids: list[UUID], using: str) -> dict[UUID, Result]:
+    """What stock Celery workers executed: the queue knows nothing of it once it has ended."""
+    try:
+        return get_celery_results(ids, using=using)
+    except (DatabaseError, InterfaceError) as error:
+        raise ResultsUnavailable(f"Celery's results: {str(error).strip() or type(error).__name__}") from error
 
 
 def _messages(ids: list[UUID], using: str) -> Mapping[UUID, Message]:

@@ -13,7 +13,7 @@ from tests.processes import Manage, ProcessDatabase
 
 pytestmark = pytest.mark.processes
 
-QUEUE_DUTIES = {"expire_claims", "retain_outcomes", "forget_workers"}
+QUEUE_DUTIES = {"expire_claims", "retain_outcomes", "forget_workers", "retain_celery_results", "recover_chords"}
 
 
 def add_vanished_claim(database: ProcessDatabase) -> uuid.UUID:
