@@ -41,6 +41,7 @@ from pg_queue.errors import (
     DirectConnectionRequired,
     DutyFailed,
     GiveUp,
+    InvalidArguments,
     InvalidMessage,
     LeadershipLost,
     PayloadNotJSON,
@@ -103,6 +104,7 @@ from pg_queue.tasks import (
 from pg_queue.text import card as text_card
 from pg_queue.text import table as text_table
 from pg_queue.validation import (
+    check_arguments,
     check_queue,
     check_reason,
     checked_event,
@@ -144,6 +146,7 @@ __all__ = [
     "Follower",
     "GiveUp",
     "HealthServer",
+    "InvalidArguments",
     "InvalidMessage",
     "Leadership",
     "LeadershipLost",
@@ -297,9 +300,16 @@ def outbox_backlog() -> Sequence[Backlog]:
     return store().outbox.backlog()
 
 
-def validate_payload(args: Sequence[Json], kwargs: Mapping[str, Json]) -> None:
-    """Refuse arguments that no message may hold. Raises: PayloadNotJSON, PayloadTooLarge (field `args` or `kwargs`)."""
-    check_payload(args, kwargs, max_bytes=queue_settings().max_payload_bytes)
+def validate_payload(args: Sequence[Json], kwargs: Mapping[str, Json], *, task: str | None = None) -> None:
+    """Refuse arguments that no message may hold, or none of this task, where that checks them by its type hints.
+
+    Raises: PayloadNotJSON, PayloadTooLarge, InvalidArguments (field `args` or `kwargs`).
+    """
+    max_bytes = queue_settings().max_payload_bytes
+    if task is None:
+        check_payload(args, kwargs, max_bytes=max_bytes)
+    else:
+        check_arguments(task, args, kwargs, max_bytes=max_bytes)
 
 
 def publish(

@@ -16,6 +16,16 @@ from pg_queue.results.registry import result_store
 from pg_queue.settings import QueueSettings, queue_settings
 from pg_queue.sqlite import takes_lock_at_once
 from pg_queue.storage import store
+from pg_queue.tasks import declared_tasks
+
+
+@register
+def check_task_hints(app_configs: object = None, **_: Any) -> list[CheckMessage]:
+    """E009: a task is to be checked by its type hints, and these cannot be read, or not be checked.
+
+    Of the tasks whose modules are imported by now: a check imports nothing that its project has not.
+    """
+    return [*_check_hints()]
 
 
 @register
@@ -32,6 +42,16 @@ def check_queue_settings(app_configs: object = None, **_: Any) -> list[CheckMess
     except Configuration as error:
         return [Error(str(error), hint="docs/reference/settings.md lists every key.", id="pg_queue.E001")]
     return [*_check_aliases(conf), *_check_stores(conf), *_check_results(), *_check_routes(conf)]
+
+
+def _check_hints() -> Iterable[CheckMessage]:
+    for info in declared_tasks():
+        try:
+            if info.checks is not None:
+                info.checks.check()
+        except Configuration as error:
+            hint = "docs/howto/tasks.md#checked-by-type-hints shows which type hints will do."
+            yield Error(str(error), hint=hint, id="pg_queue.E009")
 
 
 def _check_stores(conf: QueueSettings) -> Iterable[CheckMessage]:

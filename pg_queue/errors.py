@@ -28,6 +28,10 @@ class PayloadTooLarge(InvalidMessage):
     """A payload or a result is larger than the configured bound, in bytes of UTF-8 JSON."""
 
 
+class InvalidArguments(InvalidMessage):
+    """An argument is not what its task's type hint says. `expected` names the argument, and the way into it."""
+
+
 class UnknownTask(QueueError, LookupError):
     """No registered task has this name, so nothing may be enqueued or run under it."""
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from pg_queue.domain import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY, NewEvent, NewMessage
-from pg_queue.errors import InvalidMessage
+from pg_queue.domain import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY, Json, NewEvent, NewMessage
+from pg_queue.errors import InvalidMessage, UnknownTask
 from pg_queue.payload import check_headers, check_payload, check_value
 from pg_queue.storage.parcels import pack_continuations
-from pg_queue.tasks import Delivery, get_task
+from pg_queue.tasks import Delivery, TaskInfo, get_task
 from pg_queue.tasks.policy import MOST_ATTEMPTS
 
 _NAME_RULE = "1 to 128 letters, digits, '_', '-', '.' or ':', the first a letter, digit or '_'"
@@ -103,6 +103,7 @@ def checked_ids(field: str, ids: Iterable[uuid.UUID]) -> list[uuid.UUID]:
 
 def _checked(message: NewMessage, max_bytes: int) -> NewMessage:
     info = get_task(message.task)
+    message = _with_checked_arguments(message, info)
     check_payload(message.args, message.kwargs, max_bytes=max_bytes)
     check_headers(message.headers, max_bytes=max_bytes)
     try:
@@ -126,6 +127,27 @@ def _checked(message: NewMessage, max_bytes: int) -> NewMessage:
         expected = f"1, or none, for the task {info.name!r}, which is delivered {Delivery.AT_MOST_ONCE}"
         raise InvalidMessage(field="max_attempts", expected=expected, got=message.max_attempts)
     return message
+
+
+def check_arguments(task: str, args: Sequence[Json], kwargs: Mapping[str, Json], *, max_bytes: int) -> None:
+    """Refuse arguments that no message of this task may have.
+
+    Raises: PayloadNotJSON, PayloadTooLarge; InvalidArguments for a task that is known here, and checks them.
+    """
+    check_payload(args, kwargs, max_bytes=max_bytes)
+    with suppress(UnknownTask):
+        checks = get_task(task).checks
+        if checks is not None and checks.of_inputs:
+            checks.as_values(args, kwargs)
+
+
+def _with_checked_arguments(message: NewMessage, info: TaskInfo) -> NewMessage:
+    """The message with arguments that are JSON, checked by its task's type hints where it says so."""
+    is_payload = isinstance(message.args, (list, tuple)) and isinstance(message.kwargs, Mapping)
+    if info.checks is None or not info.checks.of_inputs or not is_payload:
+        return message
+    args, kwargs = info.checks.as_json(message.args, message.kwargs)
+    return replace(message, args=args, kwargs=kwargs)
 
 
 def _with_checked_continuations(message: NewMessage, max_bytes: int, levels: int) -> NewMessage:

@@ -60,7 +60,7 @@ def check(row: PgPeriodicSchedule) -> None:
     row.interval_seconds = recurrence.interval_seconds(row.cron_string) if is_interval else None
     if row.starts_at is not None and row.ends_at is not None and row.ends_at <= row.starts_at:
         raise InvalidInput(field="ends_at", expected=f"an instant after starts_at ({row.starts_at})", got=row.ends_at)
-    _check_payload(row.args, row.kwargs)
+    _check_payload(row.args, row.kwargs, row.task)
 
 
 def schedule_id(value: object) -> uuid.UUID:
@@ -78,9 +78,9 @@ def refused(error: queue.InvalidMessage) -> InvalidInput:
     return InvalidInput(field=error.field, expected=error.expected, got=_shorten(error.got))
 
 
-def _check_payload(args: list[Any], kwargs: dict[str, Any]) -> None:
+def _check_payload(args: list[Any], kwargs: dict[str, Any], task: str) -> None:
     try:
-        queue.validate_payload(args, kwargs)
+        queue.validate_payload(args, kwargs, task=task)
     except queue.InvalidMessage as error:
         raise refused(error) from error
 

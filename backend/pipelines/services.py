@@ -165,7 +165,7 @@ def check_step(task: str, args: Any, kwargs: Any) -> None:
         raise InvalidInput(field="kwargs", expected="an object with string keys", got=kwargs)
     try:
         queue.get_task(task)
-        queue.validate_payload(args, kwargs)
+        queue.validate_payload(args, kwargs, task=task)
     except queue.UnknownTask as error:
         raise InvalidInput(field="task", expected=_expected(error, "task"), got=task) from error
     except queue.InvalidMessage as error:

@@ -1,8 +1,8 @@
 """Tasks: how a project declares them, and what a worker knows of them.
 
 `registry` has every task that a message may name, `policy` what may be said of one, `calls` how it is called, `context`
-what it sees of its execution; `django` has those of the `django.tasks` API. `PgQueueBackend` is the backend that
-`TASKS` names.
+what it sees of its execution, `validation` checks by its type hints; `django` has those of the `django.tasks` API.
+`PgQueueBackend` is the backend that `TASKS` names.
 """
 
 from importlib import import_module
@@ -14,6 +14,7 @@ from pg_queue.tasks.registry import (
     TaskInfo,
     current_context,
     current_message,
+    declared_tasks,
     execute,
     execute_async,
     get_task,
@@ -34,6 +35,7 @@ __all__ = [
     "TaskOptions",
     "current_context",
     "current_message",
+    "declared_tasks",
     "execute",
     "execute_async",
     "get_task",

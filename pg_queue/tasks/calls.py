@@ -11,7 +11,9 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext, iscoroutinefunctio
 from django.db import connections
 
 from pg_queue.domain import Message
+from pg_queue.errors import InvalidArguments, InvalidMessage
 from pg_queue.tasks.context import TaskContext
+from pg_queue.tasks.validation import Checks, Refused, Validation
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -19,26 +21,46 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 class Call:
     """One function as a task."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        """Raises: ValueError for a parameter of the type `TaskContext` that is not the first one."""
+    def __init__(self, task: str, function: Callable[..., Any], validation: Validation) -> None:
+        """Raises: ValueError for a parameter of the type `TaskContext` that is not the first one; see also `Checks`."""
         self._function = function
         self.is_async = iscoroutinefunction(function)
         self.takes_context, self.signature = _without_context(function)
+        self.checks = None
+        if validation is not Validation.NONE:
+            self.checks = Checks(task, function, self.signature, validation)
 
     def run(self, message: Message) -> Any:
-        """Call it with the message's arguments, in this thread; one that is `async def` in an event loop of its own."""
+        """Call it with the message's arguments, in this thread; one that is `async def` in an event loop of its own.
+
+        Raises: Refused, where an argument or the result is not what its type hint says; what the function raises.
+        """
         if self.is_async:
             return asyncio.run(alone(self.run_async(message)))
-        return self._called(message)
+        args, kwargs = self._arguments(message)
+        return self._checked(self._function(*args, **kwargs))
 
     async def run_async(self, message: Message) -> Any:
         """The same in the loop that runs here. For an `async def` only."""
-        return await self._called(message)
+        args, kwargs = self._arguments(message)
+        return self._checked(await self._function(*args, **kwargs))
 
-    def _called(self, message: Message) -> Any:
-        if self.takes_context:
-            return self._function(TaskContext(message), *message.args, **message.kwargs)
-        return self._function(*message.args, **message.kwargs)
+    def _arguments(self, message: Message) -> tuple[list[Any], dict[str, Any]]:
+        args, kwargs = message.args, message.kwargs
+        if self.checks is not None and self.checks.of_inputs:
+            try:
+                args, kwargs = self.checks.as_values(args, kwargs)
+            except InvalidArguments as error:
+                raise Refused("task.invalid_arguments") from error
+        return ([TaskContext(message), *args] if self.takes_context else args), kwargs
+
+    def _checked(self, returned: Any) -> Any:
+        if self.checks is None or not self.checks.of_outputs:
+            return returned
+        try:
+            return self.checks.result(returned)
+        except InvalidMessage as error:
+            raise Refused("task.invalid_result") from error
 
 
 def _without_context(function: Callable[..., Any]) -> tuple[bool, inspect.Signature]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn, TypedDict, TypeVar
 
 from pg_queue.domain import DEFAULT_PRIORITY
 from pg_queue.settings import queue_settings
+from pg_queue.tasks.validation import Validation
 
 LONGEST_DELAY_SECONDS = 3653 * 86400.0
 """Ten years: a later instant is a mistake, and one past the year 9999 could not be read back."""
@@ -104,6 +105,7 @@ class TaskOptions(TypedDict, total=False):
     retry_on: type[BaseException] | Errors | None
     never_on: type[BaseException] | Errors
     delivery: Literal["at_least_once", "at_most_once"]
+    validate: Literal["none", "inputs", "outputs", "strict"]
     time_limit_seconds: float | None
     soft_time_limit_seconds: float | None
     result: Literal["value", "state", "none"]
@@ -127,6 +129,7 @@ def declared(name: str, given: TaskOptions) -> dict[str, Any]:
         "max_attempts": _attempts(options, once),
         "retry": _retry_policy(options),
         "delivery": Delivery.AT_MOST_ONCE if once else Delivery.AT_LEAST_ONCE,
+        "validate": options.one_of("validate", Validation.NONE),
         "time_limit_seconds": limit,
         "soft_time_limit_seconds": options.number("soft_time_limit_seconds", above=0, below=limit),
         "keep_result": kept is Kept.VALUE,

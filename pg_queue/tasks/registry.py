@@ -22,6 +22,7 @@ from pg_queue.errors import UnknownTask
 from pg_queue.tasks.calls import Call
 from pg_queue.tasks.context import TaskContext
 from pg_queue.tasks.policy import Delivery, RetryPolicy, TaskOptions, declared
+from pg_queue.tasks.validation import Checks, Validation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,10 @@ class TaskInfo:
     """False: what it returns is kept nowhere."""
     keep_state: bool = True
     """False: fire and forget. Once it has succeeded, nothing is kept of the message, where nobody needs its end."""
+    validate: Validation = Validation.NONE
+    """What is checked by the function's type hints."""
+    checks: Checks | None = field(default=None, repr=False, compare=False)
+    """What does so; None: nothing is checked."""
     brought_limit: Callable[[Message], float | None] | None = field(default=None, repr=False, compare=False)
     """The hard time limit in seconds that a message brings along, before the task's; None: messages bring none."""
     is_internal: bool = False
@@ -87,7 +92,8 @@ def register(function: Callable[..., Any], name: str | None, options: TaskOption
     function of the same name and another origin is refused. One whose first parameter is annotated with `TaskContext`
     gets that of each execution.
 
-    Raises: ValueError for a name that is taken, and for options that make no sense; TypeError for unknown ones.
+    Raises: ValueError for a name that is taken, and for options that make no sense; TypeError for unknown ones;
+    Configuration where `validate` needs what is not installed.
     """
     info = _info(name or f"{function.__module__}.{function.__qualname__}", function, options)
     _add(info, function)
@@ -110,6 +116,11 @@ def get_task(name: str) -> TaskInfo:
 def tasks() -> list[TaskInfo]:
     """All tasks, by name."""
     return [info for _, info in sorted(_all().items()) if not info.is_internal]
+
+
+def declared_tasks() -> list[TaskInfo]:
+    """The project's own tasks whose modules have been imported so far; nothing is imported for it."""
+    return list(_registered.values())
 
 
 def keeps_result(name: str) -> bool:
@@ -182,7 +193,8 @@ def summary(function: Callable[..., Any]) -> str:
 
 
 def _info(name: str, function: Callable[..., Any], options: TaskOptions) -> TaskInfo:
-    call = Call(function)
+    fields = declared(name, options)
+    call = Call(name, function, fields["validate"])
     return TaskInfo(
         name=name,
         signature=str(call.signature),
@@ -190,7 +202,8 @@ def _info(name: str, function: Callable[..., Any], options: TaskOptions) -> Task
         source="downbeat",
         run=call.run,
         run_async=call.run_async if call.is_async else None,
-        **declared(name, options),
+        checks=call.checks,
+        **fields,
     )
 
 

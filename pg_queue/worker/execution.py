@@ -16,6 +16,7 @@ from pg_queue.settings import queue_settings
 from pg_queue.tasks import Delivery, RetryPolicy, TaskInfo, execute, following, get_task, keeps_result, keeps_state
 from pg_queue.tasks.policy import LONGEST_DELAY_SECONDS, bounded
 from pg_queue.tasks.transactions import discard, in_transaction, left_open
+from pg_queue.tasks.validation import Refused
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +104,8 @@ def outcome_of_raised(message: Message, raised: BaseException) -> Outcome:
     """What an error means, by the policy of the message's task; what the task asked for goes before it."""
     if isinstance(raised, GiveUp):
         return Death(failure=failure_of(raised.__cause__ or raised))
+    if isinstance(raised, Refused):
+        return Death(failure=failure_of(raised.__cause__ or raised, kind=raised.kind))
     if isinstance(raised, UnknownTask) and raised.name == message.task:
         return Retry(failure=failure_of(raised, kind="worker.unknown_task"), delay=backoff(message))
     if isinstance(raised, RetryLater):

@@ -15,6 +15,11 @@ def count(*args: object, **kwargs: object) -> int:
     return len(args) + len(kwargs)
 
 
+@task("tests.checked", validate="inputs")
+def checked(since: datetime) -> None:
+    """Has its argument checked."""
+
+
 def make(**fields: Any) -> api.PgPeriodicSchedule:
     """A schedule of five minutes that PG fires, but for `fields`."""
     return api.create_schedule(**{"name": "Nightly", "task": "tests.count", "expression": "*/5 * * * *"} | fields)
