@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from pg_queue.errors import Configuration, ResultRefused, ResultsUnavailable
 from pg_queue.results.domain import Outcome, Result
-from pg_queue.results.rows import Row, chunks, chunks_by_size, decode_result, encode_outcomes
+from pg_queue.results.rows import Row, chunks, chunks_by_size, decode_result, encode_outcomes, readable
 from pg_queue.settings import QueueSettings
 from pg_queue.sql import named_statements
 
@@ -76,16 +77,7 @@ class DatabaseResults:
         for chunk in chunks(message_ids, CHUNK_ROWS):
             live = Q(expires_at__isnull=True) | Q(expires_at__gt=StoreNow())
             rows = self._ask(lambda: list(self._rows().filter(live, pk__in=chunk)))  # noqa: B023 - called at once
-            for row in rows:
-                found[row.message_id] = decode_result(
-                    message_id=row.message_id,
-                    namespace=row.namespace,
-                    state=row.state,
-                    value=row.value,
-                    error=row.error,
-                    attempts=row.attempts,
-                    finished_at=row.finished_at,
-                )
+            found |= readable((row.message_id, partial(_decode, row)) for row in rows)
         return found
 
     def forget(self, message_ids: Iterable[UUID]) -> int:
@@ -160,6 +152,18 @@ class DatabaseResults:
 
     def _unavailable(self, error: Exception) -> ResultsUnavailable:
         return ResultsUnavailable(f"results in database {self.alias!r}: {str(error).strip() or type(error).__name__}")
+
+
+def _decode(row: Any) -> Result:
+    return decode_result(
+        message_id=row.message_id,
+        namespace=row.namespace,
+        state=row.state,
+        value=row.value,
+        error=row.error,
+        attempts=row.attempts,
+        finished_at=row.finished_at,
+    )
 
 
 def put_rows(

@@ -17,6 +17,7 @@ class ResultStore(Protocol):
       only ever compared with itself.
     - Safe in parallel: any number of threads and processes may call any operation at any time.
     - Nothing joins a caller's transaction, unless the caller has one open on the store's own database alias.
+    - Entries that no `put` has written stop nobody: who reads gets the others.
     - Every operation raises `ResultsUnavailable` when the store cannot be reached or cannot answer now. A batch may
       have been done in part then: all of them may be done again.
     """

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.resources import files
 from typing import Any, TypeVar
 from uuid import UUID
 
 from pg_queue.errors import Configuration, ResultRefused, ResultsUnavailable
 from pg_queue.results.domain import Outcome, Result
-from pg_queue.results.rows import Row, chunks, chunks_by_size, decode_result, encode_outcomes
+from pg_queue.results.rows import Row, chunks, chunks_by_size, decode_result, encode_outcomes, readable
 from pg_queue.settings import QueueSettings
 
 T = TypeVar("T")
@@ -57,9 +58,8 @@ class RedisResults:
         """See the port."""
         found: dict[UUID, Result] = {}
         for chunk in chunks(message_ids, CHUNK_ROWS):
-            for message_id, fields in zip(chunk, self._ask(lambda: self._read(chunk)), strict=True):  # noqa: B023
-                if fields:
-                    found[message_id] = _decode(message_id, fields)
+            hashes = zip(chunk, self._ask(lambda: self._read(chunk)), strict=True)  # noqa: B023 - called at once
+            found |= readable((one, partial(_decode, one, fields)) for one, fields in hashes if fields)
         return found
 
     def forget(self, message_ids: Iterable[UUID]) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -13,6 +14,8 @@ from uuid import UUID
 from pg_queue.domain import Failure, MessageState
 from pg_queue.payload import encode_result
 from pg_queue.results.domain import Outcome, Result
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -71,6 +74,17 @@ def decode_result(
         value=json.loads(value) if value else None,
         error=Failure(**json.loads(error)) if error else None,
     )
+
+
+def readable(results: Iterable[tuple[UUID, Callable[[], Result]]]) -> dict[UUID, Result]:
+    """The results that can be read; what no `put` has written is left out, and said, so that it stops nobody."""
+    found: dict[UUID, Result] = {}
+    for message_id, decode in results:
+        try:
+            found[message_id] = decode()
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            logger.warning("result.unreadable message=%s; %s: %s", message_id, type(error).__name__, error)
+    return found
 
 
 def chunks(items: Iterable[T], count: int) -> Iterator[list[T]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from django.db import connections
 from redis import Redis
 
 from pg_queue.results.database import DatabaseResults
+from pg_queue.results.models import StoredResult
 from pg_queue.results.ports import ResultStore
 from pg_queue.results.redis import RedisResults
 from pg_queue.settings import parse
@@ -42,6 +44,14 @@ class Harness:
             with self._redis() as client:
                 return int(client.zcard(f"{self._tag}:results:finished"))
         return int(self._execute(f"SELECT count(*) FROM {TABLE}")[0])
+
+    def spoil(self, message_id: UUID) -> None:
+        """Give the result of a message by hand a value of more digits than Python converts."""
+        if self.place.name == "redis":
+            with self._redis() as client:
+                client.hset(f"{self._tag}:result:{message_id.hex}", "value", "9" * 5000)
+        else:
+            StoredResult.objects.using(ALIAS).filter(pk=message_id).update(value="9" * 5000)
 
     def advance(self, seconds: int) -> None:
         """Every stored instant moves into the past: the same as the store's clock moving on."""

@@ -113,6 +113,14 @@ class TestPut:
         assert [found[message_id].value for message_id in ids] == list(range(1203))
         assert harness.store.count() == 1203
 
+    def test_what_nobody_can_read_is_left_out_and_put_again_by_the_next_execution(self, harness: Harness) -> None:
+        spoilt, whole = uuid.uuid4(), one(harness, value="whole")
+        harness.store.put([outcome(spoilt, 1)])
+        harness.spoil(spoilt)
+        assert {i: found.value for i, found in harness.store.get([spoilt, whole]).items()} == {whole: "whole"}
+        harness.store.put([outcome(spoilt, 2, value="again")])
+        assert harness.store.get([spoilt])[spoilt].value == "again"
+
     def test_nothing_at_all_may_be_put_and_asked_for(self, harness: Harness) -> None:
         harness.store.put([])
         assert harness.store.get([]) == {}
