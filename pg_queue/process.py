@@ -12,9 +12,10 @@ import socket
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from types import FrameType, TracebackType
-from typing import Any, Literal
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from django.core.checks.registry import registry
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -34,6 +35,7 @@ from pg_queue.settings import queue_settings
 from pg_queue.storage.capable import database_label
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class ExitCode(IntEnum):
@@ -106,8 +108,10 @@ class StopRequest:
 class StopSignals(StopRequest):
     """SIGTERM and SIGINT as a `StopRequest`, while the block lasts. Main thread only."""
 
-    def __enter__(self) -> StopSignals:
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._note) for number in self.numbers}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -117,6 +121,12 @@ class StopSignals(StopRequest):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.request()
+
+
+class ReloadSignals(StopSignals):
+    """SIGHUP, in the same way: a wish to load the code anew."""
+
+    numbers = (signal.SIGHUP,)
 
 
 def check_ready(app_labels: Sequence[str], used: QueueStore | None = None) -> None:
@@ -158,6 +168,33 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise ArgumentTypeError(f"expected a port from 0 to 65535, got: {text!r}")
     return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Generic[T]):
+    """What was chosen for an option, and where: a flag, an environment variable or a setting, as an error names it."""
+
+    value: T
+    source: str
+
+
+def chosen(options: Mapping[str, Any], flag: str, key: str, read: Callable[[str], T]) -> Choice[T]:
+    """The option `flag`; where it is not given (None), `DOWNBEAT_<key>` of the environment; else the setting `key`.
+
+    `read` turns the variable's text into a value and raises ValueError. An empty variable is none. Raises:
+    CommandError, saying what was expected, for a variable that cannot be read.
+    """
+    if (given := options[flag]) is not None:
+        return Choice(given, f"--{flag.replace('_', '-')}")
+    name = f"DOWNBEAT_{key.upper()}"
+    if text := os.environ.get(name):
+        try:
+            return Choice(read(text), name)
+        except ValueError:
+            expected = {int: "a whole number", float: "a number"}.get(read, "another value")  # type: ignore[call-overload]
+            message = f"{name}: expected {expected}, got: {text!r}"
+            raise CommandError(message, returncode=ExitCode.USAGE) from None
+    return Choice(getattr(queue_settings(), key), f"PG_QUEUE[{key.upper()!r}]")
 
 
 class ServiceCommand(BaseCommand):

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from types import UnionType
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -14,6 +13,7 @@ from django.core.signals import setting_changed
 
 from pg_queue.domain import RateLimit
 from pg_queue.errors import Configuration
+from pg_queue.fairness import LARGEST, FairnessSettings, parse_fairness
 from pg_queue.rates import parse_limits
 from pg_queue.routes import Routes, parse_routes
 
@@ -71,8 +71,24 @@ class QueueSettings:
     """How long a stopping worker lets running tasks finish."""
     task_time_limit_seconds: float | None = None
     """Executions longer than this are killed, where the task does not say otherwise; None: never."""
+    task_soft_time_limit_seconds: float | None = None
+    """Executions longer than this are asked to end, where the task does not say otherwise; None: never."""
     claim_batch: int = 300
     """Most messages claimed at once. Reached only while tasks take milliseconds."""
+    worker_store: str = "default"
+    """Alias of the store that `run_worker` serves."""
+    worker_namespace: str | None = None
+    """The namespace in it; None: the one of the store's entry."""
+    worker_queues: str = "default"
+    """The queues that it serves, as `--queues` takes them."""
+    worker_pool: str = "process"
+    """What runs its tasks: `process`, `thread` or `asyncio`."""
+    worker_concurrency: int | None = None
+    """How many it runs at once; None: as many as there are CPUs."""
+    max_tasks_per_child: int | None = None
+    """A worker's child process is replaced after so many executions; None: never for that."""
+    max_memory_per_child_mb: int | None = None
+    """One that occupies more memory than this after an execution is replaced; in MiB; None: never for that."""
     poll_seconds: float = 1.0
     """Longest wait of an idle worker; NOTIFY only shortens it."""
     key_ttl_seconds: float = 86400.0
@@ -116,7 +132,7 @@ class QueueSettings:
     @property
     def turns(self) -> FairnessSettings:
         """How organizations take turns."""
-        return _parse_fairness(self.fairness or {})
+        return parse_fairness(self.fairness or {})
 
     @property
     def places(self) -> Mapping[str, StoreSettings]:
@@ -145,34 +161,6 @@ class QueueSettings:
     def routing(self) -> Routes:
         """The routes by queue."""
         return parse_routes(self.routes or {}, self.places)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FairnessSettings:
-    """`PG_QUEUE["FAIRNESS"]`."""
-
-    weights: Mapping[str, float] = field(default_factory=dict)
-    """Shares by organization."""
-    default_weight: float = 1.0
-    """The share of an organization that is not among `weights`."""
-    max_running: Mapping[str, int] | int | None = None
-    """Most messages that run at one time: of each organization, or of those that are named; None: as many as there are
-    workers for."""
-
-    @property
-    def most_by_name(self) -> Mapping[str, int]:
-        """Of the organizations that are named."""
-        return self.max_running if isinstance(self.max_running, Mapping) else {}
-
-    @property
-    def most_of_each(self) -> int | None:
-        """Of each other one."""
-        return self.max_running if isinstance(self.max_running, int) else None
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether there is any maximum."""
-        return self.most_of_each is not None or bool(self.most_by_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,53 +210,6 @@ def _parse_store(alias: str, raw: object, database: str) -> StoreSettings:
     return place.within(place.namespace)
 
 
-HEAVIEST = 1_000_000
-
-
-def _parse_fairness(raw: Mapping[str, Any]) -> FairnessSettings:
-    known = {one.name.upper() for one in fields(FairnessSettings)}
-    if unknown := sorted(set(raw) - known, key=str):
-        expected = ", ".join(sorted(known))
-        raise Configuration(f"PG_QUEUE['FAIRNESS']: expected keys among {expected}, got: {unknown[0]!r}")
-    found = FairnessSettings(**{key.lower(): value for key, value in raw.items()})
-    _check_weights(found.weights, found.default_weight)
-    _check_max_running(found.max_running)
-    return found
-
-
-def _check_weights(weights: Any, default_weight: Any) -> None:
-    for key, weight in {"'DEFAULT_WEIGHT'": default_weight, **_by_name("WEIGHTS", weights)}.items():
-        if not _is_number(weight, int | float) or not 0 < weight <= HEAVIEST:
-            raise _unfair(key, f"a number above 0, at most {HEAVIEST}", weight)
-
-
-def _check_max_running(most: Any) -> None:
-    if most is None:
-        return
-    numbers = {"'MAX_RUNNING'": most} if _is_number(most, int) else _by_name("MAX_RUNNING", most)
-    for key, number in numbers.items():
-        if not _is_number(number, int) or not 0 < number <= _LARGEST:
-            raise _unfair(key, f"a whole number above 0, at most {_LARGEST}", number)
-
-
-def _by_name(key: str, given: Any) -> dict[str, Any]:
-    """What is `given` per organization, by the words that name each in an error."""
-    if not isinstance(given, Mapping):
-        raise _unfair(f"{key!r}", "a dictionary by organization", given)
-    for name in given:
-        if not isinstance(name, str):
-            raise _unfair(f"{key!r}", "names of organizations as keys", name)
-    return {f"{key!r}][{name!r}": value for name, value in given.items()}
-
-
-def _is_number(value: object, kind: type | UnionType) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
-def _unfair(key: str, expected: str, got: object) -> Configuration:
-    return Configuration(f"PG_QUEUE['FAIRNESS'][{key}]: expected {expected}, got: {got!r}")
-
-
 def _check_fairness(conf: QueueSettings) -> None:
     _ = conf.turns
 
@@ -315,8 +256,8 @@ _MAY_BE_ZERO = {
 }
 
 
-_LONGEST_SECONDS, _LARGEST = 100 * 366 * 86400, 2**31 - 1
-"""More is a mistake: past what can be added to the present (a hundred years), or what PostgreSQL's integers hold."""
+_LONGEST_SECONDS = 100 * 366 * 86400
+"""More is a mistake: a hundred years is past what can be added to the present."""
 
 
 def _check_ranges(conf: Section) -> None:
@@ -325,13 +266,16 @@ def _check_ranges(conf: Section) -> None:
         if not isinstance(value, int | float):
             continue
         least = "a number, 0 or more" if one.name in _MAY_BE_ZERO else "a number above 0"
-        most = _LONGEST_SECONDS if one.name.endswith("_seconds") else _LARGEST
+        most = _LONGEST_SECONDS if one.name.endswith("_seconds") else LARGEST
         is_enough = value > 0 or (value == 0 and one.name in _MAY_BE_ZERO)
         if not is_enough or value > most:  # the former is false for NaN
             raise _wrong(conf, one.name, f"{least}, at most {most}", value)
 
 
 def _check_relations(conf: QueueSettings) -> None:
+    soft, hard = conf.task_soft_time_limit_seconds, conf.task_time_limit_seconds
+    if soft is not None and hard is not None and soft >= hard:
+        raise _wrong(conf, "task_soft_time_limit_seconds", f"less than TASK_TIME_LIMIT_SECONDS ({hard})", soft)
     if conf.max_attempts > 32767:
         raise _wrong(conf, "max_attempts", "at most 32767", conf.max_attempts)
     if conf.renew_seconds * 2 > conf.lease_seconds:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from celery import Task, current_app
+from celery.exceptions import SoftTimeLimitExceeded
 
 from pg_queue.celery.envelope import CELERY, RAW_TASK, read_envelope, read_payload
 from pg_queue.celery.execution import run
@@ -32,19 +33,21 @@ def _info(name: str, task: Task[..., Any]) -> TaskInfo:
         source="celery",
         max_attempts=_max_attempts(task),
         time_limit_seconds=getattr(task, "time_limit", None),
+        soft_time_limit_seconds=getattr(task, "soft_time_limit", None),
+        soft_time_limit_error=SoftTimeLimitExceeded,
         keep_result=not getattr(task, "ignore_result", False),
         is_internal=name.startswith("celery."),
-        brought_limit=_brought_limit,
+        brought_limits=_brought_limits,
         run=partial(run, task),
     )
 
 
-def _brought_limit(message: Message) -> float | None:
-    """That of `apply_async(time_limit=...)`."""
+def _brought_limits(message: Message) -> tuple[float | None, float | None]:
+    """Those of `apply_async(time_limit=..., soft_time_limit=...)`."""
     if CELERY not in message.headers:
-        return None
-    hard, _ = read_envelope(message).headers["timelimit"] or (None, None)
-    return None if hard is None else float(hard)
+        return None, None
+    hard, soft = read_envelope(message).headers["timelimit"] or (None, None)
+    return (None if hard is None else float(hard)), (None if soft is None else float(soft))
 
 
 def _max_attempts(task: Task[..., Any]) -> int | None:

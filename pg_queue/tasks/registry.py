@@ -18,7 +18,7 @@ from typing import Any, Literal
 from django.utils.module_loading import autodiscover_modules
 
 from pg_queue.domain import DEFAULT_PRIORITY, Message
-from pg_queue.errors import UnknownTask
+from pg_queue.errors import SoftTimeLimitExceeded, UnknownTask
 from pg_queue.tasks.calls import Call
 from pg_queue.tasks.context import TaskContext
 from pg_queue.tasks.policy import Delivery, RetryPolicy, TaskOptions, declared
@@ -48,7 +48,9 @@ class TaskInfo:
     time_limit_seconds: float | None = None
     """An execution that takes longer is killed; None: `PG_QUEUE["TASK_TIME_LIMIT_SECONDS"]`."""
     soft_time_limit_seconds: float | None = None
-    """In one that takes longer `SoftTimeLimitExceeded` is raised, so that it can tidy up; None: never."""
+    """In one that takes longer `soft_time_limit_error` is raised, so that it can tidy up; None:
+    `PG_QUEUE["TASK_SOFT_TIME_LIMIT_SECONDS"]`."""
+    soft_time_limit_error: type[Exception] = SoftTimeLimitExceeded
     keep_result: bool = True
     """False: what it returns is kept nowhere."""
     keep_state: bool = True
@@ -57,8 +59,11 @@ class TaskInfo:
     """What is checked by the function's type hints."""
     checks: Checks | None = field(default=None, repr=False, compare=False)
     """What does so; None: nothing is checked."""
-    brought_limit: Callable[[Message], float | None] | None = field(default=None, repr=False, compare=False)
-    """The hard time limit in seconds that a message brings along, before the task's; None: messages bring none."""
+    brought_limits: Callable[[Message], tuple[float | None, float | None]] | None = field(
+        default=None, repr=False, compare=False
+    )
+    """The hard and the soft time limit in seconds that a message brings along, before the task's; None: they bring
+    none."""
     is_internal: bool = False
     """It is not for a person to choose: `tasks` leaves it out."""
     run: Callable[[Message], Any] = field(repr=False, compare=False)
@@ -67,10 +72,13 @@ class TaskInfo:
     run_async: Callable[[Message], Awaitable[Any]] | None = field(default=None, repr=False, compare=False)
     """The same in the event loop that runs here; None: it is no `async def`."""
 
-    def time_limit_of(self, message: Message) -> float | None:
-        """The hard time limit of an execution of this message, in seconds; None: the setting's."""
-        brought = None if self.brought_limit is None else self.brought_limit(message)
-        return self.time_limit_seconds if brought is None else brought
+    def limits_of(self, message: Message) -> tuple[float | None, float | None]:
+        """The hard and the soft time limit of an execution of this message, in seconds; None: the setting's."""
+        hard, soft = (None, None) if self.brought_limits is None else self.brought_limits(message)
+        return (
+            self.time_limit_seconds if hard is None else hard,
+            self.soft_time_limit_seconds if soft is None else soft,
+        )
 
     @property
     def is_async(self) -> bool:

@@ -24,6 +24,7 @@ from pg_queue.worker.followers import settle
 from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.options import Figures, WorkerOptions
 from pg_queue.worker.rates import Claims
+from pg_queue.worker.shares import Shares
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Books:
         self._store, self._options, self._conf, self._holdings = store, options, conf, holdings
         self._lease = timedelta(seconds=conf.lease_seconds)
         self._claims = Claims(store, conf.limits, options.queues)
+        self._shares = Shares(options.queues, options.weights)
         self.deposits = Deposits(
             results,
             namespace=store.namespace if results is not None else "",
@@ -85,17 +87,19 @@ class Books:
         """Claim at most `limit` messages; None when the database cannot be asked, or results could not be kept."""
         if self.deposits.is_behind:
             return None
+        claims = self._shares.claim(limit, self._claim)
+        if claims:
+            RUNNING.set(len(self._holdings))
+        return claims
 
+    def _claim(self, queues: Sequence[str], limit: int) -> list[Claim] | None:
         def claim() -> list[Claim]:
             with CLAIM_SECONDS.time():
-                return self._claims.claim(
-                    self._options.queues, limit=limit, lease=self._lease, worker=self._options.worker_id
-                )
+                return self._claims.claim(queues, limit=limit, lease=self._lease, worker=self._options.worker_id)
 
         claims = self._attempt("claim", claim)
         if claims:
             self._holdings.add(claims)
-            RUNNING.set(len(self._holdings))
         return claims
 
     def seconds_until_message(self) -> float | None:

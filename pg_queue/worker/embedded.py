@@ -1,4 +1,7 @@
-"""A worker of threads inside a process that has other things to do: a web server's, a desktop application's."""
+"""A worker inside a process that has other things to do: a web server's, a desktop application's.
+
+Its tasks run in threads or on an event loop of its own, as `WorkerOptions.pool` says.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import logging
 import threading
 from dataclasses import replace
 
+from pg_queue.errors import Configuration
 from pg_queue.process import StopRequest, check_ready, check_results_ready
 from pg_queue.worker.loop import Worker
 from pg_queue.worker.options import WorkerOptions, new_worker_id
-from pg_queue.worker.pools.thread import ThreadPool
 
 logger = logging.getLogger(__name__)
 
+EMBEDDED_POOLS = ("thread", "asyncio")
 RESTART_SECONDS = 5.0
 """After a loop that ended with an error, and was not told to."""
 LAST_WORDS_SECONDS = 5.0
@@ -35,9 +39,12 @@ class EmbeddedWorker:
         Django's `OperationalError`, or StoreUnavailable, where the store does not answer.
         """
         self._options.check()
+        if self._options.pool not in EMBEDDED_POOLS:
+            expected = " or ".join(map(repr, EMBEDDED_POOLS))
+            raise Configuration(f"pool: expected {expected} inside another process, got: {self._options.pool!r}")
         check_ready(("pg_queue",), self._options.find_store())
         check_results_ready()
-        self._worker = Worker(self._options, self._stop, ThreadPool)
+        self._worker = Worker(self._options, self._stop)
         self._thread.start()
 
     def stop(self) -> bool:
@@ -59,7 +66,7 @@ class EmbeddedWorker:
         while True:
             try:
                 if worker is None:
-                    worker = Worker(replace(self._options, worker_id=new_worker_id()), self._stop, ThreadPool)
+                    worker = Worker(replace(self._options, worker_id=new_worker_id()), self._stop)
                     self._worker = worker
                 worker.run()
                 return

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import traceback
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from django.db import close_old_connections
 
@@ -27,8 +29,10 @@ MESSAGE_CHARACTERS = 2_000
 TRACEBACK_CHARACTERS = 16_000
 
 
-def outcome_of(message: Message) -> Outcome:
+def outcome_of(message: Message, within: AbstractContextManager[object] = nullcontext()) -> Outcome:  # noqa: B008
     """Run the message's task in this process. Whatever it raises, `SystemExit` too, becomes an outcome.
+
+    The task alone runs `within` the context: what that raises counts as raised by the task.
 
     Django's connections are checked before and after, as around a request; the task runs in autocommit. One that leaves
     a transaction open has failed: nothing of it was committed, and the next task must not run inside it.
@@ -37,7 +41,7 @@ def outcome_of(message: Message) -> Outcome:
     with following.execution() as followers:
         try:
             close_old_connections()
-            outcome = refusal(message) or outcome_of_returned(message, execute(message))
+            outcome = refusal(message) or outcome_of_returned(message, _run(message, within))
         except BaseException as raised:  # noqa: BLE001 - whatever a task does, its message needs an outcome
             outcome = outcome_of_raised(message, raised)
     if open_still := in_transaction() - begun_outside:
@@ -47,6 +51,11 @@ def outcome_of(message: Message) -> Outcome:
             outcome = _failed(message, failure)
     _look_after_connections()
     return replace(outcome, followers=tuple(followers)) if followers else outcome
+
+
+def _run(message: Message, within: AbstractContextManager[object]) -> Any:
+    with within:
+        return execute(message)
 
 
 def failure_of(error: BaseException, *, kind: str | None = None) -> Failure:

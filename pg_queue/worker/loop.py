@@ -26,7 +26,8 @@ from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.keeper import Keeper
 from pg_queue.worker.options import WorkerOptions
 from pg_queue.worker.polling import Polling
-from pg_queue.worker.pool import Desk, PoolFactory
+from pg_queue.worker.pool import Desk
+from pg_queue.worker.pools import POOLS
 from pg_queue.worker.registration import Registration
 
 logger = logging.getLogger(__name__)
@@ -42,15 +43,21 @@ OVERDUE_SECONDS = 0.05
 class Worker:
     """One worker, from `run` until it is told to stop (or, with `once`, until nothing is due)."""
 
-    def __init__(self, options: WorkerOptions, stop: StopRequest, pool: PoolFactory) -> None:
-        """Raises: Configuration, where the pool cannot do what the settings or tasks ask for."""
+    def __init__(self, options: WorkerOptions, stop: StopRequest, reload: StopRequest | None = None) -> None:
+        """`reload`: asked for whenever the code is to be loaded anew.
+
+        Raises: Configuration, where the pool cannot do what the settings or tasks ask for.
+        """
         self.options, self.pulse = options, Pulse(limit_seconds=60.0)
         self._stop, self._conf, self._store = stop, queue_settings(), options.find_store()
         self._holdings = Holdings()
         self._books = Books(self._store, options, self._conf, self._holdings, result_store())
         self._registration = Registration(self._store, options, self._books.figures, self._holdings)
         self._selector = selectors.DefaultSelector()
-        self._pool = pool(Desk(options=options, conf=self._conf, books=self._books, selector=self._selector))
+        self._pool = POOLS[options.pool](
+            Desk(options=options, conf=self._conf, books=self._books, selector=self._selector, wake=self._wake)
+        )
+        self._reload = reload
         self._listener = listener(self._store, options.queues)
         self._heard: int | None = None
         """The listener's descriptor, as registered."""
@@ -87,7 +94,8 @@ class Worker:
         }
 
     def _turn(self) -> None:
-        self.pulse.beat()
+        if self._pool.is_alive:
+            self.pulse.beat()
         self._listen()
         for key, _ in self._selector.select(self._patience()):
             key.data()
@@ -129,6 +137,15 @@ class Worker:
             self._may_have_more = True
             self._polling.hear()
 
+    def _wake(self) -> None:
+        os.write(self._waking, b"!")
+
+    def _reload_code(self) -> None:
+        assert self._reload is not None
+        self._reload.drain()
+        if self._drain_until is None:
+            self._pool.reload()
+
     def _lost_claims(self) -> set[UUID]:
         lost: set[UUID] = set()
         with contextlib.suppress(Empty):
@@ -157,22 +174,21 @@ class Worker:
 
     @contextmanager
     def _services(self) -> Iterator[None]:
-        read, write = os.pipe()
+        read, self._waking = os.pipe()
         self._selector.register(read, selectors.EVENT_READ, lambda: os.read(read, 64))
         self._selector.register(self._stop.fileno(), selectors.EVENT_READ, self._stop.drain)
-
-        def wake() -> None:
-            os.write(write, b"!")
+        if self._reload is not None:
+            self._selector.register(self._reload.fileno(), selectors.EVENT_READ, self._reload_code)
 
         def on_lost(tokens: set[UUID]) -> None:
             self._lost.put(tokens)
-            wake()
+            self._wake()
 
         keeper = Keeper(self._store, self._holdings, self._conf, beat=self._registration.beat, on_lost=on_lost)
         self._registration.announce()
         self._pool.start()
         keeper.start()
-        self._books.deposits.start(wake)
+        self._books.deposits.start(self._wake)
         try:
             yield
         finally:
@@ -183,7 +199,7 @@ class Worker:
             self._selector.close()
             self._registration.sign_off()
             os.close(read)
-            os.close(write)
+            os.close(self._waking)
             connections.close_all()
 
     def _drain_when_told(self) -> None:
@@ -203,6 +219,6 @@ class Worker:
         if self._drain_until is None:
             return self.options.once and self._is_empty and not self._pool.busy and self._books.is_clear
         now = time.monotonic()
-        if self._pool.busy and (self._pool.stops_what_runs or now < self._drain_until):
+        if self._pool.busy and now < self._drain_until + self._pool.stop_seconds:
             return False
         return self._books.is_clear or now >= self._drain_until + LAST_WORDS_SECONDS

@@ -6,15 +6,17 @@ import math
 import os
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pg_queue.errors import Configuration, InvalidMessage
 from pg_queue.ports import QueueStore
-from pg_queue.settings import QueueSettings
 from pg_queue.storage import store
 from pg_queue.validation import check_queue
 
 MOST_AT_ONCE = 1000
+HEAVIEST = 1000
+"""Of the weights of queues."""
 
 
 def new_worker_id() -> str:
@@ -30,6 +32,14 @@ class WorkerOptions:
     """In the order in which they are served."""
     concurrency: int
     drain_seconds: float
+    pool: str = "thread"
+    """What runs the tasks: a name among `pg_queue.worker.pools.POOLS`."""
+    weights: Mapping[str, int] | None = None
+    """Shares of the queues in what is claimed while several have work; None: in the order of `queues`."""
+    max_tasks_per_child: int | None = None
+    """A child process is replaced after so many executions; None: never for that."""
+    max_memory_per_child_mb: int | None = None
+    """One that occupies more memory than this after an execution is replaced; in MiB; None: never for that."""
     once: bool = False
     """End when nothing is due any more."""
     store: str = "default"
@@ -48,6 +58,8 @@ class WorkerOptions:
                 check_queue(name)
             except InvalidMessage as error:
                 raise _wrong("queues", f"names of {error.expected}", name) from error
+        if self.weights is not None and self.weights.keys() != set(self.queues):
+            raise _wrong("weights", "one for each of the queues", self.weights)
         if self.concurrency not in range(1, MOST_AT_ONCE + 1):
             raise _wrong("concurrency", f"a number from 1 to {MOST_AT_ONCE}", self.concurrency)
         if not 0 <= self.drain_seconds < math.inf:  # false for NaN
@@ -74,6 +86,28 @@ class Figures:
         return self.finished + self.failed + self.lost
 
 
+def parse_queues(text: str) -> tuple[tuple[str, ...], dict[str, int] | None]:
+    """The queues and their weights of `a,b` (in this order, no weights) or `a=3,b=1`.
+
+    Raises: ValueError saying what was expected, and InvalidMessage for what is no queue's name.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise ValueError("names separated by commas")
+    if not any("=" in part for part in parts):
+        for name in parts:
+            check_queue(name)
+        return tuple(dict.fromkeys(parts)), None
+    weights: dict[str, int] = {}
+    for part in parts:
+        name, _, weight = (piece.strip() for piece in part.partition("="))
+        if not weight.isascii() or not weight.isdecimal() or not 1 <= int(weight) <= HEAVIEST:
+            raise ValueError(f"all of them with a weight from 1 to {HEAVIEST}, as in a=3,b=1, or none of them")
+        check_queue(name)
+        weights[name] = int(weight)
+    return tuple(weights), weights
+
+
 def _are_names(queues: object) -> bool:
     """A text alone would be taken for queues of one letter each."""
     return isinstance(queues, tuple) and bool(queues)
@@ -81,8 +115,3 @@ def _are_names(queues: object) -> bool:
 
 def _wrong(option: str, expected: str, got: object) -> Configuration:
     return Configuration(f"{option}: expected {expected}, got: {got!r}")
-
-
-def time_limit(own: float | None, conf: QueueSettings) -> float | None:
-    """The task's own limit, else the setting's; None: none."""
-    return conf.task_time_limit_seconds if own is None else own

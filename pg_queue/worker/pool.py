@@ -30,13 +30,21 @@ class Desk:
     selector: selectors.BaseSelector
     """Waits for the pool's descriptors too; what is registered with them is called, without arguments, when they are
     ready. `turn` follows once all were called."""
+    wake: Callable[[], None]
+    """Ends the loop's wait, from any thread."""
 
 
 class Pool(Protocol):
     """Runs tasks. All of it is called in the loop's thread."""
 
-    stops_what_runs: ClassVar[bool]
-    """True: what still runs when the drain is over is stopped, and the loop waits for that. False: it is left."""
+    stop_seconds: ClassVar[float]
+    """How long the loop waits, when the drain is over, for what is stopped then; what goes on after it is left behind.
+    """
+
+    @property
+    def is_alive(self) -> bool:
+        """False while what all tasks share does not answer."""
+        ...
 
     @property
     def busy(self) -> int:
@@ -69,6 +77,10 @@ class Pool(Protocol):
 
     def drain(self, *, is_over: bool) -> None:
         """Give back what has not begun. With `is_over`, stop what runs. Called again and again while it drains."""
+        ...
+
+    def reload(self) -> None:
+        """Load the project's code anew for what has not begun, as far as that is possible."""
         ...
 
     def close(self) -> None:

@@ -25,8 +25,9 @@ def _load() -> None:
     gc.freeze()  # shared pages stay shared: the collector does not write into them
 
 
-# A supervisor may send SIGTERM to the whole group, but when children end is for the worker to say. A handler, not
-# SIG_IGN: that would be inherited by what tasks start.
-signal.signal(signal.SIGTERM, lambda number, stack: None)
+# A supervisor may send SIGTERM or SIGHUP to the whole group, but when children end is for the worker to say. A handler,
+# not SIG_IGN: that would be inherited by what tasks start.
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, stack: None)
 with contextlib.suppress(Exception):
     _load()

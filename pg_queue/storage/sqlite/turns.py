@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from pg_queue.settings import FairnessSettings, QueueSettings
+from pg_queue.fairness import FairnessSettings
+from pg_queue.settings import QueueSettings
 from pg_queue.sql import statements
 from pg_queue.sqlite import as_text
 from pg_queue.storage.sqlite.session import Row, Session, after

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from pg_queue.worker.pool import PoolFactory
+from pg_queue.worker.pools.event_loop import AsyncioPool
 from pg_queue.worker.pools.process import ProcessPool
 from pg_queue.worker.pools.thread import ThreadPool
 
-POOLS: Mapping[str, PoolFactory] = {"process": ProcessPool, "thread": ThreadPool}
+POOLS: Mapping[str, PoolFactory] = {"process": ProcessPool, "thread": ThreadPool, "asyncio": AsyncioPool}

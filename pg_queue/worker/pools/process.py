@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import selectors
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -12,12 +13,10 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from pg_queue.domain import Claim, Failure, Retry
-from pg_queue.errors import UnknownTask
 from pg_queue.health.metrics import CHILD_EXITS
-from pg_queue.tasks import get_task
 from pg_queue.worker import child as protocol
 from pg_queue.worker.execution import delay_after_loss
-from pg_queue.worker.options import time_limit
+from pg_queue.worker.limits import Limits, limits_for
 from pg_queue.worker.pool import Desk
 from pg_queue.worker.pools.children import RECALL_SECONDS, Child, Children, how_it_ended
 from pg_queue.worker.wire import unpacked_outcome
@@ -28,12 +27,18 @@ logger = logging.getLogger(__name__)
 class ProcessPool:
     """Implements `pg_queue.worker.pool.Pool`."""
 
-    stops_what_runs: ClassVar[bool] = True
+    stop_seconds: ClassVar[float] = math.inf
+    is_alive: ClassVar[bool] = True
 
     def __init__(self, desk: Desk) -> None:
         self._options, self._conf, self._books = desk.options, desk.conf, desk.books
         self._selector = desk.selector
-        self._children = Children(desk.options.concurrency, watch=self._watch)
+        self._children = Children(
+            desk.options.concurrency,
+            watch=self._watch,
+            wake=desk.wake,
+            max_memory_mb=desk.options.max_memory_per_child_mb,
+        )
         self._ended: list[Child] = []
 
     @property
@@ -73,15 +78,15 @@ class ProcessPool:
         for one in self._ended:
             self._bury(one)
         self._ended.clear()
-        self._children.fill()
+        self._children.turn()
         self._enforce_limits()
         self._arrange_writing()
 
     def deadlines(self, now: float) -> Iterator[float]:
         """See the port."""
         for one in self._children:
-            yield from filter(None, (self._limit_at(one), self._recall_at(one)))
-        if (seconds := self._children.seconds_until_fill()) is not None:
+            yield from filter(None, (self._limit_at(one), self._soft_limit_at(one), self._recall_at(one)))
+        if (seconds := self._children.seconds_until_turn()) is not None:
             yield now + seconds
 
     def lose(self, tokens: Collection[UUID]) -> None:
@@ -101,6 +106,10 @@ class ProcessPool:
                 one.recall()
         self._arrange_writing()
 
+    def reload(self) -> None:
+        """See the port."""
+        self._children.reload()
+
     def close(self) -> None:
         """See the port."""
         self._children.close()
@@ -112,6 +121,7 @@ class ProcessPool:
     # What children say, and how they end
 
     def _watch(self, started: Child) -> None:
+        started.most_executions = self._options.max_tasks_per_child
         self._selector.register(started.channel, selectors.EVENT_READ, partial(self._receive, started))
         # What has ended is buried when everything that was ready is read: its channel may be among that.
         self._selector.register(started.process.sentinel, selectors.EVENT_READ, partial(self._ended.append, started))
@@ -140,12 +150,17 @@ class ProcessPool:
 
     def _note(self, one: Child, kind: str, values: list[Any]) -> None:
         if kind == protocol.READY:
-            one.is_ready = True
+            self._children.note_ready(one)
         elif kind == protocol.DONE:
             number, outcome = values
             self._books.report(one.finished(number), unpacked_outcome(outcome))
         elif kind == protocol.RETURNED:
             self._books.give_back(one.returned(values[0]))
+        elif kind == protocol.TOO_LARGE:
+            megabytes, numbers = values
+            logger.info("worker.child_too_large pid=%s megabytes=%s", one.process.pid, megabytes)
+            one.leave("memory")
+            self._books.give_back(one.returned(numbers))
 
     def _bury(self, gone: Child) -> None:
         """A child has ended: the message that it ran is blamed, those behind it never began."""
@@ -156,7 +171,8 @@ class ProcessPool:
         self._selector.unregister(gone.process.sentinel)
         ended = how_it_ended(gone.process.exitcode)
         CHILD_EXITS.labels(gone.killed_for or "exited").inc()
-        logger.warning("worker.child_ended pid=%s why=%s; it %s", gone.process.pid, gone.killed_for, ended)
+        level = logging.INFO if gone.leaving and gone.killed_for == gone.leaving else logging.WARNING
+        logger.log(level, "worker.child_ended pid=%s why=%s; it %s", gone.process.pid, gone.killed_for, ended)
         self._children.remove(gone)
         if gone.assigned:
             running, *behind = gone.assigned
@@ -174,7 +190,7 @@ class ProcessPool:
             text = f"the worker stopped and the task had not ended within {self._options.drain_seconds:g} s"
             self._books.report(claim, Retry(failure=_failure("worker.stopped", text), delay=timedelta()))
         elif killed_for == "time_limit":
-            text = f"it ran longer than its time limit of {self._limit(claim):g} s and was killed"
+            text = f"it ran longer than its time limit of {self._limits(claim).hard:g} s and was killed"
             self._books.report(
                 claim, Retry(failure=_failure("worker.time_limit", text), delay=delay_after_loss(claim.message))
             )
@@ -191,13 +207,22 @@ class ProcessPool:
         for one in self._children:
             if (limit_at := self._limit_at(one)) is not None and limit_at <= now:
                 one.kill("time_limit")
-            elif (recall_at := self._recall_at(one)) is not None and recall_at <= now:
+                continue
+            if (soft_limit_at := self._soft_limit_at(one)) is not None and soft_limit_at <= now:
+                one.ask(self._limits(one.assigned[0]).soft or 0.0)
+            if (recall_at := self._recall_at(one)) is not None and recall_at <= now:
                 one.recall()
 
     def _limit_at(self, one: Child) -> float | None:
         if not one.assigned or one.killed_for:
             return None
-        limit = self._limit(one.assigned[0])
+        limit = self._limits(one.assigned[0]).hard
+        return None if limit is None else one.busy_since + limit
+
+    def _soft_limit_at(self, one: Child) -> float | None:
+        if not one.assigned or one.killed_for or one.asked == one.assigned[0].token:
+            return None
+        limit = self._limits(one.assigned[0]).soft
         return None if limit is None else one.busy_since + limit
 
     def _recall_at(self, one: Child) -> float | None:
@@ -205,12 +230,8 @@ class ProcessPool:
             return None
         return one.busy_since + RECALL_SECONDS
 
-    def _limit(self, claim: Claim) -> float | None:
-        try:
-            own = get_task(claim.message.task).time_limit_of(claim.message)
-        except UnknownTask:
-            own = None
-        return time_limit(own, self._conf)
+    def _limits(self, claim: Claim) -> Limits:
+        return limits_for(claim.message, self._conf)
 
 
 def _failure(kind: str, text: str) -> Failure:

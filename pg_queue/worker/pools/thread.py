@@ -28,7 +28,7 @@ from pg_queue.errors import Configuration
 from pg_queue.settings import QueueSettings
 from pg_queue.tasks import TaskInfo, tasks
 from pg_queue.worker.execution import Outcome, outcome_of
-from pg_queue.worker.options import time_limit
+from pg_queue.worker.limits import limits_of
 from pg_queue.worker.pool import Desk
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 def check_threads_will_do(conf: QueueSettings, known: Sequence[TaskInfo]) -> None:
     """Raises: Configuration where a time limit is to be enforced, which needs a process."""
     for info in known:
-        if limit := time_limit(info.time_limit_seconds, conf):
+        if limit := limits_of(info, conf).any:
             raise Configuration(
                 f"task {info.name!r}: expected no time limit, which a worker of threads cannot enforce, "
                 f"got: {limit:g} s; run it in a worker of processes"
@@ -47,7 +47,8 @@ def check_threads_will_do(conf: QueueSettings, known: Sequence[TaskInfo]) -> Non
 class ThreadPool:
     """Implements `pg_queue.worker.pool.Pool`."""
 
-    stops_what_runs: ClassVar[bool] = False
+    stop_seconds: ClassVar[float] = 0.0
+    is_alive: ClassVar[bool] = True
 
     def __init__(self, desk: Desk) -> None:
         """Raises: Configuration, see `check_threads_will_do`."""
@@ -68,7 +69,6 @@ class ThreadPool:
     def start(self) -> None:
         """See the port."""
         self._selector.register(self._hands, selectors.EVENT_READ, lambda: None)  # `turn` reads it
-        self._hands.start()
 
     def take(self, claims: Sequence[Claim]) -> None:
         """See the port."""
@@ -90,6 +90,10 @@ class ThreadPool:
     def drain(self, *, is_over: bool) -> None:
         """See the port: everything has begun, and nothing can be stopped."""
 
+    def reload(self) -> None:
+        """See the port: code that runs in this process cannot be loaded anew."""
+        logger.warning("worker.reload_refused pool=thread; restart it for new code")
+
     def close(self) -> None:
         """See the port."""
         self._hands.stop()
@@ -102,29 +106,25 @@ class ThreadPool:
 class Hands:
     """The threads that run tasks, one message at a time each. `fileno` is readable when one of them has finished."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, most: int) -> None:
+        """At most so many; each is started when it is first needed."""
         self.busy = 0
+        self._most = most
         self._inbox: SimpleQueue[Claim | None] = SimpleQueue()
         self._outbox: SimpleQueue[tuple[Claim, Outcome]] = SimpleQueue()
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
-        # Daemons: the interpreter does not wait at its end for a task that outlived the drain.
-        self._threads = [
-            threading.Thread(target=self._run, name=f"task-{number}", daemon=True) for number in range(count)
-        ]
+        self._threads: list[threading.Thread] = []
 
     def fileno(self) -> int:
         """To wait on."""
         return self._read
 
-    def start(self) -> None:
-        """Begin."""
-        for thread in self._threads:
-            thread.start()
-
     def take(self, claims: Sequence[Claim]) -> None:
-        """Run these, at most as many as there are threads without work."""
+        """Run these, at most as many as there may be threads without work."""
         self.busy += len(claims)
+        while len(self._threads) < min(self.busy, self._most):
+            self._start_one()
         for claim in claims:
             self._inbox.put(claim)
 
@@ -148,6 +148,11 @@ class Hands:
                 thread.join(5)
             os.close(self._read)
             os.close(self._write)
+
+    def _start_one(self) -> None:
+        # A daemon: the interpreter does not wait at its end for a task that outlived the drain.
+        self._threads.append(threading.Thread(target=self._run, name=f"task-{len(self._threads)}", daemon=True))
+        self._threads[-1].start()
 
     def _run(self) -> None:
         while (claim := self._inbox.get()) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -15,9 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import celery.exceptions
 from celery import shared_task
 
-from pg_queue.api import GiveUp, RetryLater, current_message, task
+from pg_queue.api import GiveUp, RetryLater, SoftTimeLimitExceeded, current_message, task
 from pg_queue.worker.child import DONE
 from pg_queue.worker.wire import frame
 
@@ -242,3 +244,78 @@ def notes(folder: str, text: str = "ä") -> dict[str, Any]:
     with (Path(folder) / "executions").open("a") as file:
         file.write(f"{message.attempts}\n")
     return {"attempt": message.attempts, "text": text}
+
+
+@task("test.process")
+def process() -> int:
+    """Return the process that runs it."""
+    return os.getpid()
+
+
+_KEPT: list[bytearray] = []
+
+
+@task("test.grows")
+def grows(megabytes: int) -> int:
+    """Keep so much memory for ever, and return the process that does."""
+    _KEPT.append(bytearray(os.urandom(1 << 20)) * megabytes)
+    return os.getpid()
+
+
+@task("test.tidies", max_attempts=1, soft_time_limit_seconds=0.3)
+def tidies() -> str:
+    """Hang, and tidy up when asked to end."""
+    try:
+        threading.Event().wait(600)
+    except SoftTimeLimitExceeded as asked:
+        return str(asked)
+    return "never"
+
+
+@task("test.waits_for_limit", max_attempts=1, soft_time_limit_seconds=0.3)
+def waits_for_limit() -> None:
+    """Hang, and let the request to end pass."""
+    nobody, other = socket.socketpair()
+    with nobody, other:
+        nobody.recv(1)
+
+
+@task("test.stays", max_attempts=1, soft_time_limit_seconds=0.2, time_limit_seconds=0.6)
+def stays() -> None:
+    """Go on although it was asked to end."""
+    while True:
+        with contextlib.suppress(SoftTimeLimitExceeded):
+            threading.Event().wait(600)
+
+
+@task("test.coroutine", max_attempts=1, soft_time_limit_seconds=0.3)
+async def coroutine() -> None:
+    """Hang in an event loop."""
+    await asyncio.sleep(600)
+
+
+@shared_task(name="test.celery_tidies", soft_time_limit=0.3, max_retries=0)
+def celery_tidies() -> str:
+    """Hang, and tidy up as Celery tasks do."""
+    try:
+        threading.Event().wait(600)
+    except celery.exceptions.SoftTimeLimitExceeded:
+        return "tidied"
+    return "never"
+
+
+VERSION = Path(os.environ["TEST_VERSION"]).read_text() if "TEST_VERSION" in os.environ else ""
+if VERSION == "broken":
+    raise ImportError("this version cannot be imported")
+
+
+@task("test.version")
+def version() -> list[Any]:
+    """Return the version of this module that its process has loaded, and the process."""
+    return [VERSION, os.getpid()]
+
+
+@task("test.waits")
+def waits() -> None:
+    """Wait for ever."""
+    threading.Event().wait(600)

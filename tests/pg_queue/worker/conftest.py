@@ -18,7 +18,11 @@ from django.db import connections
 from pg_queue.domain import TERMINAL_STATES, Message, NewMessage
 from pg_queue.ports import QueueStore
 from pg_queue.settings import StoreSettings, queue_settings
+from pg_queue.storage import store
 from pg_queue.storage.postgres import PostgresStore
+from pg_queue.tasks import registry
+from pg_queue.worker.embedded import EmbeddedWorker
+from pg_queue.worker.options import WorkerOptions
 from tests.processes import Manage, ProcessDatabase, RunningProcess, SqliteFile
 
 FAST = {"LEASE_SECONDS": 1.5, "RENEW_SECONDS": 0.3, "REAP_SECONDS": 0.2, "HEARTBEAT_SECONDS": 0.3}
@@ -120,3 +124,46 @@ def begun(tmp_path: Path) -> Callable[[int], int]:
         return int(file.read_text())
 
     return wait
+
+
+Start = Callable[..., EmbeddedWorker]
+
+
+@pytest.fixture
+def own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers goes with it."""
+    registry.tasks()  # discovered before, not into the copies
+    for name in ("_registered", "_origins"):
+        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts workers inside this process; they stop with the test."""
+    started: list[EmbeddedWorker] = []
+
+    def begin(**options: Any) -> EmbeddedWorker:
+        chosen = {"queues": ("default",), "concurrency": 2, "drain_seconds": 10.0, **options}
+        started.append(EmbeddedWorker(WorkerOptions(**chosen)))
+        started[-1].start()
+        return started[-1]
+
+    yield begin
+    for worker in started:
+        worker.stop()
+
+
+def add(name: str, *args: Any, **fields: Any) -> uuid.UUID:
+    """Enqueue one message in this process's own store."""
+    return store().enqueue([NewMessage(task=name, args=args, **fields)])[0]
+
+
+def outcome(message_id: uuid.UUID) -> Message:
+    """Wait for the terminal state of a message there."""
+
+    def ended() -> Message | None:
+        found = store().get([message_id])[message_id]
+        return found if found.state in TERMINAL_STATES else None
+
+    message: Message = until(ended, what=f"end of {message_id}")
+    return message

@@ -37,18 +37,18 @@ from pg_queue.worker.pools.children import Child, Children
 from pg_queue.worker.pools.process import ProcessPool
 from pg_queue.worker.wire import frame
 
-OPTIONS = WorkerOptions(queues=("default",), concurrency=1, drain_seconds=1)
+OPTIONS = WorkerOptions(queues=("default",), concurrency=1, drain_seconds=1, pool="process")
 FAILURE = Failure(type="ValueError", message="no")
 NOW = datetime.now(UTC)
 
 
-def claims(count: int) -> list[Claim]:
+def claims(count: int, queue: str = "default") -> list[Claim]:
     first = Message(
         id=uuid.uuid4(),
         task="noop",
         args=[],
         kwargs={},
-        queue="default",
+        queue=queue,
         priority=5,
         state=MessageState.RUNNING,
         attempts=1,
@@ -83,7 +83,7 @@ class DeadProcess:
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    made = Worker(OPTIONS, StopSignals(), ProcessPool)
+    made = Worker(OPTIONS, StopSignals())
     yield made
     made._selector.close()
 
@@ -206,13 +206,13 @@ def test_what_is_taken_back_never_surrounds_what_has_begun() -> None:
 def test_a_child_that_cannot_be_started_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
     pool = Children(1, watch=lambda child: None)
 
-    def refuse() -> Child:
+    def refuse(zygote: object) -> Child:
         raise ConnectionRefusedError
 
     monkeypatch.setattr(pool, "_spawn", refuse)
-    pool.fill()
+    pool.turn()
     assert list(pool) == []
-    assert pool.seconds_until_fill() > 0
+    assert (pool.seconds_until_turn() or 0) > 0
 
 
 class Refusing:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 from django.test import override_settings
 
 from pg_queue.api import task
-from pg_queue.domain import TERMINAL_STATES, Claim, Message, MessageState, NewMessage, Settlement, Success
+from pg_queue.domain import Claim, MessageState, Settlement, Success
 from pg_queue.errors import Configuration
 from pg_queue.settings import queue_settings
 from pg_queue.storage import store
@@ -24,49 +22,14 @@ from pg_queue.worker.books import Books
 from pg_queue.worker.embedded import EmbeddedWorker
 from pg_queue.worker.options import WorkerOptions
 from pg_queue.worker.pools.thread import check_threads_will_do
-from tests.pg_queue.worker.conftest import ProcessQueue, until, worker_environment
+from tests.pg_queue.worker.conftest import ProcessQueue, Start, add, outcome, until, worker_environment
 
-pytestmark = pytest.mark.django_db(transaction=True, available_apps=["pg_queue"])
+pytestmark = [
+    pytest.mark.django_db(transaction=True, available_apps=["pg_queue"]),
+    pytest.mark.usefixtures("own_tasks"),
+]
 
-Start = Callable[..., EmbeddedWorker]
 DEAF = "tests.pg_queue.worker.deaf.DeafStore"
-
-
-@pytest.fixture(autouse=True)
-def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test registers goes with it."""
-    registry.tasks()  # discovered before, not into the copies
-    for name in ("_registered", "_origins"):
-        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts workers inside this process; they stop with the test."""
-    started: list[EmbeddedWorker] = []
-
-    def begin(**options: Any) -> EmbeddedWorker:
-        chosen = {"queues": ("default",), "concurrency": 2, "drain_seconds": 10.0, **options}
-        started.append(EmbeddedWorker(WorkerOptions(**chosen)))
-        started[-1].start()
-        return started[-1]
-
-    yield begin
-    for worker in started:
-        worker.stop()
-
-
-def add(name: str, *args: Any, **fields: Any) -> uuid.UUID:
-    return store().enqueue([NewMessage(task=name, args=args, **fields)])[0]
-
-
-def outcome(message_id: uuid.UUID) -> Message:
-    def ended() -> Message | None:
-        found = store().get([message_id])[message_id]
-        return found if found.state in TERMINAL_STATES else None
-
-    message: Message = until(ended, what=f"end of {message_id}")
-    return message
 
 
 def test_tasks_run_at_once_in_threads_of_this_process(start: Start) -> None:
