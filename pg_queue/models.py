@@ -23,6 +23,10 @@ from pg_queue.domain import (
     BarrierState,
     MessageState,
 )
+from pg_queue.exchanges import Binding, Broadcast, BrokerQueue
+
+__all__ = ["Binding", "Broadcast", "BrokerQueue"]
+"""The models of other modules; Django looks for them here."""
 
 __all__ = [
     "Barrier",

@@ -227,7 +227,7 @@ def _without_defaults(headers: Mapping[str, Any], task_id: object, *, keep_id: b
         for name, value in headers.items()
         if name not in _IN_COLUMNS and value != _DEFAULTS.get(name, _ABSENT)
     }
-    if kept.get("root_id") == task_id:
+    if "root_id" in kept and kept["root_id"] == task_id:
         del kept["root_id"]
     return {"id": task_id, **kept} if keep_id and task_id is not None else kept
 
@@ -243,7 +243,7 @@ def _own_properties(properties: Mapping[str, Any], task_id: object) -> dict[str,
         for name, value in properties.items()
         if name not in _TRANSPORTS_OWN and value is not None and value != "" and value != _USUAL.get(name, _ABSENT)
     }
-    if kept.get("correlation_id") == task_id:
+    if task_id is not None and kept.get("correlation_id") == task_id:
         del kept["correlation_id"]
     info = _mapping(properties.get("delivery_info"))
     if info.get("exchange"):

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC
 
-from django.db import transaction
-
 from pg_queue.domain import Barrier, BarrierState, NewMessage
 from pg_queue.errors import InvalidMessage
 from pg_queue.sql import statements
@@ -44,7 +42,7 @@ class PostgresBarriers:
             if member.key is not None:
                 raise InvalidMessage(field="key", expected="None for a member of a barrier", got=member.key)
         barrier_id, called_back = id or uuid7(), callback and replace(callback, id=callback.id or uuid7())
-        with transaction.atomic(using=self._connection.alias):
+        with self._connection.atomic():
             member_ids = self._enqueueing.enqueue_whole(members, barrier_id=barrier_id)
             parameters = {
                 "id": barrier_id,

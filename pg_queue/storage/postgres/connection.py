@@ -7,11 +7,11 @@ the statement still belongs to the transaction that the caller has open there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import psycopg
-from django.db import connections
+from django.db import connections, transaction
 
 from pg_queue.storage.rows import Row
 
@@ -31,6 +31,10 @@ class StoreConnection:
         """How many rows the statement touched. Joins the caller's transaction, else commits."""
         with self._cursor() as cursor:
             return cursor.execute(statement, parameters).rowcount
+
+    def atomic(self, *, savepoint: bool = True) -> AbstractContextManager[None]:
+        """A transaction; inside of one a savepoint, or with `savepoint` False nothing of its own."""
+        return transaction.atomic(using=self.alias, savepoint=savepoint)
 
     @contextmanager
     def _cursor(self) -> Iterator[psycopg.Cursor[Row]]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError, DataError, IntegrityError, ProgrammingError, transaction
+from django.db import DatabaseError, DataError, IntegrityError, ProgrammingError
 
 from pg_queue.domain import Failure, MessageState, NewMessage, Retry, Settled, Settlement, Success
 from pg_queue.settings import QueueSettings
@@ -119,8 +120,8 @@ class Ends:
             rows = self._connection.fetch(self._statements["hold"], parameters)
             return {end.message_id for end in self._end([self._cancelled(row, reason) for row in rows])}
 
-    def _transaction(self) -> transaction.Atomic:
-        return transaction.atomic(using=self._connection.alias)
+    def _transaction(self) -> AbstractContextManager[None]:
+        return self._connection.atomic()
 
     # Endings
 

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from django.db import transaction
-
 from pg_queue.domain import NewMessage
 from pg_queue.settings import QueueSettings
 from pg_queue.sql import statements
@@ -89,4 +87,4 @@ class Enqueueing:
         """One around several statements; a single one is its own, and spares the server two round trips."""
         if statements < 2:
             return nullcontext()
-        return transaction.atomic(using=self._connection.alias, savepoint=False)
+        return self._connection.atomic(savepoint=False)

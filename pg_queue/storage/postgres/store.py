@@ -63,10 +63,11 @@ class PostgresStore(Capable):
         }
     )
 
-    def __init__(self, conf: QueueSettings, place: StoreSettings) -> None:
+    def __init__(self, conf: QueueSettings, place: StoreSettings, *, connection: StoreConnection | None = None) -> None:
+        """`connection`: for who has a session of its own; its transactions are then the caller's. None: Django's."""
         super().__init__(place)
         self.database = place.database
-        self._connection = StoreConnection(place.database)
+        self._connection = connection or StoreConnection(place.database)
         self._fetch, self._count = self._connection.fetch, self._connection.count
         self.workers = DatabaseWorkers(place.database, self.namespace)
         self._conf, self._place = conf, place
@@ -127,7 +128,7 @@ class PostgresStore(Capable):
     def within(self, namespace: str) -> PostgresStore:
         """See the port."""
         if namespace not in self._within:
-            found = PostgresStore(self._conf, self._place.within(namespace))
+            found = PostgresStore(self._conf, self._place.within(namespace), connection=self._connection)
             found._within = self._within
             self._within[namespace] = found
         return self._within[namespace]
@@ -203,6 +204,7 @@ class PostgresStore(Capable):
         gone = self._count(self._outcomes["retain_results"], {"limit": limit})
         gone += self._count(self._outcomes["retain_keys"], {"limit": limit})
         gone += self._locks.retain(limit=limit)
+        gone += self._count(statements("broker")["sweep"], {"limit": limit})
         if ttl := self._conf.result_ttl_seconds:
             gone += self._barriers.retain(ttl_seconds=ttl, limit=limit)
         if ttl := self._conf.dead_letter_ttl_seconds:
