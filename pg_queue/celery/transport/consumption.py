@@ -40,7 +40,11 @@ if TYPE_CHECKING:
 MOST_AT_ONCE = 100
 """Messages that one statement claims, where the prefetch count allows as many."""
 
+SOON_SECONDS = 0.05
+"""Before the queues are asked again where a message is due that a claim has not given: it became due just now, or a limit
+keeps it."""
 OWN_TRIES, OWN_SECONDS = 5, 0.05
+"""How often, and how far apart, an exclusive queue is asked for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -330,7 +334,7 @@ class Consumption:
         queues = sorted({queue for channel in self._channels() for queue in channel.stored_queues})
         seconds = self.store.next_due_seconds(queues) if queues and not self._hungry else None
         longest = self._address.poll_seconds
-        return longest if seconds is None or seconds <= 0 else min(seconds, longest)
+        return longest if seconds is None else min(max(seconds, SOON_SECONDS), longest)
 
     def _deliver(self, deliver: Callable[[dict[str, Any], str], None], limit: int | None) -> int:
         count = 0
