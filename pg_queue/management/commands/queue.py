@@ -122,7 +122,7 @@ class Command(ServiceCommand):
     def do_drop_events(self, options: Mapping[str, Any]) -> None:
         """Delete events of the outbox that are never to leave."""
         self._require_yes(options, "because what is dropped never leaves")
-        wanted = [self._id(text) for text in options["id"]]
+        wanted = [self._id(text, "an event") for text in options["id"]]
         done = self._operator.drop_events(wanted, reason=options["reason"])
         for missing in [one for one in wanted if one not in done]:
             self.stderr.write(f"no event of the outbox has the id {missing}")
@@ -184,11 +184,11 @@ class Command(ServiceCommand):
             self.stderr.write(f"no dead letter has the id {missing}")
         return len(done)
 
-    def _id(self, text: str) -> uuid.UUID:
+    def _id(self, text: str, of: str = "a dead letter") -> uuid.UUID:
         try:
             return uuid.UUID(text)
         except ValueError:
-            raise self.usage("id", "a UUID", text) from None
+            raise self.usage("id", f"the UUID of {of}", text) from None
 
     def _require_yes(self, options: Mapping[str, Any], why: str) -> None:
         if not options["yes"]:

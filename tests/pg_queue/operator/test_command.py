@@ -174,6 +174,8 @@ def test_an_event_that_is_never_to_leave_is_dropped_on_record() -> None:
     unknown = uuid.uuid4()
     with pytest.raises(CommandError, match="--yes"):
         run("drop-events", str(poison))
+    with pytest.raises(CommandError, match="id: expected the UUID of an event, got: 'nonsense'"):
+        run("drop-events", "nonsense", "--yes")
     out, err = run("drop-events", str(poison), str(unknown), "--reason", "poison", "--yes")
     assert out.strip() == "1 events were deleted."
     assert str(unknown) in err
