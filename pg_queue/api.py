@@ -280,10 +280,11 @@ def dispatch(message: NewMessage) -> uuid.UUID:
     """Store one message where its queue is worked off (`PG_QUEUE["ROUTES"]`), and return its id.
 
     Joins the caller's transaction, also for a queue that is routed away: the message then waits in the outbox for the
-    relay, and is sent at least once after the commit. Raises: as `enqueue`; CapabilityMissing without an outbox;
+    relay, and is sent at least once after the commit. It is a message of its own, also where its task has `unique`:
+    schedules have a policy for overlaps. Raises: as `enqueue`; CapabilityMissing without an outbox;
     InvalidMessage (field `key`, `on_success` or `on_failure`) for what cannot be kept when it leaves.
     """
-    checked = checked_message(message, max_bytes=queue_settings().max_payload_bytes)
+    checked = checked_message(message, max_bytes=queue_settings().max_payload_bytes, is_unique=False)
     if queue_settings().routing.topic_of(checked.queue) is not None:
         for field in ("key", "on_success", "on_failure"):
             if value := getattr(checked, field):

@@ -110,18 +110,32 @@ def _composed(statement: str, **parts: sql.Composable) -> str:
 
 def _policies() -> dict[str, sql.Composable]:
     return {
+        "headers": _headers(),
         "once_by_task": _by_task(_once()),
         "attempts_by_task": _by_task(_attempts()),
         "max_attempts": sql.Literal(queue_settings().max_attempts),
     }
 
 
-def _by_task(values: Mapping[str, int]) -> sql.Composable:
+def _headers() -> sql.Composable:
+    """Of a row of the caller's. Costs nothing where no task has an expiry."""
+    expiries = _expiries()
+    if not expiries:
+        return sql.SQL("headers")
+    return sql.SQL(_MESSAGES["expiring_headers"]).format(expires_by_task=_by_task(expiries))
+
+
+def _by_task(values: Mapping[str, float]) -> sql.Composable:
     return sql.Literal(json.dumps(values).replace("%", "%%"))
 
 
 def _attempts() -> dict[str, int]:
     return {info.name: info.max_attempts for info in tasks() if info.max_attempts}
+
+
+def _expiries() -> dict[str, float]:
+    """In seconds."""
+    return {info.name: info.expires.total_seconds() for info in tasks() if info.expires is not None}
 
 
 def _once() -> dict[str, int]:
@@ -156,14 +170,22 @@ def _sqlite_dispatch(source: str, topic: str) -> Dispatch:
 def _sqlite_parts() -> dict[str, Any]:
     return {
         "namespace": _quoted(store().namespace),
+        "headers": _sqlite_headers(),
         "once_by_task": _sqlite_by_task(_once()),
         "attempts_by_task": _sqlite_by_task(_attempts()),
         "max_attempts": int(queue_settings().max_attempts),
     }
 
 
-def _sqlite_by_task(values: Mapping[str, int]) -> str:
-    cases = " ".join(f"WHEN {_quoted(name)} THEN {value:d}" for name, value in values.items())
+def _sqlite_headers() -> str:
+    expiries = _expiries()
+    if not expiries:
+        return "headers"
+    return statements("enqueue", "sqlite")["expiring_headers"].format(expires_by_task=_sqlite_by_task(expiries))
+
+
+def _sqlite_by_task(values: Mapping[str, float]) -> str:
+    cases = " ".join(f"WHEN {_quoted(name)} THEN {value!r}" for name, value in values.items())
     return f"CASE task {cases} END" if cases else "NULL"
 
 

@@ -10,6 +10,7 @@ from pg_queue.domain import Json, NewMessage
 from pg_queue.settings import queue_settings
 from pg_queue.storage import store
 from pg_queue.tasks import get_task
+from pg_queue.tasks.expiry import with_expiry
 from pg_queue.validation import checked_message
 
 
@@ -21,6 +22,7 @@ def enqueue(
     queue: str | None = None,
     priority: int | None = None,
     run_after: datetime | None = None,
+    expires: timedelta | float | datetime | None = None,
     max_attempts: int | None = None,
     headers: Mapping[str, Json] | None = None,
     organization_id: str = "",
@@ -34,13 +36,17 @@ def enqueue(
 ) -> uuid.UUID:
     """Store one message and return its id. Joins the caller's transaction. See `NewMessage` for the parameters.
 
-    `queue` and `priority` None: the task's own. While `key` holds, the message that has it stands: nothing is stored,
-    and its id is returned. `using` is the alias of a store.
+    `queue` and `priority` None: the task's own. It is not begun later than `expires`: that instant, or so long
+    (seconds) after it is due; None: the task's own. While `key` holds, or the task's `unique` makes one that does, the
+    message that has it stands: nothing is stored, and its id is returned. `using` is the alias of a store.
 
     Raises: UnknownTask; InvalidMessage (also as PayloadNotJSON, PayloadTooLarge) naming the field; CapabilityMissing
     for a store that has no keys or no continuations.
     """
     info = get_task(task)
+    headers = {} if headers is None else headers
+    if expires is not None:
+        headers = with_expiry(headers, expires, run_after)
     message = NewMessage(
         task=task,
         args=args,
@@ -49,7 +55,7 @@ def enqueue(
         priority=info.priority if priority is None else priority,
         run_after=run_after,
         max_attempts=max_attempts,
-        headers={} if headers is None else headers,
+        headers=headers,
         organization_id=organization_id,
         report_to=report_to,
         id=id,

@@ -18,7 +18,7 @@ from pg_queue.enqueueing import enqueue_many
 from pg_queue.errors import InvalidMessage
 from pg_queue.storage import store
 from pg_queue.tasks import TaskContext, TaskInfo, TaskOptions, register
-from pg_queue.tasks.policy import LONGEST_DELAY_SECONDS
+from pg_queue.tasks.expiry import span_of, with_expiry
 from pg_queue.validation import check_queue, check_reason
 
 Called = ParamSpec("Called")
@@ -37,6 +37,8 @@ class SendOptions(TypedDict, total=False):
     run_after: datetime | None
     delay: timedelta | float | None
     """Not before so long (seconds) from now, by this process's clock; not together with `run_after`."""
+    expires: timedelta | float | datetime | None
+    """Not begun later than this instant, or than so long (seconds) after it is due; None: the task's own."""
     max_attempts: int | None
     headers: Mapping[str, Json]
     organization_id: str
@@ -114,6 +116,9 @@ class Sending(Generic[Sent]):
         delay = given.pop("delay", None)
         if delay is not None:
             given["run_after"] = datetime.now(UTC) + delay
+        expires = given.pop("expires", None)
+        if expires is not None:
+            given["headers"] = with_expiry(given.get("headers", {}), expires, given.get("run_after"))
         return NewMessage(task=self.info.name, args=args, kwargs=kwargs, **given)
 
 
@@ -193,16 +198,7 @@ def _checked(given: SendOptions) -> SendOptions:
         return given
     if given.get("run_after") is not None:
         raise InvalidMessage(field="delay", expected="None together with run_after", got=delay)
-    span = _span(delay)
+    span = span_of(delay)
     if span is None:
         raise InvalidMessage(field="delay", expected="a timedelta or a number of seconds, 0 or more", got=delay)
     return {**given, "delay": span}
-
-
-def _span(delay: object) -> timedelta | None:
-    """As a timedelta; None for what is none, or less than nothing, or past the end of time."""
-    try:
-        found = delay if isinstance(delay, timedelta) else timedelta(seconds=float(delay))  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return found if timedelta() <= found <= timedelta(seconds=LONGEST_DELAY_SECONDS) else None

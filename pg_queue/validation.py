@@ -9,12 +9,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 from pg_queue.domain import DEFAULT_PRIORITY, MAX_PRIORITY, MIN_PRIORITY, Json, NewEvent, NewMessage
 from pg_queue.errors import InvalidMessage, UnknownTask
 from pg_queue.payload import check_headers, check_payload, check_value
 from pg_queue.storage.parcels import pack_continuations
 from pg_queue.tasks import Delivery, TaskInfo, get_task
+from pg_queue.tasks.expiry import EXPIRES_AT, expiry_of, with_expiry
 from pg_queue.tasks.policy import MOST_ATTEMPTS
 
 _NAME_RULE = "1 to 128 letters, digits, '_', '-', '.' or ':', the first a letter, digit or '_'"
@@ -30,13 +32,15 @@ MOST_CONTINUATION_LEVELS = 20
 """Continuations inside each other. Bounded, because each level is two of the row's JSON."""
 
 
-def checked_message(message: NewMessage, *, max_bytes: int) -> NewMessage:
-    """The message as it is stored: with its task's own number of attempts, where it does not say.
+def checked_message(message: NewMessage, *, max_bytes: int, is_unique: bool = True) -> NewMessage:
+    """The message as it is stored: with its task's own number of attempts, expiry and key, where it does not say.
+
+    `is_unique` False: it is a message of its own, whatever its task says.
 
     Raises: UnknownTask; InvalidMessage (also as PayloadNotJSON, PayloadTooLarge), of a continuation with the way to it:
     `on_success[0].args`. What one row keeps of continuations is bounded as its payload is.
     """
-    found = _checked(message, max_bytes)
+    found = _checked(message, max_bytes, is_unique=is_unique)
     if not found.on_success and not found.on_failure:
         return found
     found = _with_checked_continuations(found, max_bytes, MOST_CONTINUATION_LEVELS)
@@ -55,11 +59,13 @@ def checked_members(members: Sequence[NewMessage], *, max_bytes: int) -> list[Ne
 def checked_part(part: str, message: NewMessage, *, max_bytes: int) -> NewMessage:
     """A message that belongs to a group, as it is stored: it has no key, which might stand for another message.
 
-    Raises: as `checked_message`, also for a key, with the way: `callback.args`.
+    Raises: as `checked_message`, also for a key and for a task with `unique`, with the way: `callback.args`.
     """
     with _naming(part):
         if message.key is not None:
             raise InvalidMessage(field="key", expected="None in a group", got=message.key)
+        if get_task(message.task).unique is not None:
+            raise InvalidMessage(field="task", expected="a task without unique in a group", got=message.task)
         return checked_message(message, max_bytes=max_bytes)
 
 
@@ -101,11 +107,24 @@ def checked_ids(field: str, ids: Iterable[uuid.UUID]) -> list[uuid.UUID]:
     return found
 
 
-def _checked(message: NewMessage, max_bytes: int) -> NewMessage:
+def _checked(message: NewMessage, max_bytes: int, *, is_unique: bool = True) -> NewMessage:
     info = get_task(message.task)
     message = _with_checked_arguments(message, info)
     check_payload(message.args, message.kwargs, max_bytes=max_bytes)
     check_headers(message.headers, max_bytes=max_bytes)
+    expiry_of(message.headers)
+    _check_fields(message)
+    changes: dict[str, Any] = {}
+    if info.expires is not None and EXPIRES_AT not in message.headers:
+        changes["headers"] = with_expiry(message.headers, info.expires, message.run_after)
+    if is_unique and info.unique is not None and message.key is None:
+        changes |= {"key": info.unique.key(message.args, message.kwargs), "key_ttl": info.unique.hold}
+    if info.max_attempts is not None:
+        changes |= _attempts(message, info, info.max_attempts)
+    return replace(message, **changes) if changes else message
+
+
+def _check_fields(message: NewMessage) -> None:
     try:
         _check_labels(message.queue, message.priority, message.organization_id, message.report_to)
     except TypeError:  # not hashable, so not a text; the check itself says which
@@ -119,14 +138,15 @@ def _checked(message: NewMessage, max_bytes: int) -> NewMessage:
         _check_key(message.key)
     if message.key_ttl is not None:
         _check_ttl(message.key_ttl)
-    if info.max_attempts is None:
-        return message
+
+
+def _attempts(message: NewMessage, info: TaskInfo, own: int) -> dict[str, int]:
     if message.max_attempts is None:
-        return replace(message, max_attempts=info.max_attempts)
+        return {"max_attempts": own}
     if info.delivery is Delivery.AT_MOST_ONCE and message.max_attempts != 1:
         expected = f"1, or none, for the task {info.name!r}, which is delivered {Delivery.AT_MOST_ONCE}"
         raise InvalidMessage(field="max_attempts", expected=expected, got=message.max_attempts)
-    return message
+    return {}
 
 
 def check_arguments(task: str, args: Sequence[Json], kwargs: Mapping[str, Json], *, max_bytes: int) -> None:

@@ -12,6 +12,8 @@ from typing import Any, Literal, NoReturn, TypedDict, TypeVar
 
 from pg_queue.domain import DEFAULT_PRIORITY
 from pg_queue.settings import queue_settings
+from pg_queue.tasks.expiry import span_of
+from pg_queue.tasks.uniqueness import Spec
 from pg_queue.tasks.validation import Validation
 
 LONGEST_DELAY_SECONDS = 3653 * 86400.0
@@ -105,6 +107,9 @@ class TaskOptions(TypedDict, total=False):
     retry_on: type[BaseException] | Errors | None
     never_on: type[BaseException] | Errors
     delivery: Literal["at_least_once", "at_most_once"]
+    expires: timedelta | float | None
+    unique: Spec
+    unique_for: timedelta | float | None
     validate: Literal["none", "inputs", "outputs", "strict"]
     time_limit_seconds: float | None
     soft_time_limit_seconds: float | None
@@ -129,12 +134,30 @@ def declared(name: str, given: TaskOptions) -> dict[str, Any]:
         "max_attempts": _attempts(options, once),
         "retry": _retry_policy(options),
         "delivery": Delivery.AT_MOST_ONCE if once else Delivery.AT_LEAST_ONCE,
+        "expires": _expires(options),
         "validate": options.one_of("validate", Validation.NONE),
         "time_limit_seconds": limit,
         "soft_time_limit_seconds": options.number("soft_time_limit_seconds", above=0, below=limit),
         "keep_result": kept is Kept.VALUE,
         "keep_state": kept is not Kept.NONE,
     }
+
+
+def declared_hold(name: str, given: TaskOptions) -> timedelta | None:
+    """How long after its end a message of this task stands for its like; None: each is a message of its own.
+
+    Raises: ValueError.
+    """
+    options = Options(name, given)
+    if options.get("unique", False) is False:
+        if options.get("unique_for") is not None:
+            options.refuse("unique_for", "None without unique")
+        return None
+    hold = options.get("unique_for")
+    span = timedelta() if hold is None else span_of(hold)
+    if span is None:
+        options.refuse("unique_for", "a timedelta or a number of seconds, 0 or more, or None")
+    return span
 
 
 def bounded(seconds: float) -> timedelta:
@@ -232,6 +255,14 @@ def _kept(options: Options) -> Kept:
     if options.get("result") is not None:
         options.refuse("result", "it without keep_result=False")
     return Kept.STATE
+
+
+def _expires(options: Options) -> timedelta | None:
+    value = options.get("expires")
+    span = None if value is None else span_of(value)
+    if value is not None and not span:
+        options.refuse("expires", "a timedelta or a number of seconds above 0, or None")
+    return span
 
 
 def _retry_policy(options: Options) -> RetryPolicy:

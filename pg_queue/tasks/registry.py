@@ -12,6 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -21,7 +22,8 @@ from pg_queue.domain import DEFAULT_PRIORITY, Message
 from pg_queue.errors import SoftTimeLimitExceeded, UnknownTask
 from pg_queue.tasks.calls import Call
 from pg_queue.tasks.context import TaskContext
-from pg_queue.tasks.policy import Delivery, RetryPolicy, TaskOptions, declared
+from pg_queue.tasks.policy import Delivery, RetryPolicy, TaskOptions, declared, declared_hold
+from pg_queue.tasks.uniqueness import Unique, unique_of
 from pg_queue.tasks.validation import Checks, Validation
 
 
@@ -55,6 +57,10 @@ class TaskInfo:
     """False: what it returns is kept nowhere."""
     keep_state: bool = True
     """False: fire and forget. Once it has succeeded, nothing is kept of the message, where nobody needs its end."""
+    expires: timedelta | None = None
+    """A message is not begun later than so long after it was due first; None: whenever."""
+    unique: Unique | None = None
+    """By what messages are the same work, of which only one waits or runs; None: each is its own."""
     validate: Validation = Validation.NONE
     """What is checked by the function's type hints."""
     checks: Checks | None = field(default=None, repr=False, compare=False)
@@ -203,6 +209,7 @@ def summary(function: Callable[..., Any]) -> str:
 def _info(name: str, function: Callable[..., Any], options: TaskOptions) -> TaskInfo:
     fields = declared(name, options)
     call = Call(name, function, fields["validate"])
+    hold = declared_hold(name, options)
     return TaskInfo(
         name=name,
         signature=str(call.signature),
@@ -211,6 +218,7 @@ def _info(name: str, function: Callable[..., Any], options: TaskOptions) -> Task
         run=call.run,
         run_async=call.run_async if call.is_async else None,
         checks=call.checks,
+        unique=None if hold is None else unique_of(name, call.signature, options["unique"], hold),
         **fields,
     )
 

@@ -12,10 +12,11 @@ from typing import Any
 from django.db import close_old_connections
 
 from pg_queue.domain import Death, Failure, Json, Message, Retry, Success
-from pg_queue.errors import GiveUp, PayloadNotJSON, PayloadTooLarge, RetryLater, UnknownTask
+from pg_queue.errors import GiveUp, InvalidMessage, PayloadNotJSON, PayloadTooLarge, RetryLater, UnknownTask
 from pg_queue.payload import plain_result
 from pg_queue.settings import queue_settings
 from pg_queue.tasks import Delivery, RetryPolicy, TaskInfo, execute, following, get_task, keeps_result, keeps_state
+from pg_queue.tasks.expiry import EXPIRES_AT, expiry_of
 from pg_queue.tasks.policy import LONGEST_DELAY_SECONDS, bounded
 from pg_queue.tasks.transactions import discard, in_transaction, left_open
 from pg_queue.tasks.validation import Refused
@@ -81,7 +82,19 @@ def refusal(message: Message) -> Death | None:
     if message.attempts > 1 and _is_once(message):
         text = f"the task is delivered {Delivery.AT_MOST_ONCE}, and attempt {message.attempts - 1} had begun"
         return Death(failure=Failure(type="task.begun_before", message=text))
-    return None
+    return _expired(message) if EXPIRES_AT in message.headers else None
+
+
+def _expired(message: Message) -> Death | None:
+    """By the store's clock, which has said when the message was claimed."""
+    try:
+        expires_at = expiry_of(message.headers)
+    except InvalidMessage as error:  # no enqueue has written it
+        return Death(failure=failure_of(error, kind="message.unreadable"))
+    if expires_at is None or message.started_at is None or message.started_at <= expires_at:
+        return None
+    text = f"it was to begin until {expires_at.isoformat()}, and was claimed at {message.started_at.isoformat()}"
+    return Death(failure=Failure(type="message.expired", message=text))
 
 
 def backoff(message: Message) -> timedelta:

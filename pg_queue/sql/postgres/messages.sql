@@ -78,13 +78,21 @@ INSERT INTO pg_queue_message (
     namespace, id, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts, run_after
 )
 SELECT
-    {namespace}, id, queue, priority, task, args, kwargs, headers, organization_id, report_to,
+    {namespace}, id, queue, priority, task, args, kwargs, {headers}, organization_id, report_to,
     COALESCE(
         ({once_by_task}::jsonb ->> task)::smallint, max_attempts, ({attempts_by_task}::jsonb ->> task)::smallint,
         {max_attempts}
     ),
     GREATEST(run_after, now())
 FROM {source}
+
+-- name: expiring_headers
+-- The headers of a row of the caller's relation, with the instant until which its task may be begun, where that has one.
+CASE WHEN ({expires_by_task}::jsonb ->> task) IS NULL OR jsonb_exists(headers, 'expires_at') THEN headers
+ELSE headers || jsonb_build_object('expires_at', to_char(
+    (GREATEST(run_after, now()) + make_interval(secs => ({expires_by_task}::jsonb ->> task)::double precision))
+        AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'))
+END
 
 -- name: is_unsettled
 -- A condition of the caller's own statement: this message waits, runs or is to be tried again.

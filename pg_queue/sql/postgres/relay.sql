@@ -5,7 +5,7 @@ SELECT
     id, {topic} AS topic, id::text AS key,
     jsonb_build_object(
         'id', id, 'task', task, 'args', args, 'kwargs', kwargs, 'queue', queue, 'priority', priority,
-        'headers', headers, 'organization_id', organization_id, 'report_to', report_to,
+        'headers', {headers}, 'organization_id', organization_id, 'report_to', report_to,
         'max_attempts', COALESCE(
             ({once_by_task}::jsonb ->> task)::smallint, max_attempts, ({attempts_by_task}::jsonb ->> task)::smallint,
             {max_attempts}

@@ -6,9 +6,16 @@ INSERT INTO pg_queue_message (
     enqueued_at
 )
 SELECT
-    id, {namespace}, queue, priority, task, args, kwargs, headers, organization_id, report_to,
+    id, {namespace}, queue, priority, task, args, kwargs, {headers}, organization_id, report_to,
     coalesce({once_by_task}, max_attempts, {attempts_by_task}, {max_attempts}), max(coalesce(run_after, :now), :now), :now
 FROM {source}
+
+-- name: expiring_headers
+-- The headers of a row of the caller's relation, with the instant until which its task may be begun, where that has one.
+CASE WHEN {expires_by_task} IS NULL OR json_extract(headers, '$.expires_at') IS NOT NULL THEN headers
+ELSE json_set(headers, '$.expires_at', strftime(
+    '%Y-%m-%dT%H:%M:%f+00:00', max(coalesce(run_after, :now), :now), '+' || {expires_by_task} || ' seconds'))
+END
 
 -- name: is_unsettled
 -- A condition of the caller's own statement: this message waits, runs or is to be tried again.

@@ -9,7 +9,7 @@ SELECT
     json_patch(
         json_object(
             'id', id, 'task', task, 'args', json(args), 'kwargs', json(kwargs), 'queue', queue, 'priority', priority,
-            'headers', json(headers), 'organization_id', organization_id, 'report_to', report_to,
+            'headers', json({headers}), 'organization_id', organization_id, 'report_to', report_to,
             'max_attempts', coalesce({once_by_task}, max_attempts, {attempts_by_task}, {max_attempts})
         ),
         CASE WHEN run_after IS NULL THEN '{{}}' ELSE json_object('run_after', run_after || '+00:00') END
