@@ -263,8 +263,23 @@ class DeadLetterAdmin(ReadOnlyAdmin):
 class WorkerAdmin(ReadOnlyAdmin):
     """Who works."""
 
-    list_display = ("id", "queues", "concurrency", "running", "finished", "failed", "heartbeat_at", "stopped_at")
+    list_display = (
+        "id",
+        "queues",
+        "concurrency",
+        "running",
+        "finished",
+        "failed",
+        "per_second",
+        "heartbeat_at",
+        "stopped_at",
+    )
     ordering = ("-heartbeat_at",)
+
+    @admin.display(description="per second")
+    def per_second(self, worker: Worker) -> object:
+        """Executions that ended in a second, by its last heartbeat; None: it has said nothing yet."""
+        return worker.statistics.get("per_second")
 
 
 @admin.register(Event)

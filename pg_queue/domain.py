@@ -288,6 +288,8 @@ class WorkerView:
     running: int
     finished: int
     failed: int
+    statistics: dict[str, Json] = field(default_factory=dict)
+    """What it said of itself with its last heartbeat, see `pg_queue.worker.statistics`; empty before the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

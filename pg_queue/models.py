@@ -221,6 +221,8 @@ class Worker(models.Model):
     running = models.IntegerField(db_default=0)
     finished = models.BigIntegerField(db_default=0)
     failed = models.BigIntegerField(db_default=0)
+    statistics = models.JSONField(default=dict, db_default=Value({}, models.JSONField()))
+    """What it said of itself with its last heartbeat."""
 
     class Meta:
         indexes = [models.Index(fields=["heartbeat_at"], name="pg_queue_worker_heartbeat")]

@@ -21,7 +21,7 @@ Common to all operations of a store:
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -32,6 +32,7 @@ from pg_queue.domain import (
     Claim,
     Event,
     Grant,
+    Json,
     Message,
     MessageState,
     NewEvent,
@@ -347,8 +348,13 @@ class Workers(Protocol):
         """Write down a worker that has just started."""
         ...
 
-    def beat(self, worker_id: str, *, running: int, finished: int, failed: int) -> bool:
-        """Say that the worker is alive, with its figures since its start. False: it is not on record (any more)."""
+    def beat(
+        self, worker_id: str, *, running: int, finished: int, failed: int, statistics: Mapping[str, Json] | None = None
+    ) -> bool:
+        """Say that the worker is alive, with its figures since its start. False: it is not on record (any more).
+
+        `statistics`: what else it says of itself, in place of what it said before; None: that stays.
+        """
         ...
 
     def sign_off(self, worker_id: str, *, finished: int, failed: int) -> None:

@@ -19,13 +19,14 @@ function operations.announce()
     return 1
 end
 
--- id, running, finished, failed, is_last: 1 if the worker is on record.
+-- id, running, finished, failed, is_last, statistics (JSON, or none): 1 if the worker is on record.
 function operations.beat()
     local where = key('worker', request.id)
     local worker = hash(where)
     if not worker or worker.namespace ~= request.namespace then return 0 end
     call('HSET', where, 'heartbeat_at', text(now), 'running', request.running, 'finished', request.finished, 'failed',
         request.failed)
+    if request.statistics then call('HSET', where, 'statistics', request.statistics) end
     if request.is_last then call('HSET', where, 'stopped_at', text(now)) end
     note_beat(request.id, worker.namespace)
     return 1
@@ -44,7 +45,8 @@ function operations.forget()
     return #ids
 end
 
--- Rows of id, host, process_id, queues, concurrency, started_at, heartbeat_at, stopped_at, running, finished, failed.
+-- Rows of id, host, process_id, queues, concurrency, started_at, heartbeat_at, stopped_at, running, finished, failed,
+-- statistics.
 function operations.list()
     local rows, workers = {}, zset('workers', request.namespace)
     for _, id in ipairs(call('ZRANGE', workers, 0, -1, 'REV')) do
@@ -53,6 +55,7 @@ function operations.list()
             rows[#rows + 1] = {
                 id, w.host, w.process_id or '0', w.queues or '[]', w.concurrency or '0', w.started_at or w.heartbeat_at,
                 w.heartbeat_at, w.stopped_at or '', w.running or '0', w.finished or '0', w.failed or '0',
+                w.statistics or '{}',
             }
         else
             call('ZREM', workers, id)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from pg_queue.domain import WorkerView
+from pg_queue.domain import Json, WorkerView
 from pg_queue.models import Worker
 
 _SHOWN = [name for name in WorkerView.__dataclass_fields__]
@@ -31,10 +31,13 @@ class DatabaseWorkers:
             concurrency=concurrency,
         )
 
-    def beat(self, worker_id: str, *, running: int, finished: int, failed: int) -> bool:
+    def beat(
+        self, worker_id: str, *, running: int, finished: int, failed: int, statistics: Mapping[str, Json] | None = None
+    ) -> bool:
         """See the port."""
+        said = {} if statistics is None else {"statistics": dict(statistics)}
         row = self._rows().filter(pk=worker_id)
-        return row.update(heartbeat_at=Now(), running=running, finished=finished, failed=failed) > 0
+        return row.update(heartbeat_at=Now(), running=running, finished=finished, failed=failed, **said) > 0
 
     def sign_off(self, worker_id: str, *, finished: int, failed: int) -> None:
         """See the port."""

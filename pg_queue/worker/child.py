@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import socket
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -109,6 +107,7 @@ def main(channel: socket.socket, max_memory_mb: int | None = None) -> None:
     _settle_in()
     from pg_queue.worker.execution import outcome_of
     from pg_queue.worker.limits import soft_limit_error
+    from pg_queue.worker.statistics import memory_mb
 
     inbox, soft_limit = Inbox(), SoftLimit()
     sending, own_pid = threading.Lock(), os.getpid()
@@ -125,19 +124,8 @@ def main(channel: socket.socket, max_memory_mb: int | None = None) -> None:
         if os.getpid() != own_pid:
             os._exit(0)  # the task forked and came back twice: only the original may report
         send(DONE, token, packed_outcome(outcome))
-        if max_memory_mb is not None and (megabytes := memory_mb()) > max_memory_mb:
+        if max_memory_mb is not None and (megabytes := memory_mb() or 0) > max_memory_mb:
             send(TOO_LARGE, megabytes, [token for token, _ in inbox.close()])
-
-
-def memory_mb() -> int:
-    """The memory that this process occupies, in MiB, what it shares with others included."""
-    try:
-        with open("/proc/self/statm", "rb") as file:
-            pages = int(file.read().split()[1])
-    except OSError:  # no Linux: the most that it ever occupied
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit >> 20
-    return pages * resource.getpagesize() >> 20
 
 
 def _settle_in() -> None:

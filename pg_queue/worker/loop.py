@@ -29,6 +29,7 @@ from pg_queue.worker.polling import Polling
 from pg_queue.worker.pool import Desk
 from pg_queue.worker.pools import POOLS
 from pg_queue.worker.registration import Registration
+from pg_queue.worker.statistics import Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +53,19 @@ class Worker:
         self._stop, self._conf, self._store = stop, queue_settings(), options.find_store()
         self._holdings = Holdings()
         self._books = Books(self._store, options, self._conf, self._holdings, result_store())
-        self._registration = Registration(self._store, options, self._books.figures, self._holdings)
         self._selector = selectors.DefaultSelector()
         self._pool = POOLS[options.pool](
             Desk(options=options, conf=self._conf, books=self._books, selector=self._selector, wake=self._wake)
         )
         self._reload = reload
+        statistics = Statistics(
+            options,
+            self._books.figures,
+            busy=lambda: self._pool.busy,
+            children=lambda: self._pool.process_ids,
+            is_draining=lambda: self._drain_until is not None,
+        )
+        self._registration = Registration(self._store, options, self._books.figures, self._holdings, statistics)
         self._listener = listener(self._store, options.queues)
         self._heard: int | None = None
         """The listener's descriptor, as registered."""

@@ -51,6 +51,11 @@ class Pool(Protocol):
         """Claims that were taken, of which the books have not been told."""
         ...
 
+    @property
+    def process_ids(self) -> Sequence[int]:
+        """The processes that it has besides the worker's own. Safe from any thread, as `busy` is."""
+        ...
+
     def room(self) -> int:
         """How many more claims are to be handed over now; 0 too while it is not worth a statement yet."""
         ...

@@ -10,6 +10,7 @@ from pg_queue.ports import QueueStore
 from pg_queue.storage.unavailable import UNAVAILABLE
 from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.options import Figures, WorkerOptions
+from pg_queue.worker.statistics import Statistics
 
 logger = logging.getLogger(__name__)
 
@@ -17,8 +18,16 @@ logger = logging.getLogger(__name__)
 class Registration:
     """What the store knows of one worker."""
 
-    def __init__(self, store: QueueStore, options: WorkerOptions, figures: Figures, holdings: Holdings) -> None:
+    def __init__(
+        self,
+        store: QueueStore,
+        options: WorkerOptions,
+        figures: Figures,
+        holdings: Holdings,
+        statistics: Statistics,
+    ) -> None:
         self._store, self._options, self._figures, self._holdings = store, options, figures, holdings
+        self._statistics = statistics
 
     def announce(self) -> None:
         """Say that it has started."""
@@ -38,6 +47,7 @@ class Registration:
             running=len(self._holdings),
             finished=self._figures.finished,
             failed=self._figures.failed,
+            statistics=self._statistics.take(),
         )
         if not is_known:  # away for so long that its row was forgotten
             self.announce()

@@ -44,6 +44,18 @@ def test_a_heartbeat_moves_on_and_carries_its_figures(harness: Harness) -> None:
     assert after.started_at == before.started_at
 
 
+def test_a_heartbeat_carries_what_the_worker_says_of_itself(harness: Harness) -> None:
+    announce(harness)
+    assert shown(harness).statistics == {}
+    said = {"pool": "asyncio", "per_second": 1.5, "weights": {"a": 3}, "memory_mb": None}
+    assert harness.store.workers.beat("h:1:1", running=0, finished=0, failed=0, statistics=said)
+    assert shown(harness).statistics == said
+    harness.store.workers.beat("h:1:1", running=0, finished=0, failed=0)
+    assert shown(harness).statistics == said, "it stays until something else is said"
+    harness.store.workers.beat("h:1:1", running=0, finished=0, failed=0, statistics={"pool": "asyncio"})
+    assert shown(harness).statistics == {"pool": "asyncio"}
+
+
 def test_the_heartbeat_of_a_worker_that_is_not_on_record_is_refused(harness: Harness) -> None:
     assert not harness.store.workers.beat("h:2:2", running=0, finished=0, failed=0)
     assert list(harness.store.workers.list()) == []

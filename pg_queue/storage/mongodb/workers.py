@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
-from pg_queue.domain import WorkerView
+from pg_queue.domain import Json, WorkerView
 from pg_queue.storage.instants import microseconds, to_instant
 from pg_queue.storage.mongodb.server import Document, Server
 
@@ -35,9 +36,12 @@ class MongoWorkers:
             }
             self._server.collection("workers").replace_one({"_id": worker_id}, worker, upsert=True)
 
-    def beat(self, worker_id: str, *, running: int, finished: int, failed: int) -> bool:
+    def beat(
+        self, worker_id: str, *, running: int, finished: int, failed: int, statistics: Mapping[str, Json] | None = None
+    ) -> bool:
         """See the port."""
-        return self._update(worker_id, is_last=False, running=running, finished=finished, failed=failed)
+        said: Document = {} if statistics is None else {"statistics": dict(statistics)}
+        return self._update(worker_id, is_last=False, running=running, finished=finished, failed=failed, **said)
 
     def sign_off(self, worker_id: str, *, finished: int, failed: int) -> None:
         """See the port."""
@@ -57,7 +61,7 @@ class MongoWorkers:
             found = self._server.collection("workers").find({"namespace": self._namespace})
             return [_decoded(one) for one in found.sort([("heartbeat_at", -1)])]
 
-    def _update(self, worker_id: str, *, is_last: bool, **figures: int) -> bool:
+    def _update(self, worker_id: str, *, is_last: bool, **figures: Any) -> bool:
         with self._server.errors():
             now = self._server.now()
             change: Document = {"heartbeat_at": now, **figures} | ({"stopped_at": now} if is_last else {})

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from pg_queue.domain import WorkerView
+from pg_queue.domain import Json, WorkerView
 from pg_queue.storage.instants import microseconds, to_instant
 from pg_queue.storage.redis.encoding import UNREADABLE, Row
 from pg_queue.storage.redis.server import Server
@@ -31,13 +31,16 @@ class RedisWorkers:
             concurrency=concurrency,
         )
 
-    def beat(self, worker_id: str, *, running: int, finished: int, failed: int) -> bool:
+    def beat(
+        self, worker_id: str, *, running: int, finished: int, failed: int, statistics: Mapping[str, Json] | None = None
+    ) -> bool:
         """See the port."""
-        return self._beat(worker_id, running=running, finished=finished, failed=failed, is_last=False)
+        said = {} if statistics is None else {"statistics": json.dumps(dict(statistics))}
+        return self._beat(worker_id, is_last=False, running=running, finished=finished, failed=failed, **said)
 
     def sign_off(self, worker_id: str, *, finished: int, failed: int) -> None:
         """See the port."""
-        self._beat(worker_id, running=0, finished=finished, failed=failed, is_last=True)
+        self._beat(worker_id, is_last=True, running=0, finished=finished, failed=failed)
 
     def forget(self, *, older_than: timedelta, limit: int) -> int:
         """See the port."""
@@ -53,14 +56,14 @@ class RedisWorkers:
                 continue
         return views
 
-    def _beat(self, worker_id: str, *, running: int, finished: int, failed: int, is_last: bool) -> bool:
-        figures = {"running": running, "finished": finished, "failed": failed}
+    def _beat(self, worker_id: str, *, is_last: bool, **figures: int | str) -> bool:
         request = {"namespace": self._namespace, "id": worker_id, "is_last": is_last, **figures}
         return bool(self._server.run("workers", "beat", **request))
 
 
 def _decode(row: Row) -> WorkerView:
-    id, host, process_id, queues, concurrency, started_at, heartbeat_at, stopped_at, running, finished, failed = row
+    id, host, process_id, queues, concurrency, started_at, heartbeat_at, stopped_at, *figures, statistics = row
+    running, finished, failed = figures
     return WorkerView(
         id=id,
         host=host,
@@ -73,4 +76,5 @@ def _decode(row: Row) -> WorkerView:
         running=int(running),
         finished=int(finished),
         failed=int(failed),
+        statistics=dict(json.loads(statistics)),
     )

@@ -75,6 +75,11 @@ class Child:
     """The token of the claim that it ran then."""
     frames: Frames = field(default_factory=Frames)
     outbox: bytearray = field(default_factory=bytearray)
+    process_id: int = field(init=False)
+    """Also when it has ended; 0 where it never began."""
+
+    def __post_init__(self) -> None:
+        self.process_id = self.process.pid or 0
 
     @property
     def has_run(self) -> bool:

@@ -240,6 +240,11 @@ class AsyncioPool:
         """See the port."""
         return len(self._event_loop.running) + self._hands.busy
 
+    @property
+    def process_ids(self) -> Sequence[int]:
+        """See the port: there are none."""
+        return ()
+
     def room(self) -> int:
         """See the port."""
         return self._count - self.busy

@@ -44,7 +44,12 @@ class ProcessPool:
     @property
     def busy(self) -> int:
         """See the port."""
-        return sum(len(one.assigned) for one in self._children)
+        return sum(len(one.assigned) for one in list(self._children))
+
+    @property
+    def process_ids(self) -> Sequence[int]:
+        """See the port."""
+        return [one.process_id for one in list(self._children)]
 
     def room(self) -> int:
         """See the port. While all children are busy, few large claims cost less than many small ones."""

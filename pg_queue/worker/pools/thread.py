@@ -62,6 +62,11 @@ class ThreadPool:
         """See the port."""
         return self._hands.busy
 
+    @property
+    def process_ids(self) -> Sequence[int]:
+        """See the port: there are none."""
+        return ()
+
     def room(self) -> int:
         """See the port."""
         return self._count - self._hands.busy
