@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import django
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Flavour:
@@ -31,15 +33,15 @@ class Flavour:
     no_result: type[Exception]
 
 
-_MODULES = {"django_tasks": "package", "django.tasks": "builtin"}
-"""Where each is defined, and the module here that names its parts."""
-
-
 def flavours() -> Iterator[Flavour]:
-    """Those that this process has imported: no task of another one can be there."""
-    for package, module in _MODULES.items():
-        if f"{package}.base" in sys.modules:
-            yield import_module(f"pg_queue.tasks.django.{module}").FLAVOUR
+    """Those that this process can have tasks of: Django's own wherever it is, the package's once it was imported.
+
+    Nothing else imports Django's own before the first task does, and where tasks are is for its settings to say.
+    """
+    if django.VERSION >= (6, 0):
+        yield import_module("pg_queue.tasks.django.builtin").FLAVOUR
+    if "django_tasks.base" in sys.modules:
+        yield import_module("pg_queue.tasks.django.package").FLAVOUR
 
 
 def flavour_of(value: object) -> Flavour | None:

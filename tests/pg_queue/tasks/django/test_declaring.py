@@ -170,7 +170,7 @@ def test_a_module_that_cannot_be_imported_is_an_unknown_task_with_that_cause(
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-@pytest.mark.skipif(django.VERSION < (6, 0), reason="django.tasks: pickling came with Django's own")
+@pytest.mark.skipif(django.VERSION < (6, 1), reason="django.tasks: pickling came with Django 6.1")
 def test_a_task_comes_through_a_pickle_by_its_path(jobs: ModuleType) -> None:
     assert pickle.loads(pickle.dumps(jobs.echo)) == jobs.echo
 
