@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('pg_queue', '0011_celery_results'),
+        ('pg_queue', '0012_broker'),
     ]
 
     operations = [
