@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import psycopg
 from celery.exceptions import ImproperlyConfigured
@@ -83,7 +83,7 @@ def _of_django(alias: str, path: str, options: Mapping[str, str]) -> Address:
 
 
 def _of_url(url: str, options: Mapping[str, str]) -> Address:
-    libpq = urlencode({key: value for key, value in options.items() if key not in OWN_KEYS})
+    libpq = urlencode({key: value for key, value in options.items() if key not in OWN_KEYS}, quote_via=quote)
     parameters = conninfo_to_dict(urlunsplit(urlsplit(url)._replace(query=libpq)))
     return Address(
         namespace=_namespace(options.get("namespace", "")),

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from django.db import connections, transaction
 
 from pg_queue.celery.backend.address import Address
 from pg_queue.celery.backend.rows import Encoded, checked_id
@@ -133,35 +134,22 @@ class ChordRows:
         ]
 
     @contextmanager
-    def closing(self, claim: Claim, *, joins: bool, ttl_seconds: float | None) -> Iterator[bool]:
+    def closing(self, claim: Claim, *, alias: str | None, ttl_seconds: float | None) -> Iterator[bool]:
         """While this lasts the callback is sent; at its end the chord is done. False: the claim is another's by now.
 
-        `joins`: what Django's connection does meanwhile is of the transaction that closes the chord. An exception
-        leaves the claim to be taken over when it has run out.
+        `alias`: the transaction of this Django database, which stores what is sent meanwhile, closes the chord too. An
+        exception leaves the claim to be taken over when it has run out.
         """
         ttl = DONE_SECONDS if ttl_seconds is None else ttl_seconds
-        if joins:
-            from django.db import connections, transaction
-
-            connections[self._address.alias or ""].close_if_unusable_or_obsolete()
-            with transaction.atomic(using=self._address.alias):
-                yield self._close_joining(claim, ttl)
+        if alias is not None:
+            connections[alias].close_if_unusable_or_obsolete()
+            with transaction.atomic(using=alias):
+                yield self._close_joining(claim, alias, ttl)
             return
         is_held = bool(self._fetch("hold", group_id=claim.group_id, token=claim.token, claim=CLAIM_SECONDS))
         yield is_held
         if is_held:
             self._fetch("close", group_id=claim.group_id, token=claim.token, ttl=ttl)
-
-    @contextmanager
-    def sending(self, *, joins: bool) -> Iterator[None]:
-        """Inside `closing`: an error of the database undoes what was sent, and leaves the transaction whole."""
-        if not joins:
-            yield
-            return
-        from django.db import transaction
-
-        with transaction.atomic(using=self._address.alias):
-            yield
 
     def take_over(self) -> list[tuple[Claim, bytes]]:
         """Claims that have run out, at most `RECOVER_BATCH`, with the callbacks that are to be sent."""
@@ -169,10 +157,8 @@ class ChordRows:
         rows = self._fetch("take_over", token=token, claim=CLAIM_SECONDS, limit=RECOVER_BATCH)
         return [(Claim(group_id=row[0], token=token, header=_header(row[2:])), bytes(row[1])) for row in rows]
 
-    def _close_joining(self, claim: Claim, ttl: float) -> bool:
-        from django.db import connections
-
-        with connections[self._address.alias or ""].cursor() as cursor:
+    def _close_joining(self, claim: Claim, alias: str, ttl: float) -> bool:
+        with connections[alias].cursor() as cursor:
             cursor.execute(_SQL["close"], self._named({"group_id": claim.group_id, "token": claim.token, "ttl": ttl}))
             return cursor.fetchone() is not None
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from celery import current_app, states
 from celery.canvas import maybe_signature
 from celery.exceptions import ChordError
 from celery.result import GroupResult, result_from_tuple
 from celery.utils.log import get_logger
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 
 from pg_queue.celery.backend.chords import Claim, Part
+from pg_queue.celery.backend.sessions import LOST_CONNECTION
+from pg_queue.celery.transport.address import resolve
+from pg_queue.errors import Configuration
+from pg_queue.tasks.following import sending
 
 if TYPE_CHECKING:
     from pg_queue.celery.backend.backend import DownbeatBackend
@@ -27,11 +34,10 @@ def close_chord(backend: DownbeatBackend, claim: Claim, callback: Any) -> None:
     """
     signature = maybe_signature(callback, app=backend.app)
     parts = backend.ensured(backend.chords.parts, claim.group_id)
-    joins = _joins(backend)
-    if joins:
-        backend.ensured(lambda: _close(backend, claim, signature, parts, joins=True), lost=_lost_by_django(backend))
-    else:
-        _close(backend, claim, signature, parts, joins=False)
+    alias = joined_alias(backend)
+    lost = LOST_CONNECTION if alias is None else (InterfaceError, OperationalError)
+    with sending():  # what our own worker holds for the end of a message is none of the chord's
+        backend.ensured(lambda: _close(backend, claim, signature, parts, alias), lost=lost)
 
 
 def recover_chords(backend: DownbeatBackend) -> int:
@@ -54,8 +60,26 @@ def recover_current_apps_chords() -> int:
     return recover_chords(backend)
 
 
-def _close(backend: DownbeatBackend, claim: Claim, signature: Any, parts: Sequence[Part], *, joins: bool) -> None:
-    with backend.chords.closing(claim, joins=joins, ttl_seconds=backend.ended_chord_ttl()) as is_held:
+def joined_alias(backend: DownbeatBackend) -> str | None:
+    """The Django database whose transactions store what is published, where results are there too; None: another one.
+
+    The broker's URL names the same store's database, or the same one past Django.
+    """
+    broker, own = str(backend.app.conf.broker_write_url or ""), backend.url
+    if not broker.startswith("downbeat"):
+        return None
+    broker = broker.removeprefix("downbeat+")
+    if backend.address.alias is None and urlsplit(broker)._replace(query="") != urlsplit(own)._replace(query=""):
+        return None
+    try:
+        alias = resolve(broker, backend.app.conf.broker_transport_options or {}).alias
+    except Configuration:  # the transport will say so
+        return None
+    return alias if backend.address.alias in {None, alias} else None
+
+
+def _close(backend: DownbeatBackend, claim: Claim, signature: Any, parts: Sequence[Part], alias: str | None) -> None:
+    with backend.chords.closing(claim, alias=alias, ttl_seconds=backend.ended_chord_ttl()) as is_held:
         if not is_held:
             logger.warning("celery.chord_taken_over group_id=%s", claim.group_id)
             return
@@ -63,22 +87,36 @@ def _close(backend: DownbeatBackend, claim: Claim, signature: Any, parts: Sequen
             values = _values(backend, claim, parts)
         except ChordError as error:
             logger.error("Chord %r raised: %r", claim.group_id, error)
-            backend.chord_error_from_stack(signature, error)
+            _fail(backend, signature, error, alias)
         else:
-            _send(backend, claim, signature, values, joins=joins)
+            _send(backend, claim, signature, values, alias)
 
 
-def _send(backend: DownbeatBackend, claim: Claim, signature: Any, values: list[Any], *, joins: bool) -> None:
+def _send(backend: DownbeatBackend, claim: Claim, signature: Any, values: list[Any], alias: str | None) -> None:
     publish = getattr(backend.app.amqp, "_retry_publish", None)  # from Celery 5.7 on
     try:
-        with backend.chords.sending(joins=joins):
+        with _undone_by_errors(alias):
             if publish is None:
                 signature.delay(values)
             else:
                 publish(signature.delay, values)
     except Exception as error:
         logger.exception("Chord %r raised: %r", claim.group_id, error)
-        backend.chord_error_from_stack(signature, _because(f"Callback error: {error!r}", error))
+        _fail(backend, signature, _because(f"Callback error: {error!r}", error), alias)
+
+
+def _fail(backend: DownbeatBackend, signature: Any, error: ChordError, alias: str | None) -> None:
+    """The callback's result is this error, whatever becomes of the error callbacks."""
+    try:
+        with _undone_by_errors(alias):
+            backend.chord_error_from_stack(signature, error)
+    except DatabaseError:
+        logger.exception("celery.chord_errbacks_unsent callback_id=%s", signature.id)
+
+
+def _undone_by_errors(alias: str | None) -> AbstractContextManager[object]:
+    """An error of the database inside undoes what was sent, and leaves the transaction whole."""
+    return transaction.atomic(using=alias) if alias else nullcontext()
 
 
 def _values(backend: DownbeatBackend, claim: Claim, parts: Sequence[Part]) -> list[Any]:
@@ -115,28 +153,3 @@ def _because(message: str, cause: object) -> ChordError:
     error = ChordError(message)
     error.__cause__ = cause if isinstance(cause, BaseException) else None
     return error
-
-
-def _joins(backend: DownbeatBackend) -> bool:
-    """Whether what is published now is written by the Django connection that closes the chord."""
-    if backend.address.alias is None:
-        return False
-    url = str(backend.app.conf.broker_write_url or "")
-    return url.startswith("downbeat://") and _alias_of(backend, url) == backend.address.alias
-
-
-def _lost_by_django(backend: DownbeatBackend) -> tuple[type[Exception], ...]:
-    from django.db import InterfaceError, OperationalError
-
-    return (InterfaceError, OperationalError)
-
-
-def _alias_of(backend: DownbeatBackend, url: str) -> str | None:
-    from celery.exceptions import ImproperlyConfigured
-
-    from pg_queue.celery.backend.address import parse_address
-
-    try:
-        return parse_address(url).alias
-    except ImproperlyConfigured:  # the transport has options of its own
-        return None

@@ -12,9 +12,7 @@ from celery.exceptions import Reject
 
 app: Any = Celery("canvas", set_as_current=False)
 app.conf.update(
-    task_create_missing_queues=True,
     broker_connection_retry_on_startup=True,
-    worker_send_task_events=False,
     **json.loads(os.environ.get("TEST_CELERY", "{}")),
 )
 

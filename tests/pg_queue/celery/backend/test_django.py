@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from celery import Celery, states
-from celery.exceptions import ImproperlyConfigured
+from celery.exceptions import ChordError, ImproperlyConfigured
 from celery.result import AsyncResult
 from django.db import connection, transaction
+from kombu import pools
 
 from pg_queue import api, reaper
 from pg_queue.celery.backend import backend as backend_module
+from pg_queue.celery.backend import closing
+from pg_queue.celery.transport import transport as transport_module
 from pg_queue.celery_tables import CeleryChord, CeleryResult
 from pg_queue.models import Message
 
@@ -172,3 +175,133 @@ def test_the_reaper_sends_the_callback_that_a_killed_worker_did_not(app: Any, mo
 
     assert sent == [[5]]
     assert CeleryChord.objects.get().state == "done"
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def on_our_broker(make_app: Any) -> Iterator[Any]:
+    """Its broker is the same database."""
+    app = make_app()
+    app.conf.broker_url = "downbeat://"
+    transport_module._declared.clear()  # the database was emptied, of which this process knows nothing
+    yield app
+    pools.reset()
+
+
+def member_of(app: Any, size: int = 1, **body_options: Any) -> tuple[Any, Any]:
+    """A chord of so many members, whose last one ends when the answer is called; and its body."""
+    body = app.signature("collect", **body_options)
+    body.freeze()
+    app.backend.apply_chord(("a group", []), body)
+    app.backend.set_chord_size("a group", size)
+
+    def end(number: int = 0, state: str = states.SUCCESS, result: Any = 5) -> None:
+        request = SimpleNamespace(id=f"member {number}", group="a group", group_index=number, chord=dict(body))
+        app.backend.on_chord_part_return(request, state, result)
+
+    return end, body
+
+
+def test_one_transaction_closes_the_chord_and_stores_the_callbacks_message(
+    on_our_broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end, body = member_of(on_our_broker)
+
+    def die(delay: Any, values: Any) -> None:
+        delay(values)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(on_our_broker.amqp, "_retry_publish", die)
+        with pytest.raises(Killed):
+            end()
+    assert (Message.objects.count(), CeleryChord.objects.get().state) == (0, "claimed")
+
+    CeleryChord.objects.update(claim_until="2026-01-01T00:00:00Z")
+    end()
+    end()
+
+    message = Message.objects.get()
+    assert (str(message.id), message.task, message.args) == (body.id, "collect", [[5]])
+    assert CeleryChord.objects.get().state == "done"
+
+
+def test_a_worker_that_is_killed_before_the_commit_has_sent_nothing(
+    on_our_broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end, _ = member_of(on_our_broker)
+    with monkeypatch.context() as patch:
+        patch.setattr(backend_module, "close_chord", lambda *_: None)
+        end()
+    CeleryChord.objects.update(claim_until="2026-01-01T00:00:00Z")
+
+    for _ in range(2):
+        assert closing.recover_chords(on_our_broker.backend) in {0, 1}
+
+    assert Message.objects.count() == 1
+
+
+def test_a_callback_that_the_database_refuses_fails_the_chord(
+    on_our_broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end, body = member_of(on_our_broker)
+
+    def refuse(*_: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 / 0")
+
+    monkeypatch.setattr(on_our_broker.amqp, "_retry_publish", refuse)
+    end()
+
+    with pytest.raises(ChordError, match="Callback error: DataError"):
+        AsyncResult(body.id, app=on_our_broker).get(timeout=5)
+    assert CeleryChord.objects.get().state == "done"
+
+
+def test_the_error_callbacks_of_a_chord_are_messages_of_the_same_transaction(on_our_broker: Any) -> None:
+    end, body = member_of(on_our_broker, link_error=[on_our_broker.signature("tell")])
+    end(0, states.FAILURE, ValueError("no"))
+
+    message = Message.objects.get()
+    assert (message.task, message.args) == ("tell", [body.id])
+
+
+def test_error_callbacks_that_the_database_refuses_leave_the_chord_failed(
+    on_our_broker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end, body = member_of(on_our_broker, link_error=[on_our_broker.signature("tell")])
+
+    def refuse(*_: Any, **__: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 / 0")
+
+    monkeypatch.setitem(vars(on_our_broker.amqp), "send_task_message", refuse)
+    end(0, states.FAILURE, ValueError("no"))
+
+    assert AsyncResult(body.id, app=on_our_broker).state == states.FAILURE
+    assert CeleryChord.objects.get().state == "done"
+
+
+@pytest.mark.parametrize(
+    ("broker", "results", "joins"),
+    [
+        ("downbeat://", "downbeat://", True),
+        ("downbeat://other", "downbeat://", True),
+        ("redis://127.0.0.1:6379/0", "downbeat://", False),
+        ("downbeat+postgresql://h/d", "downbeat+postgresql://h/d?namespace=a", True),
+        ("downbeat+postgresql://h/d", "downbeat+postgresql://h/e", False),
+        ("downbeat+postgresql://h/d", "downbeat://", False),
+        ("downbeat://", "downbeat+postgresql://h/d", False),
+    ],
+)
+def test_which_brokers_share_the_transaction(
+    make_app: Any, settings: Any, broker: str, results: str, joins: bool
+) -> None:
+    settings.PG_QUEUE = {"STORES": {"default": {}, "other": {"NAMESPACE": "x"}}}
+    app = make_app(results)
+    app.conf.broker_url = broker
+
+    assert (closing.joined_alias(app.backend) is not None) is joins

@@ -329,6 +329,15 @@ def test_a_wrong_url_is_refused_with_what_was_expected(url: str, complaint: str)
         _ = app.backend
 
 
+def test_parameters_of_libpq_in_the_url_are_the_sessions(make_app: MakeApp) -> None:
+    app = make_app(query="options=-c%20synchronous_commit%3Doff&namespace=a&application_name=mine")
+
+    with app.backend.sessions.session() as session:
+        assert session.execute("SHOW synchronous_commit").fetchone() == ("off",)
+        assert session.execute("SHOW application_name").fetchone() == ("mine",)
+    assert app.backend.address.namespace == "a"
+
+
 def test_the_password_is_not_shown(make_app: MakeApp) -> None:
     app = Celery("shown", set_as_current=False)
     app.conf.result_backend = "downbeat+postgresql://me:secret@db.example/results"
