@@ -41,8 +41,8 @@ MOST_AT_ONCE = 100
 """Messages that one statement claims, where the prefetch count allows as many."""
 
 SOON_SECONDS = 0.05
-"""Before the queues are asked again where a message is due that a claim has not given: it became due just now, or a limit
-keeps it."""
+"""Before the queues are asked again where a message is due that a claim has not given: it became due just now, or a
+limit keeps it."""
 OWN_TRIES, OWN_SECONDS = 5, 0.05
 """How often, and how far apart, an exclusive queue is asked for."""
 

@@ -280,6 +280,7 @@ class AsyncioPool:
         native = [token for token in tokens if token in self._event_loop.running]
         self._event_loop.stop(native, "lost")
         if others := len(tokens) - len(native):
+            self._hands.lose(tokens)
             logger.warning("worker.claims_lost count=%s; they go on, and settle nothing", others)
 
     def drain(self, *, is_over: bool) -> None:

@@ -16,17 +16,18 @@ import logging
 import os
 import selectors
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import connections
 
-from pg_queue.domain import Claim
+from pg_queue.domain import Claim, Message
 from pg_queue.errors import Configuration
 from pg_queue.settings import QueueSettings
 from pg_queue.tasks import TaskInfo, tasks
+from pg_queue.tasks.context import cancellation
 from pg_queue.worker.execution import Outcome, outcome_of
 from pg_queue.worker.limits import limits_of
 from pg_queue.worker.pool import Desk
@@ -89,7 +90,8 @@ class ThreadPool:
         return iter(())
 
     def lose(self, tokens: Collection[UUID]) -> None:
-        """See the port: what cannot be stopped goes on, and its outcome answers `LOST`."""
+        """See the port: what cannot be stopped goes on, unless it asks, and its outcome answers `LOST`."""
+        self._hands.lose(tokens)
         logger.warning("worker.claims_lost count=%s; they go on, and settle nothing", len(tokens))
 
     def drain(self, *, is_over: bool) -> None:
@@ -115,11 +117,13 @@ class Hands:
         """At most so many; each is started when it is first needed."""
         self.busy = 0
         self._most = most
-        self._inbox: SimpleQueue[Claim | None] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[Claim, threading.Event] | None] = SimpleQueue()
         self._outbox: SimpleQueue[tuple[Claim, Outcome]] = SimpleQueue()
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._threads: list[threading.Thread] = []
+        self._lost: dict[UUID, threading.Event] = {}
+        """By the token of each claim that runs: set when it is lost."""
 
     def fileno(self) -> int:
         """To wait on."""
@@ -131,7 +135,14 @@ class Hands:
         while len(self._threads) < min(self.busy, self._most):
             self._start_one()
         for claim in claims:
-            self._inbox.put(claim)
+            lost = self._lost[claim.token] = threading.Event()
+            self._inbox.put((claim, lost))
+
+    def lose(self, tokens: Collection[UUID]) -> None:
+        """Let those of these that run know that they are for nothing, where they ask (`TaskContext.is_cancelled`)."""
+        for token in tokens:
+            if (lost := self._lost.get(token)) is not None:
+                lost.set()
 
     def finished(self) -> Iterator[tuple[Claim, Outcome]]:
         """What has come to an end since the last time."""
@@ -142,6 +153,7 @@ class Hands:
                 return
             os.read(self._read, 1)
             self.busy -= 1
+            self._lost.pop(done[0].token, None)
             yield done
 
     def stop(self) -> None:
@@ -160,7 +172,13 @@ class Hands:
         self._threads[-1].start()
 
     def _run(self) -> None:
-        while (claim := self._inbox.get()) is not None:
+        while (taken := self._inbox.get()) is not None:
+            claim, lost = taken
+            cancellation.set(_asks(lost))
             self._outbox.put((claim, outcome_of(claim.message)))
             os.write(self._write, b"!")  # after the outcome: one byte for each
         connections.close_all()
+
+
+def _asks(lost: threading.Event) -> Callable[[Message], bool]:
+    return lambda _message: lost.is_set()

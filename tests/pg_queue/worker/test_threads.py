@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from pg_queue.api import task
+from pg_queue.api import TaskContext, task
 from pg_queue.domain import Claim, MessageState, Settlement, Success
 from pg_queue.errors import Configuration
 from pg_queue.settings import queue_settings
@@ -146,6 +146,36 @@ def test_a_worker_that_fails_is_replaced_also_where_that_fails_at_first(
     start()
     assert outcome(add("noop")).state is MessageState.SUCCEEDED
     assert len(made) == 3
+
+
+@override_settings(PG_QUEUE={"RENEW_SECONDS": 0.2})
+def test_a_task_whose_message_was_cancelled_learns_so_when_it_asks(start: Start) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    @task("test.asks")
+    def asks(context: TaskContext) -> None:
+        begun.set()
+        deadline = time.monotonic() + 30
+        while not context.is_cancelled():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        ended.set()
+
+    worker = start(concurrency=1)
+    first = asks.enqueue()
+    assert begun.wait(30)
+    assert asks.cancel(first) == {first}
+    assert ended.wait(30)
+    begun.clear()
+    ended.clear()
+    second = asks.enqueue()  # in the same thread, whose execution before was cancelled
+    assert begun.wait(30)
+    assert not ended.wait(0.5)
+    assert store().get([second])[second].state is MessageState.RUNNING
+    asks.cancel(second)
+    assert ended.wait(30)
+    until(lambda: worker.details()["held"] == 0, what="the end")
+    assert worker.details()["finished"] == 0
 
 
 def test_a_time_limit_is_refused_before_the_start() -> None:
