@@ -86,14 +86,16 @@ class Child:
         """Whether it has ever ended an execution."""
         return self.executions > 0
 
-    def room(self, most_ahead: int) -> int:
-        """How many more claims it may be given now."""
-        if not self.is_ready or self.killed_for or self.is_cut or self.is_recalling or self.stands_by or self.leaving:
+    def capacity(self, most_ahead: int) -> int:
+        """How many claims it may have at once: that which it runs, and those beforehand."""
+        if not self.is_ready or self.killed_for or self.is_cut or self.stands_by or self.leaving:
             return 0
         most = 1 + self._ahead(most_ahead)
-        if self.most_executions is not None:
-            most = min(most, self.most_executions - self.executions)
-        return most - len(self.assigned)
+        return most if self.most_executions is None else min(most, self.most_executions - self.executions)
+
+    def room(self, most_ahead: int) -> int:
+        """How many more claims it may be given now; below 0: it has more than it would be given now."""
+        return 0 if self.is_recalling else self.capacity(most_ahead) - len(self.assigned)
 
     def assign(self, claims: list[Claim]) -> None:
         """Hand claims over, to be run after what it has."""

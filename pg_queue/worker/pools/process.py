@@ -54,10 +54,12 @@ class ProcessPool:
     def room(self) -> int:
         """See the port. While all children are busy, few large claims cost less than many small ones."""
         most = self._conf.claim_batch
-        room = sum(max(0, one.room(most)) for one in self._children)
-        if any(one.is_ready and not one.assigned for one in self._children):
+        rooms = {one: max(0, one.room(most)) for one in self._children}
+        room = sum(rooms.values())
+        if any(free and not one.assigned for one, free in rooms.items()):
             return room
-        return room if room * 2 >= most else 0
+        capacity = sum(one.capacity(most) for one in self._children)
+        return room if room * 2 >= min(most, capacity) else 0
 
     def start(self) -> None:
         """See the port: children are started by `turn`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -26,6 +27,7 @@ from pg_queue.domain import (
     Settlement,
     Success,
 )
+from pg_queue.errors import SoftTimeLimitExceeded
 from pg_queue.process import StopSignals
 from pg_queue.settings import QueueSettings
 from pg_queue.worker import child as protocol
@@ -201,6 +203,61 @@ def test_what_is_taken_back_never_surrounds_what_has_begun() -> None:
             assert taken == given[len(given) - len(taken) :]
     finally:
         sys.setswitchinterval(before)
+
+
+@pytest.fixture
+def soft_limit() -> Iterator[protocol.SoftLimit]:
+    before = signal.getsignal(signal.SIGUSR1)
+    yield protocol.SoftLimit()
+    signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_soft_limit_that_was_meant_for_the_message_before_is_dropped(soft_limit: protocol.SoftLimit) -> None:
+    with soft_limit.of(1, SoftTimeLimitExceeded):
+        pass
+    with soft_limit.of(2, SoftTimeLimitExceeded):
+        soft_limit.ask(1, 0.5)
+    with pytest.raises(SoftTimeLimitExceeded, match=r"of 0\.5 s"), soft_limit.of(3, SoftTimeLimitExceeded):
+        soft_limit.ask(3, 0.5)
+
+
+def test_a_soft_limit_waits_for_the_frame_that_is_being_sent(soft_limit: protocol.SoftLimit) -> None:
+    sent = []
+
+    def task_that_tells() -> None:
+        with soft_limit.held():
+            soft_limit.ask(1, 0.5)
+            sent.append("all of it")
+        sent.append("too late")
+
+    with pytest.raises(SoftTimeLimitExceeded), soft_limit.of(1, SoftTimeLimitExceeded):
+        task_that_tells()
+    assert sent == ["all of it"]
+
+
+def test_a_child_is_claimed_for_when_half_of_what_it_may_have_is_done_not_only_when_it_has_nothing(
+    worker: Worker,
+) -> None:
+    found = dead_child(worker, claims(6))
+    found.is_ready, found.average_seconds = True, 0.005  # ten beforehand
+    assert pool_of(worker).room() == 0
+    found.assigned.popleft()
+    assert pool_of(worker).room() == 6
+    found.assigned.clear()
+    assert pool_of(worker).room() == 11
+    found.stands_by = True
+    assert pool_of(worker).room() == 0
+
+
+def test_a_child_is_given_no_more_than_it_may_still_run(worker: Worker) -> None:
+    found = dead_child(worker, [])
+    found.is_ready, found.average_seconds, found.most_executions, found.executions = True, 0.001, 10, 7
+    assert pool_of(worker).room() == 3
+    (last,) = claims(1)
+    found.assigned.append(last)
+    found.executions = 9
+    found.finished(last.token.int)
+    assert (found.leaving, pool_of(worker).room()) == ("tasks", 0)
 
 
 def test_a_child_that_cannot_be_started_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
