@@ -7,8 +7,7 @@ import signal
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -76,8 +75,6 @@ class SoftLimit:
         """Main thread only, as all but `ask`."""
         self._running: int | None = None
         self._asked: tuple[int, float] | None = None
-        self._is_held = False
-        self._held: Exception | None = None
 
     def of(self, number: int, error: type[Exception]) -> SoftLimit:
         """For the message of this number, with the error to raise."""
@@ -96,26 +93,10 @@ class SoftLimit:
         self._asked = number, seconds
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Raise only after the block: half a frame on the channel would be the end of it."""
-        self._is_held = True
-        try:
-            yield
-        finally:
-            self._is_held = False
-        held, self._held = self._held, None
-        if held is not None:
-            raise held
-
     def _raise(self, number: int, frame: FrameType | None) -> None:
         asked, self._asked = self._asked, None
-        if asked is None or asked[0] != self._running:
-            return
-        error = self._error(f"it ran longer than its soft time limit of {asked[1]:g} s")
-        if not self._is_held:
-            raise error
-        self._held = error
+        if asked is not None and asked[0] == self._running:
+            raise self._error(f"it ran longer than its soft time limit of {asked[1]:g} s")
 
 
 def main(channel: socket.socket, max_memory_mb: int | None = None) -> None:

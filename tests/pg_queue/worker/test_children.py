@@ -221,20 +221,6 @@ def test_a_soft_limit_that_was_meant_for_the_message_before_is_dropped(soft_limi
         soft_limit.ask(3, 0.5)
 
 
-def test_a_soft_limit_waits_for_the_frame_that_is_being_sent(soft_limit: protocol.SoftLimit) -> None:
-    sent = []
-
-    def task_that_tells() -> None:
-        with soft_limit.held():
-            soft_limit.ask(1, 0.5)
-            sent.append("all of it")
-        sent.append("too late")
-
-    with pytest.raises(SoftTimeLimitExceeded), soft_limit.of(1, SoftTimeLimitExceeded):
-        task_that_tells()
-    assert sent == ["all of it"]
-
-
 def test_a_child_is_claimed_for_when_half_of_what_it_may_have_is_done_not_only_when_it_has_nothing(
     worker: Worker,
 ) -> None:
