@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from django.core.management.base import CommandParser
@@ -59,7 +61,7 @@ class Command(ServiceCommand):
         """Work until stopped; with `--once`, until nothing is due."""
         own = self.options
         known = tasks()
-        with StopSignals() as stop, ReloadSignals() as reload:
+        with StopSignals() as stop, nullcontext() if _is_on_terminal() else ReloadSignals() as reload:
             worker = Worker(own, stop, reload)
             health = self.health_server(options, worker.pulse, details=worker.details, used=own.find_store())
             if health:
@@ -124,3 +126,8 @@ class Command(ServiceCommand):
         if given.value is not None and given.source.startswith("--") and pool.value != "process":
             raise self.usage(given.source, "--pool process, whose children it is about", pool.value)
         return given.value
+
+
+def _is_on_terminal() -> bool:
+    """There SIGHUP says that the terminal was closed, and ends the worker as it ends other programs."""
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
