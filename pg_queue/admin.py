@@ -200,7 +200,18 @@ class OperationAdmin(ReadOnlyAdmin):
 class MessageAdmin(ReadOnlyAdmin):
     """What waits and what runs."""
 
-    list_display = ("id", "task", "queue", "priority", "state", "run_after", "attempts", "claimed_by", "lease_until")
+    list_display = (
+        "id",
+        "task",
+        "queue",
+        "priority",
+        "state",
+        "how_far",
+        "run_after",
+        "attempts",
+        "claimed_by",
+        "lease_until",
+    )
     list_filter = (QueueFilter, PriorityFilter)
     search_fields = ("id", "task__startswith")
     ordering = ("-id",)
@@ -209,6 +220,12 @@ class MessageAdmin(ReadOnlyAdmin):
     def state(self, message: Message) -> str:
         """Running while somebody holds a claim."""
         return "waiting" if message.claim_token is None else "running"
+
+    @admin.display(description="progress", empty_value="")
+    def how_far(self, message: Message) -> str | None:
+        """What its execution last said of itself."""
+        said = message.progress
+        return said and f"{100 * said['done'] / said['total']:.0f} % {said['stage']}".rstrip()
 
 
 @admin.register(Result)

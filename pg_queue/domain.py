@@ -66,6 +66,25 @@ class NewMessage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far an execution says that it is."""
+
+    done: float
+    """0 to `total`."""
+    total: float = 1.0
+    """Above 0."""
+    stage: str = ""
+    """What it does now, in words."""
+    at: datetime | None = None
+    """When the store took note of it, by its clock."""
+
+    @property
+    def fraction(self) -> float:
+        """0 to 1."""
+        return self.done / self.total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
     """A message as stored, claimed or not, or as its outcome remembers it."""
 
@@ -95,6 +114,8 @@ class Message:
     """The idempotency key under which it was enqueued."""
     barrier_id: uuid.UUID | None = None
     """The barrier that waits for it."""
+    progress: Progress | None = None
+    """What its execution last said of itself; kept until the next one begins, or the message ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

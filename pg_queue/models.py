@@ -87,6 +87,8 @@ class Message(models.Model):
     """The barrier that waits for it; see `Barrier`."""
     continuations = models.JSONField(null=True, blank=True)
     """What its end enqueues: lists of messages under the keys `success` and `failure`; null: nothing."""
+    progress = models.JSONField(null=True, blank=True)
+    """What its execution last said of itself: `done`, `total`, `stage`, and when: `at`."""
 
     class Meta:
         indexes = [

@@ -37,6 +37,7 @@ from pg_queue.domain import (
     MessageState,
     NewEvent,
     NewMessage,
+    Progress,
     PublishedEvent,
     RateLimit,
     Settled,
@@ -138,6 +139,14 @@ class QueueStore(Protocol):
 
         A lease that has run out still holds until `expire_claims` takes the message back. The claim of a token that is
         missing from the answer was lost: its execution must not be settled and should be stopped.
+        """
+        ...
+
+    def note_progress(self, reports: Sequence[tuple[uuid.UUID, uuid.UUID, Progress]]) -> set[uuid.UUID]:
+        """Note what executions say of themselves, as `(message id, token, progress)`; return the tokens that hold.
+
+        `get` shows it, with the instant at which it was noted, until the message's next execution begins or it ends. A
+        token that does not hold the message changes nothing. Opens and commits its own transaction.
         """
         ...
 

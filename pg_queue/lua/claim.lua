@@ -22,6 +22,10 @@ local function hold(slot, organization, member)
         if not record or record.is_broken then bury_unreadable(id, record, slot, organization) end
         return false
     end
+    if record.progress then
+        call('HDEL', key('message', id), 'progress', 'progress_at')
+        record.progress = nil
+    end
     record.state, record.token, record.worker = 'running', new_token(), request.worker
     record.attempts, record.started_at, record.lease_until = text(record.attempts + 1), text(now), lease_until
     call('HSET', key('message', id), 'state', 'running', 'token', record.token, 'worker', record.worker, 'attempts',

@@ -47,7 +47,7 @@ local function finish(record, state, ttl, ...)
     local where, succeeded = key('message', record.id), state == 'succeeded'
     if record.state == 'running' then stop_running(record) else leave_the_line(record) end
     call('ZREM', zset('live', record.namespace, record.queue), record.id)
-    call('HDEL', where, 'token', 'lease_until', 'error')
+    call('HDEL', where, 'token', 'lease_until', 'error', 'progress', 'progress_at')
     record.finished_at = text(now)
     call('HSET', where, 'state', state, 'finished_at', record.finished_at, ...)
     if ttl > 0 then

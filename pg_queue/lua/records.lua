@@ -10,7 +10,7 @@
 local SHOWN = {
     'id', 'task', 'queue', 'priority', 'state', 'attempts', 'max_attempts', 'run_after', 'enqueued_at', 'started_at',
     'finished_at', 'headers', 'organization', 'report_to', 'worker', 'result', 'error', 'key', 'barrier', 'body', 'token',
-    'lease_until',
+    'lease_until', 'progress', 'progress_at',
 }
 local NUMBERS = { 'priority', 'attempts', 'max_attempts', 'run_after', 'sequence' }
 

@@ -44,6 +44,19 @@ function operations.renew()
     return held
 end
 
+-- reports: lists of id, token, progress. The tokens that hold.
+function operations.note_progress()
+    local held = {}
+    for _, report in ipairs(request.reports) do
+        local id, token, progress = unpack(report)
+        if held_by(id, token) then
+            call('HSET', key('message', id), 'progress', progress, 'progress_at', text(now))
+            held[#held + 1] = token
+        end
+    end
+    return held
+end
+
 -- claims: the tokens that were given up.
 function operations.release()
     local given_up = {}

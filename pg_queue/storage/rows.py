@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -18,6 +18,7 @@ from pg_queue.domain import (
     MessageState,
     NewEvent,
     NewMessage,
+    Progress,
     PublishedEvent,
     Settlement,
 )
@@ -195,6 +196,30 @@ def decode_message(row: Row) -> Message:
         key=row[19],
         barrier_id=row[20],
     )
+
+
+def decode_shown(row: Row) -> Message:
+    """The message in the columns of `get`: its progress is the last one."""
+    message = decode_message(row)
+    return message if row[21] is None else replace(message, progress=decode_progress(_json(row[21])))
+
+
+def encode_reports(reports: Sequence[tuple[UUID, UUID, Progress]]) -> str:
+    """What executions say of themselves, as the statement `note_progress` reads it."""
+    return encode_rows((i.hex, token.hex, p.done, p.total, p.stage) for i, token, p in reports)
+
+
+def decode_progress(stored: Mapping[str, Any]) -> Progress:
+    """The progress in its stored form. Raises: ValueError for what no operation has written."""
+    try:
+        return Progress(
+            done=float(stored["done"]),
+            total=float(stored["total"]),
+            stage=str(stored["stage"]),
+            at=datetime.fromisoformat(stored["at"]).astimezone(UTC),
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"progress: {error!r}") from error
 
 
 def decode_claim(row: Row) -> Claim:

@@ -8,7 +8,8 @@ what it sees of its execution, `validation` checks by its type hints; `django` h
 from importlib import import_module
 from typing import Any
 
-from pg_queue.tasks.context import Progress, TaskContext
+from pg_queue.domain import Progress
+from pg_queue.tasks.context import TaskContext
 from pg_queue.tasks.policy import Backoff, Delivery, RetryPolicy, TaskOptions
 from pg_queue.tasks.registry import (
     TaskInfo,

@@ -14,26 +14,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from pg_queue.domain import Json, Message
+from pg_queue.domain import Json, Message, Progress
 from pg_queue.errors import GiveUp, InvalidMessage, RetryLater
 
 MAX_STAGE_LENGTH = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far an execution says it is."""
-
-    done: float
-    """0 to `total`."""
-    total: float
-    stage: str
-    """What it does now, in words; may be empty."""
-
-    @property
-    def fraction(self) -> float:
-        """0 to 1."""
-        return self.done / self.total
 
 
 Reporter = Callable[[Message, Progress], None]

@@ -23,6 +23,7 @@ from pg_queue.worker.execution import Outcome
 from pg_queue.worker.followers import settle
 from pg_queue.worker.holdings import Holdings
 from pg_queue.worker.options import Figures, WorkerOptions
+from pg_queue.worker.progress import Board
 from pg_queue.worker.rates import Claims
 from pg_queue.worker.shares import Shares
 
@@ -47,7 +48,7 @@ class Books:
         results: ResultStore | None = None,
     ) -> None:
         """`results` None: values stay in the queue's own rows."""
-        self.figures = Figures()
+        self.figures, self.board = Figures(), Board()
         self._store, self._options, self._conf, self._holdings = store, options, conf, holdings
         self._lease = timedelta(seconds=conf.lease_seconds)
         self._claims = Claims(store, conf.limits, options.queues)
@@ -108,6 +109,7 @@ class Books:
 
     def report(self, claim: Claim, outcome: Outcome) -> None:
         """Take note of an outcome; `flush` settles it, when its result is where it is to be kept."""
+        self.board.forget(claim.token)
         if self.deposits.takes(claim, outcome):
             self.deposits.add(claim, outcome)
             return
@@ -129,6 +131,8 @@ class Books:
             pass
         if self._unreleased:
             self._release()
+        if reports := self.board.due():
+            self._attempt("progress", lambda: self._store.note_progress(reports))
         RUNNING.set(len(self._holdings))
 
     def _settle_batch(self) -> bool:

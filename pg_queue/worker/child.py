@@ -15,7 +15,7 @@ from pg_queue.domain import Message
 from pg_queue.worker.wire import Frames, frame, packed_outcome, unpacked
 
 RUN, RECALL, SOFT_LIMIT = "run", "recall", "soft_limit"
-READY, DONE, RETURNED, TOO_LARGE = "ready", "done", "returned", "too_large"
+READY, DONE, RETURNED, TOO_LARGE, PROGRESS = "ready", "done", "returned", "too_large", "progress"
 
 RECEIVE_BYTES = 1 << 16
 
@@ -105,8 +105,10 @@ def main(channel: socket.socket, max_memory_mb: int | None = None) -> None:
     One that occupies more than `max_memory_mb` after an execution says so, and begins no other one.
     """
     _settle_in()
+    from pg_queue.tasks.context import reporter
     from pg_queue.worker.execution import outcome_of
     from pg_queue.worker.limits import soft_limit_error
+    from pg_queue.worker.progress import Teller
     from pg_queue.worker.statistics import memory_mb
 
     inbox, soft_limit = Inbox(), SoftLimit()
@@ -117,9 +119,12 @@ def main(channel: socket.socket, max_memory_mb: int | None = None) -> None:
             channel.sendall(frame(values))
 
     threading.Thread(target=_listen, args=(channel, inbox, soft_limit, send), name="channel", daemon=True).start()
+    teller = Teller(lambda number, one: send(PROGRESS, number, one.done, one.total, one.stage))
+    reporter.set(teller)
     send(READY)
     while True:
         token, message = inbox.get()
+        teller.begin(token)
         outcome = outcome_of(message, within=soft_limit.of(token, soft_limit_error(message.task)))
         if os.getpid() != own_pid:
             os._exit(0)  # the task forked and came back twice: only the original may report

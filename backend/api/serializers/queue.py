@@ -39,6 +39,16 @@ class FailureSerializer(serializers.Serializer):
     traceback = serializers.CharField(allow_blank=True)
 
 
+class ProgressSerializer(serializers.Serializer):
+    """How far an execution is."""
+
+    done = serializers.FloatField(help_text="0 to `total`.")
+    total = serializers.FloatField()
+    fraction = serializers.FloatField(help_text="0 to 1.")
+    stage = serializers.CharField(allow_blank=True)
+    at = serializers.DateTimeField(allow_null=True, help_text="When it was noted, by the store's clock.")
+
+
 class MessageSerializer(serializers.Serializer):
     """A message in whatever state it is. Its error's traceback is shown to staff only."""
 
@@ -51,6 +61,9 @@ class MessageSerializer(serializers.Serializer):
     state = serializers.ChoiceField(choices=[s.value for s in MessageState])
     stage = serializers.SerializerMethodField(
         help_text="How far it is, in words: of a pipeline's run the step that runs; null where nobody says."
+    )
+    progress = ProgressSerializer(
+        allow_null=True, help_text="What the execution that runs last said of itself; null where it says nothing."
     )
     attempts = serializers.IntegerField()
     max_attempts = serializers.IntegerField()
@@ -65,7 +78,8 @@ class MessageSerializer(serializers.Serializer):
 
     def get_stage(self, message: Message) -> str | None:
         """Where the task says how far it is, that."""
-        return stage_of(message.id)
+        said = message.progress.stage if message.progress else ""
+        return said or stage_of(message.id)
 
     def to_representation(self, instance: Message) -> dict[str, Any]:
         """As DRF's, without a traceback for strangers: it shows the insides of the program."""

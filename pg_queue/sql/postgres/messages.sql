@@ -120,6 +120,7 @@ claimed AS (
         claimed_by = %(worker)s,
         lease_until = now() + make_interval(secs => %(lease)s),
         started_at = now(),
+        progress = NULL,
         attempts = attempts + 1
     WHERE id = ANY (ARRAY(SELECT unnest(ids) FROM picked))
     RETURNING *
@@ -139,6 +140,20 @@ SET lease_until = now() + make_interval(secs => %(lease)s)
 FROM unnest(%(ids)s::uuid[], %(tokens)s::uuid[]) AS held (id, token)
 WHERE m.id = ANY (%(ids)s::uuid[]) AND m.id = held.id AND COALESCE(m.claim_token = held.token, false)
 RETURNING held.token
+
+-- name: note_progress
+-- Note what executions say of themselves under tokens that hold.
+WITH report AS (
+    SELECT (r ->> 0)::uuid AS id, (r ->> 1)::uuid AS token, r -> 2 AS done, r -> 3 AS total, r -> 4 AS stage
+    FROM jsonb_array_elements(%(reports)s::jsonb) AS r
+)
+UPDATE pg_queue_message AS m
+SET progress = jsonb_build_object(
+    'done', report.done, 'total', report.total, 'stage', report.stage, 'at', clock_timestamp()
+)
+FROM report
+WHERE m.id = ANY (ARRAY(SELECT id FROM report)) AND m.id = report.id AND COALESCE(m.claim_token = report.token, false)
+RETURNING report.token
 
 -- name: release
 -- Give back claims whose execution never began; they keep their place and the attempt is not counted.

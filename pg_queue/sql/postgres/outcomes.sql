@@ -58,13 +58,13 @@ SELECT
     CASE WHEN claim_token IS NULL THEN 'waiting' ELSE 'running' END AS state,
     attempts, max_attempts, run_after, enqueued_at, started_at, NULL::timestamptz AS finished_at, headers::text,
     organization_id, report_to, claimed_by AS worker, NULL::text AS result, last_error::text AS error, key,
-    barrier_id
+    barrier_id, progress::text
 FROM pg_queue_message
 WHERE namespace = %(namespace)s AND id = ANY (%(ids)s::uuid[])
 UNION ALL
 SELECT
     message_id, task, '[]', '{}', queue, priority, state, attempts, max_attempts, run_after, enqueued_at, started_at,
-    finished_at, headers::text, organization_id, report_to, worker, value::text, error::text, key, barrier_id
+    finished_at, headers::text, organization_id, report_to, worker, value::text, error::text, key, barrier_id, NULL
 FROM pg_queue_result
 WHERE namespace = %(namespace)s AND message_id = ANY (%(ids)s::uuid[])
 

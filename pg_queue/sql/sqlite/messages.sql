@@ -102,7 +102,7 @@ GROUP BY organization_id
 -- Give each of these messages to a worker, under the token that is beside it.
 UPDATE pg_queue_message AS m
 SET claim_token = chosen.value ->> 1, claimed_by = :worker, lease_until = :until, started_at = :now,
-    attempts = attempts + 1
+    attempts = attempts + 1, progress = NULL
 FROM json_each(:chosen) AS chosen
 WHERE m.id = chosen.value ->> 0
 
@@ -133,6 +133,10 @@ UPDATE pg_queue_message SET id = :new_id WHERE id = :id AND claim_token = :token
 -- name: renew
 -- Extend a lease.
 UPDATE pg_queue_message SET lease_until = :until WHERE id = :id
+
+-- name: note_progress
+-- Note what an execution says of itself.
+UPDATE pg_queue_message SET progress = :progress WHERE id = :id AND claim_token = :token
 
 -- name: release
 -- Give a claim back whose execution never began; it keeps its place and the attempt is not counted.

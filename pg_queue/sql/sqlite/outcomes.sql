@@ -88,7 +88,7 @@ SELECT
     m.id, m.task, m.args, m.kwargs, m.queue, m.priority,
     CASE WHEN m.claim_token IS NULL THEN 'waiting' ELSE 'running' END,
     m.attempts, m.max_attempts, +m.run_after, +m.enqueued_at, +m.started_at, NULL, m.headers, m.organization_id,
-    m.report_to, m.claimed_by, NULL, m.last_error, m.key, m.barrier_id
+    m.report_to, m.claimed_by, NULL, m.last_error, m.key, m.barrier_id, m.progress
 FROM json_each(:ids) AS wanted
 CROSS JOIN pg_queue_message AS m
 WHERE m.id = wanted.value AND m.namespace = :namespace
@@ -96,7 +96,7 @@ UNION ALL
 SELECT
     r.message_id, r.task, '[]', '{}', r.queue, r.priority, r.state, r.attempts, r.max_attempts, +r.run_after,
     +r.enqueued_at, +r.started_at, +r.finished_at, r.headers, r.organization_id, r.report_to, r.worker, r.value, r.error,
-    r.key, r.barrier_id
+    r.key, r.barrier_id, NULL
 FROM json_each(:ids) AS wanted
 CROSS JOIN pg_queue_result AS r
 WHERE r.message_id = wanted.value AND r.namespace = :namespace

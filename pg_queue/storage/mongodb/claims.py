@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
-from pg_queue.domain import MAX_PRIORITY, MIN_PRIORITY, MessageState
+from pg_queue.domain import MAX_PRIORITY, MIN_PRIORITY, MessageState, Progress
 from pg_queue.storage.instants import microseconds
 from pg_queue.storage.mongodb.ends import waiting_again
 from pg_queue.storage.mongodb.server import Document, Server
@@ -101,6 +101,16 @@ class Claims:
         found = {one["token"]: one for one in messages.find({"token": {"$in": list(tokens)}})}
         return [found[token] for token in tokens if token in found]
 
+    def note_progress(self, reports: Sequence[tuple[UUID, UUID, Progress]]) -> set[UUID]:
+        """See `pg_queue.ports.QueueStore`. Each is an update of its own."""
+        messages, now, held = self._server.collection("messages"), self._server.now(), set()
+        for message_id, token, one in reports:
+            where = {"_id": message_id.hex, "token": token.hex, "state": MessageState.RUNNING.value}
+            noted = {"done": one.done, "total": one.total, "stage": one.stage, "at": now}
+            if messages.update_one(where, {"$set": {"progress": noted}}).matched_count:
+                held.add(token)
+        return held
+
     def _touch(self, pairs: Sequence[Pair], change: Callable[[int], Document]) -> set[UUID]:
         """Change the messages that these tokens hold; the tokens of those. And say that those wait, if they do now."""
 
@@ -150,6 +160,7 @@ def holding(message_id: str, token: str, *, worker: str, now: int, until: int) -
                 "worker": worker,
                 "started_at": now,
                 "lease_until": until,
+                "progress": None,
             },
             "$inc": {"attempts": 1},
         },

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from pg_queue.domain import TERMINAL_STATES, Claim, Message, MessageState, NewMessage
+from pg_queue.domain import TERMINAL_STATES, Claim, Message, MessageState, NewMessage, Progress
 from pg_queue.settings import QueueSettings
 from pg_queue.storage import rows
 from pg_queue.storage.instants import as_microseconds, to_instant
@@ -101,7 +102,8 @@ def outcome_of(document: Mapping[str, Any]) -> Message:
     """The same, of one that may have ended: as its outcome remembers it, without arguments."""
     if document.get("state") in TERMINAL_STATES:
         document = {**document, "args": "[]", "kwargs": "{}", "report_to": document.get("owed_to")}
-    return message_of(document)
+    message = message_of(document)
+    return message if document.get("progress") is None else replace(message, progress=_progress(document["progress"]))
 
 
 def letter_of(document: Mapping[str, Any]) -> Message:
@@ -136,6 +138,14 @@ def _decoded(decode: Callable[[Sequence[Any]], T], document: Mapping[str, Any]) 
         return decode(row)
     except (TypeError, AttributeError, OverflowError) as error:  # a value of another type, put there by hand
         raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _progress(stored: Any) -> Progress:
+    try:
+        at = to_instant(stored["at"])
+        return Progress(done=float(stored["done"]), total=float(stored["total"]), stage=str(stored["stage"]), at=at)
+    except (TypeError, KeyError, OverflowError) as error:
+        raise ValueError(f"progress: {error!r}") from error
 
 
 def _maybe_id(text: Any) -> uuid.UUID | None:

@@ -102,6 +102,7 @@ def ended(end: End, now: int) -> Document:
         "result": None if end.value is None else encode_json(end.value),
         "error": None if end.failure is None else encode_json(end.failure.as_json()),
         "is_dead": is_dead,
+        "progress": None,
         "has_outcome": True,
     }
     return fields if is_dead else fields | {"args": None, "kwargs": None, "continuations": None}

@@ -14,6 +14,7 @@ from pg_queue.domain import (
     Death,
     Message,
     NewMessage,
+    Progress,
     Settled,
     Settlement,
 )
@@ -139,6 +140,11 @@ class MongoStore(Capable):
     def release(self, claims: Sequence[Pair]) -> set[UUID]:
         """See the port."""
         return self._claims.release(claims)
+
+    def note_progress(self, reports: Sequence[tuple[UUID, UUID, Progress]]) -> set[UUID]:
+        """See the port."""
+        with self._server.errors():
+            return self._claims.note_progress(reports)
 
     def settle(self, settlements: Sequence[Settlement]) -> dict[UUID, Settled]:
         """See the port."""

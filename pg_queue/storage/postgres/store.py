@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from pg_queue.domain import Capability, Claim, Death, Message, NewMessage, Settled, Settlement, Success
+from pg_queue.domain import Capability, Claim, Death, Message, NewMessage, Progress, Settled, Settlement, Success
 from pg_queue.settings import QueueSettings, StoreSettings, direct_alias
 from pg_queue.sql import statements
 from pg_queue.storage.capable import Capable
@@ -29,7 +29,9 @@ from pg_queue.storage.rows import (
     Row,
     claim_key,
     decode_claim,
+    decode_shown,
     encode_outcomes,
+    encode_reports,
     readable,
 )
 from pg_queue.storage.workers import DatabaseWorkers
@@ -164,6 +166,11 @@ class PostgresStore(Capable):
         """See the port."""
         return self._touch(self._messages["release"], claims)
 
+    def note_progress(self, reports: Sequence[tuple[uuid.UUID, uuid.UUID, Progress]]) -> set[uuid.UUID]:
+        """See the port."""
+        rows = self._fetch(self._messages["note_progress"], {"reports": encode_reports(reports)}) if reports else []
+        return {row[0] for row in rows}
+
     def settle(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
         """See the port. Successes from which nothing follows are one statement; what is left is a transaction.
 
@@ -188,7 +195,7 @@ class PostgresStore(Capable):
         """See the port. What an outcome does not keep is empty: its args and kwargs."""
         parameters = {"namespace": self.namespace, "ids": list(message_ids)}
         rows = self._fetch(self._outcomes["get"], parameters)
-        return {message.id: message for message in readable(rows)}
+        return {message.id: message for message in readable(rows, decode_shown)}
 
     def take_outcomes(self, report_to: str, *, limit: int, hold: timedelta = timedelta(0)) -> list[Message]:
         """See the port. The transaction holds them."""

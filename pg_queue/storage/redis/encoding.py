@@ -13,7 +13,18 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from pg_queue.domain import Claim, Json, Message, MessageState, NewEvent, NewMessage, Retry, Settlement, Success
+from pg_queue.domain import (
+    Claim,
+    Json,
+    Message,
+    MessageState,
+    NewEvent,
+    NewMessage,
+    Progress,
+    Retry,
+    Settlement,
+    Success,
+)
 from pg_queue.errors import InvalidMessage
 from pg_queue.settings import QueueSettings
 from pg_queue.storage.instants import as_microseconds, microseconds, to_instant
@@ -112,6 +123,7 @@ def decode_message(row: Row) -> Message:
         error=None if row[16] is None else decode_failure(json.loads(row[16])),
         key=row[17],
         barrier_id=None if row[18] is None else UUID(row[18]),
+        progress=None if row[22] is None else _progress(row[22], row[23]),
     )
 
 
@@ -132,6 +144,11 @@ def readable(rows: Iterable[Row]) -> Iterator[Message]:
             yield decode_message(row)
         except UNREADABLE as error:
             logger.warning("message.unreadable message=%s; %s", row[0], error)
+
+
+def _progress(text: str, at: str) -> Progress:
+    done, total, stage = json.loads(text)
+    return Progress(done=float(done), total=float(total), stage=str(stage), at=to_instant(at))
 
 
 def _maybe_instant(text: str | None) -> datetime | None:

@@ -14,6 +14,7 @@ from pg_queue.domain import (
     Death,
     Message,
     NewMessage,
+    Progress,
     Settled,
     Settlement,
 )
@@ -138,6 +139,11 @@ class RedisStore(Capable):
     def release(self, claims: Sequence[Pair]) -> set[uuid.UUID]:
         """See the port."""
         return self._touch("release", claims)
+
+    def note_progress(self, reports: Sequence[tuple[uuid.UUID, uuid.UUID, Progress]]) -> set[uuid.UUID]:
+        """See the port."""
+        packed = [[i.hex, token.hex, encoding.encode([p.done, p.total, p.stage])] for i, token, p in reports]
+        return _uuids(self._run("settle", "note_progress", reports=packed) if packed else [])
 
     def settle(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
         """See the port."""

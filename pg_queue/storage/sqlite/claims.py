@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from pg_queue.domain import Progress
 from pg_queue.settings import QueueSettings
 from pg_queue.sql import statements
 from pg_queue.sqlite import as_text
@@ -59,6 +60,20 @@ class Claims:
     def release(self, pairs: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> set[uuid.UUID]:
         """See `pg_queue.ports.QueueStore`."""
         return self._touch("release", pairs, timedelta())
+
+    def note_progress(self, reports: Sequence[tuple[uuid.UUID, uuid.UUID, Progress]]) -> set[uuid.UUID]:
+        """See `pg_queue.ports.QueueStore`."""
+
+        def note(now: datetime) -> set[uuid.UUID]:
+            held = set()
+            for message_id, token, one in reports:
+                stored = {"done": one.done, "total": one.total, "stage": one.stage, "at": now.isoformat()}
+                row = {"id": message_id.hex, "token": token.hex, "progress": json.dumps(stored)}
+                if self._session.count(self._statements["note_progress"], row):
+                    held.add(token)
+            return held
+
+        return self._session.write(note) if reports else set()
 
     def _touch(self, name: str, pairs: Sequence[tuple[uuid.UUID, uuid.UUID]], lease: timedelta) -> set[uuid.UUID]:
         def touch(now: datetime) -> set[uuid.UUID]:

@@ -20,6 +20,7 @@ from pg_queue.domain import (
     Message,
     MessageState,
     NewMessage,
+    Progress,
     Retry,
     Settled,
     Settlement,
@@ -31,7 +32,7 @@ from pg_queue.sqlite import as_text, next_number
 from pg_queue.storage.capable import Capable
 from pg_queue.storage.failures import cancelled, unreadable, vanished
 from pg_queue.storage.operations import DatabaseOperations
-from pg_queue.storage.rows import UNREADABLE, Depth, decode_claim, decode_message, readable
+from pg_queue.storage.rows import UNREADABLE, Depth, decode_claim, decode_message, decode_shown, readable
 from pg_queue.storage.sqlite.barriers import SqliteBarriers
 from pg_queue.storage.sqlite.claims import Claims
 from pg_queue.storage.sqlite.ends import End, Ends, Living
@@ -144,6 +145,10 @@ class SqliteStore(Capable):
         """See the port."""
         return self._claims.release(claims)
 
+    def note_progress(self, reports: Sequence[tuple[uuid.UUID, uuid.UUID, Progress]]) -> set[uuid.UUID]:
+        """See the port."""
+        return self._claims.note_progress(reports)
+
     def settle(self, settlements: Sequence[Settlement]) -> dict[uuid.UUID, Settled]:
         """See the port."""
         return self._session.write(lambda now: self._settle(settlements, now)) if settlements else {}
@@ -167,7 +172,8 @@ class SqliteStore(Capable):
         """See the port. What an outcome does not keep is empty: its args and kwargs."""
         parameters = {"ids": dump_ids(message_ids), "namespace": self.namespace}
         rows = self._session.fetch(self._outcomes["get"], parameters)
-        return {message.id: message for message in _readable(rows)}
+        found = readable(rows, lambda row: decode_shown((*message_row(row), row[21])))
+        return {message.id: message for message in found}
 
     def take_outcomes(self, report_to: str, *, limit: int, hold: timedelta = timedelta(0)) -> list[Message]:
         """See the port. The transaction holds them."""

@@ -33,11 +33,13 @@ from pg_queue.domain import Claim, Failure, Retry
 from pg_queue.errors import SoftTimeLimitExceeded, UnknownTask
 from pg_queue.settings import QueueSettings
 from pg_queue.tasks import execute_async, following, get_task
+from pg_queue.tasks.context import reporter
 from pg_queue.worker.execution import Outcome, delay_after_loss, outcome_of_raised, outcome_of_returned, refusal
 from pg_queue.worker.limits import Limits, limits_for
 from pg_queue.worker.pool import Desk
 from pg_queue.worker.pools.lanes import Lanes
 from pg_queue.worker.pools.thread import Hands
+from pg_queue.worker.progress import Board
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +119,9 @@ _STOPPED = "the worker stopped, and the task was cancelled when the drain was ov
 class EventLoop:
     """An event loop in a thread of its own, which runs tasks. `fileno` is readable when one of them has ended."""
 
-    def __init__(self, concurrency: int, conf: QueueSettings) -> None:
+    def __init__(self, concurrency: int, conf: QueueSettings, board: Board) -> None:
+        """`board` is told what the tasks say of themselves."""
+        self._board = board
         self.running: dict[UUID, Execution] = {}
         """By the token of the claim: what was begun and is not yet among the `finished`. The worker's thread's own."""
         self._conf, self._lanes = conf, Lanes(concurrency)
@@ -205,6 +209,7 @@ class EventLoop:
             task.add_done_callback(self._tasks.discard)
 
     async def _run(self, execution: Execution) -> None:
+        reporter.set(self._board.reporter_for(execution.claim))  # in this asyncio task's own context
         outcome = await execution.outcome(self._lanes)
         self._outbox.put((execution, outcome))
         if not self._is_signalled:
@@ -226,8 +231,8 @@ class AsyncioPool:
 
     def __init__(self, desk: Desk) -> None:
         self._desk, self._count = desk, desk.options.concurrency
-        self._event_loop = EventLoop(self._count, desk.conf)
-        self._hands = Hands(self._count)
+        self._event_loop = EventLoop(self._count, desk.conf, desk.books.board)
+        self._hands = Hands(self._count, desk.books.board)
         self._is_over = False
 
     @property

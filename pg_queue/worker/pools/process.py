@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, ClassVar
 from uuid import UUID
 
-from pg_queue.domain import Claim, Failure, Retry
+from pg_queue.domain import Claim, Failure, Progress, Retry
 from pg_queue.health.metrics import CHILD_EXITS
 from pg_queue.worker import child as protocol
 from pg_queue.worker.execution import delay_after_loss
@@ -161,6 +161,10 @@ class ProcessPool:
         elif kind == protocol.DONE:
             number, outcome = values
             self._books.report(one.finished(number), unpacked_outcome(outcome))
+        elif kind == protocol.PROGRESS:
+            number, done, total, stage = values
+            if one.assigned and one.assigned[0].token.int == number:  # else its end was faster
+                self._books.board.note(one.assigned[0], Progress(done=done, total=total, stage=stage))
         elif kind == protocol.RETURNED:
             self._books.give_back(one.returned(values[0]))
         elif kind == protocol.TOO_LARGE:

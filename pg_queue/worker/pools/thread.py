@@ -27,10 +27,11 @@ from pg_queue.domain import Claim, Message
 from pg_queue.errors import Configuration
 from pg_queue.settings import QueueSettings
 from pg_queue.tasks import TaskInfo, tasks
-from pg_queue.tasks.context import cancellation
+from pg_queue.tasks.context import cancellation, reporter
 from pg_queue.worker.execution import Outcome, outcome_of
 from pg_queue.worker.limits import limits_of
 from pg_queue.worker.pool import Desk
+from pg_queue.worker.progress import Board
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class ThreadPool:
         check_threads_will_do(desk.conf, tasks())
         self._count, self._books = desk.options.concurrency, desk.books
         self._selector = desk.selector
-        self._hands = Hands(self._count)
+        self._hands = Hands(self._count, desk.books.board)
 
     @property
     def busy(self) -> int:
@@ -113,9 +114,9 @@ class ThreadPool:
 class Hands:
     """The threads that run tasks, one message at a time each. `fileno` is readable when one of them has finished."""
 
-    def __init__(self, most: int) -> None:
-        """At most so many; each is started when it is first needed."""
-        self.busy = 0
+    def __init__(self, most: int, board: Board) -> None:
+        """At most so many; each is started when it is first needed. `board` is told what tasks say of themselves."""
+        self.busy, self._board = 0, board
         self._most = most
         self._inbox: SimpleQueue[tuple[Claim, threading.Event] | None] = SimpleQueue()
         self._outbox: SimpleQueue[tuple[Claim, Outcome]] = SimpleQueue()
@@ -175,6 +176,7 @@ class Hands:
         while (taken := self._inbox.get()) is not None:
             claim, lost = taken
             cancellation.set(_asks(lost))
+            reporter.set(self._board.reporter_for(claim))
             self._outbox.put((claim, outcome_of(claim.message)))
             os.write(self._write, b"!")  # after the outcome: one byte for each
         connections.close_all()

@@ -19,7 +19,7 @@ from typing import Any
 import celery.exceptions
 from celery import shared_task
 
-from pg_queue.api import GiveUp, RetryLater, SoftTimeLimitExceeded, current_message, task
+from pg_queue.api import GiveUp, RetryLater, SoftTimeLimitExceeded, current_context, current_message, task
 from pg_queue.worker.child import DONE
 from pg_queue.worker.wire import frame
 
@@ -319,3 +319,16 @@ def version() -> list[Any]:
 def waits() -> None:
     """Wait for ever."""
     threading.Event().wait(600)
+
+
+@task("test.tells")
+def tells(folder: str) -> None:
+    """Say how far it is a thousand times at once, then hold until told to go."""
+    context = current_context()
+    assert context is not None
+    for number in range(1000):
+        context.progress(number, 1000, stage=f"step {number}")
+    deadline = time.monotonic() + 60
+    while not (Path(folder) / "go").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    context.progress(1, stage="too late to be shown")

@@ -13,7 +13,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
 
-from pg_queue.api import RetryLater, current_message, task
+from pg_queue.api import RetryLater, current_context, current_message, task
 from pg_queue.domain import MessageState
 from pg_queue.models import Worker as WorkerRow
 from pg_queue.storage import store
@@ -53,6 +53,29 @@ def test_hundreds_of_coroutines_run_at_once_in_one_thread_each_with_its_own_mess
     ids = [add("test.meets") for _ in range(count)]
     assert [outcome(i).result for i in ids] == [[str(i), "event-loop"] for i in ids]
     assert store().depths() == []
+
+
+def test_what_coroutines_say_of_themselves_is_shown_under_their_own_messages(begin: Any) -> None:
+    go = threading.Event()
+
+    @task("test.tells_in_loop")
+    async def tell(number: int) -> None:
+        context = current_context()
+        assert context is not None
+        context.progress(number, 10, stage=f"of {number}")
+        while not go.is_set():
+            await asyncio.sleep(0.02)
+
+    begin()
+    ids = [add("test.tells_in_loop", number) for number in (1, 2)]
+
+    def said() -> list[str]:
+        found = store().get(ids)
+        return [one.progress.stage for i in ids if (one := found[i]).progress is not None]
+
+    until(lambda: said() == ["of 1", "of 2"], what="both")
+    go.set()
+    assert [outcome(one).progress for one in ids] == [None, None]
 
 
 def test_what_is_no_coroutine_runs_in_a_thread_and_holds_up_no_other(begin: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from pg_queue.api import TaskContext, task
+from pg_queue.api import TaskContext, current_context, task
 from pg_queue.domain import Claim, MessageState, Settlement, Success
 from pg_queue.errors import Configuration
 from pg_queue.settings import queue_settings
@@ -190,6 +190,28 @@ def test_the_settings_time_limit_counts_for_every_task(settings: Any) -> None:
     settings.PG_QUEUE = {"TASK_TIME_LIMIT_SECONDS": 30}
     with pytest.raises(Configuration, match="got: 30 s"):
         check_threads_will_do(queue_settings(), registry.tasks())
+
+
+def test_what_a_task_in_a_thread_says_of_itself_is_shown_under_its_own_message(start: Start) -> None:
+    go = threading.Event()
+
+    @task("test.tells_in_thread")
+    def tell(number: int) -> None:
+        context = current_context()
+        assert context is not None
+        context.progress(number, 10, stage=f"of {number}")
+        go.wait(30)
+
+    start()
+    ids = [add("test.tells_in_thread", number) for number in (1, 2)]
+
+    def said() -> list[str]:
+        found = store().get(ids)
+        return [one.progress.stage for i in ids if (one := found[i]).progress is not None]
+
+    until(lambda: said() == ["of 1", "of 2"], what="both")
+    go.set()
+    assert [outcome(one).progress for one in ids] == [None, None]
 
 
 @pytest.mark.processes

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from django.db import connections
 
-from pg_queue.domain import BarrierState, MessageState, NewMessage
+from pg_queue.domain import BarrierState, MessageState, NewMessage, Progress
 from tests.pg_queue.worker.conftest import ProcessQueue, is_gone, process_queue, until, worker_environment
 from tests.processes import Manage, RunningProcess, copied_database
 
@@ -130,6 +130,24 @@ def test_a_long_task_keeps_its_lease(served: Served, tmp_path: Path, begun: Begu
     assert queue.store.expire_claims(limit=9) == 0
     (tmp_path / "go").touch()
     assert queue.outcome(message_id).attempts == 1
+
+
+def test_the_last_word_of_a_task_is_shown_while_it_runs_and_costs_few_statements(
+    served: Served, tmp_path: Path
+) -> None:
+    queue = served.queue
+    message_id = queue.add("test.tells", str(tmp_path))
+
+    def said() -> Progress | None:
+        found = queue.get(message_id).progress
+        return found if found and found.stage == "step 999" else None
+
+    progress: Progress = until(said, what="the last word")
+    assert (progress.done, progress.total) == (999, 1000)
+    ((updates,),) = queue.sql("SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'pg_queue_message'")
+    assert updates < 100
+    (tmp_path / "go").touch()
+    assert queue.outcome(message_id).progress is None
 
 
 def test_an_execution_whose_lease_was_lost_is_stopped_and_settles_nothing(
