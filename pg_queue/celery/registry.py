@@ -11,12 +11,17 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from pg_queue.celery.envelope import CELERY, RAW_TASK, read_envelope, read_payload
 from pg_queue.celery.execution import run
+from pg_queue.celery.execution.lost import is_lost
 from pg_queue.domain import Message
 from pg_queue.errors import GiveUp
 from pg_queue.tasks import TaskInfo, summary
 
 MOST_ATTEMPTS = 32767
 """What the message's column holds; stands for Celery's `max_retries=None`, which never gives up."""
+
+TELLING_SECONDS = 30.0
+"""More than its limits an execution may take that first has to tell what became of the one before it, which was cut off:
+else the very limit that has ended that one would end this one too, and each after it."""
 
 
 def celery_tasks() -> dict[str, TaskInfo]:
@@ -37,17 +42,19 @@ def _info(name: str, task: Task[..., Any]) -> TaskInfo:
         soft_time_limit_error=SoftTimeLimitExceeded,
         keep_result=not getattr(task, "ignore_result", False),
         is_internal=name.startswith("celery."),
-        brought_limits=_brought_limits,
+        brought_limits=partial(_brought_limits, task),
         run=partial(run, task),
     )
 
 
-def _brought_limits(message: Message) -> tuple[float | None, float | None]:
-    """Those of `apply_async(time_limit=..., soft_time_limit=...)`."""
+def _brought_limits(task: Task[..., Any], message: Message) -> tuple[float | None, float | None]:
+    """Those of `apply_async(time_limit=..., soft_time_limit=...)`, or its task's own."""
     if CELERY not in message.headers:
         return None, None
     hard, soft = read_envelope(message).headers["timelimit"] or (None, None)
-    return (None if hard is None else float(hard)), (None if soft is None else float(soft))
+    hard, soft = hard or getattr(task, "time_limit", None), soft or getattr(task, "soft_time_limit", None)
+    more = TELLING_SECONDS if is_lost(message) else 0.0
+    return (None if hard is None else float(hard) + more), (None if soft is None else float(soft) + more)
 
 
 def _max_attempts(task: Task[..., Any]) -> int | None:

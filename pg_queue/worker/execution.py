@@ -82,7 +82,9 @@ def refusal(message: Message) -> Death | None:
     if message.attempts > 1 and _is_once(message):
         text = f"the task is delivered {Delivery.AT_MOST_ONCE}, and attempt {message.attempts - 1} had begun"
         return Death(failure=Failure(type="task.begun_before", message=text))
-    return _expired(message) if EXPIRES_AT in message.headers else None
+    if EXPIRES_AT not in message.headers or "celery" in message.headers:  # Celery has to be told of the end
+        return None
+    return _expired(message)
 
 
 def _expired(message: Message) -> Death | None:

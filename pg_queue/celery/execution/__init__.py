@@ -15,8 +15,9 @@ from celery.exceptions import NotRegistered
 
 from pg_queue.celery.envelope import CELERY, read_envelope
 from pg_queue.celery.execution import ours, sent
+from pg_queue.celery.execution.limits import held_back
 from pg_queue.celery.execution.processes import begin_once
-from pg_queue.celery.execution.publishing import guard
+from pg_queue.celery.execution.publishing import guard, send_chords_at_once
 from pg_queue.celery.execution.tracing import AnyTask
 from pg_queue.domain import Message
 from pg_queue.errors import GiveUp, UnknownTask
@@ -28,8 +29,14 @@ __all__ = ["run", "run_unknown"]
 
 def run(task: AnyTask, message: Message) -> Any:
     """What the task returned, or the outcome of its message. Raises: see `ours.run` and `sent.run`."""
+    with held_back():
+        return _run(task, message)
+
+
+def _run(task: AnyTask, message: Message) -> Any:
     begin_once(task.app)
     guard(task.app)
+    send_chords_at_once(task.backend)
     return (sent if CELERY in message.headers else ours).run(task, message)
 
 
@@ -45,6 +52,7 @@ def run_unknown(message: Message) -> NoReturn:
     error, app = NotRegistered(message.task), current_app
     said = {**envelope.headers, **envelope.embed, "delivery_info": {}}
     request: Any = Context(said, args=envelope.args, kwargs=envelope.kwargs)
+    send_chords_at_once(app.backend)
     with holding():
         app.backend.mark_as_failure(request.id, error, request=request, store_result=not request.ignore_result)
         signals.task_unknown.send(sender=None, message=envelope, exc=error, name=message.task, id=request.id)

@@ -1,4 +1,4 @@
-"""Celery's soft time limit: `SoftTimeLimitExceeded`, raised in the midst of the task's body."""
+"""The soft time limit is the task's body's alone: raised in what Celery does around it, it would tear that apart."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import NoReturn
 
-from celery.exceptions import SoftTimeLimitExceeded
+_SOFT_LIMIT = {signal.SIGUSR1}
+"""By which a child process is told; see `pg_queue.worker.child`."""
 
 
 @contextmanager
-def soft_limit(seconds: float | None) -> Iterator[None]:
-    """Raise `SoftTimeLimitExceeded` in the block when it has taken so long; None: never.
-
-    By the process's timer, which only its main thread can be interrupted by: elsewhere there is no such limit.
-    """
-    if not seconds or threading.current_thread() is not threading.main_thread():
+def held_back() -> Iterator[None]:
+    """Inside the block the signal waits, and what still waits at its end came too late."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        raise SoftTimeLimitExceeded(seconds)
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SOFT_LIMIT)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        while signal.sigtimedwait(_SOFT_LIMIT, 0) is not None:
+            pass
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def let_through() -> Iterator[None]:
+    """Inside the block it does not."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _SOFT_LIMIT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

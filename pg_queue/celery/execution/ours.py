@@ -24,7 +24,6 @@ def run(task: AnyTask, message: Message) -> Any:
         task=task,
         message=message,
         is_ours=True,
-        soft_limit_seconds=task.soft_time_limit,
     )
     traced = trace(execution, request_of(message))
     if execution.raised is not None:

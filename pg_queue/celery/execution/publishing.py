@@ -10,6 +10,7 @@ from celery import Celery
 
 from pg_queue.celery.execution.tracing import is_native
 from pg_queue.errors import CanvasRefused
+from pg_queue.tasks.following import sending
 
 _guarded: set[int] = set()
 
@@ -19,6 +20,24 @@ def guard(app: Celery) -> None:
     if id(app) not in _guarded:
         _guarded.add(id(app))
         vars(app.amqp)["send_task_message"] = _checked(app, app.amqp.send_task_message)
+
+
+def send_chords_at_once(backend: Any) -> None:
+    """What a result backend sends when a chord is complete is enqueued then and there, not at the message's end.
+
+    The backend takes it for sent, and will not send it again. Does nothing the second time.
+    """
+    if "on_chord_part_return" not in vars(backend):
+        vars(backend)["on_chord_part_return"] = _sending(backend.on_chord_part_return)
+
+
+def _sending(part_return: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(part_return)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with sending():
+            return part_return(*args, **kwargs)
+
+    return wrapped
 
 
 def _checked(app: Celery, send: Callable[..., Any]) -> Callable[..., Any]:

@@ -49,6 +49,10 @@ class NativeRequest(Request):
         """What `self.request` is made of."""
         return {**self.request_dict, **self.embed, "is_eager": False}
 
+    def announce_expired(self) -> None:
+        """Tell Celery's backend, and receivers of `task_revoked`, that it was not begun."""
+        self._announce_revoked("expired", False, None, True)  # type: ignore[attr-defined]
+
     def _note_reject(self, logger: object, errors: object, requeue: bool) -> None:
         self.is_requeued = requeue
 

@@ -42,13 +42,14 @@ def run(task: AnyTask, message: Message) -> Any:
     with holding():
         if lost.is_lost(message) and (ended := lost.end(request, message)) is not None:
             return ended
-        if request.revoked():
-            return Death(failure=Failure(type=EXPIRED, message=f"it was to begin before {request.expires}"))
+        if _has_expired(request, message):
+            request.announce_expired()
+            text = f"it was to begin until {request.expires.isoformat()}, and was claimed at {message.started_at}"
+            return Death(failure=Failure(type=EXPIRED, message=text))
     execution = Execution(
         task=task,
         message=message,
         is_ours=False,
-        soft_limit_seconds=request.time_limits[1] or task.soft_time_limit,
     )
     try:
         traced = trace(execution, request.for_tracer)
@@ -57,6 +58,11 @@ def run(task: AnyTask, message: Message) -> Any:
             ended = lost.conclude(request, message, f"the task raised {type(error).__name__}: {error}")
         return ended or _requeued(f"{type(error).__name__}: {error}")
     return _outcome(request, traced)
+
+
+def _has_expired(request: NativeRequest, message: Message) -> bool:
+    """By the store's clock, which has said when the message was claimed."""
+    return bool(request.expires) and message.started_at is not None and message.started_at > request.expires
 
 
 def _outcome(request: NativeRequest, traced: Any) -> Any:

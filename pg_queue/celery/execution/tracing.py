@@ -14,7 +14,7 @@ from celery import Task
 from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Reject, Retry
 
-from pg_queue.celery.execution.limits import soft_limit
+from pg_queue.celery.execution.limits import let_through
 from pg_queue.domain import Message
 from pg_queue.errors import GiveUp, TransactionLeftOpen
 from pg_queue.tasks.following import holding, sending
@@ -31,7 +31,6 @@ class Execution:
     message: Message
     is_ours: bool
     """The message is no Celery message: its attempts are counted, and it is tried again, as any message of ours."""
-    soft_limit_seconds: float | None = None
     is_inside: bool = False
     """The task's body was entered: what it calls directly is no task's body."""
     is_final: bool = False
@@ -112,7 +111,7 @@ def _body(task: AnyTask, run: Callable[..., Any]) -> Callable[..., Any]:
         if execution is None or execution.is_inside:
             return run(*args, **kwargs)
         execution.is_inside = True
-        with sending(), _tried_again(execution), _closed(), soft_limit(execution.soft_limit_seconds):
+        with sending(), _tried_again(execution), _closed(), let_through():
             return run(*args, **kwargs)
 
     return body

@@ -15,8 +15,10 @@ from pg_queue.celery.transport.address import Address
 from pg_queue.domain import NewMessage
 from pg_queue.errors import PayloadTooLarge
 from pg_queue.sql import statements
+from pg_queue.storage import store
 from pg_queue.storage.postgres.connection import StoreConnection
 from pg_queue.storage.rows import encode_message
+from pg_queue.tasks.following import hold
 from pg_queue.uuid7 import uuid7
 
 _BROKER = statements("broker")
@@ -48,9 +50,17 @@ class Publisher:
         if size > options.max_message_bytes:
             expected = f"a message of at most {options.max_message_bytes} bytes (max_message_bytes)"
             raise PayloadTooLarge(field="body", expected=expected, got=size)
+        if self._is_home and hold([message], in_transaction=connections[self._address.alias].in_atomic_block):
+            return
         with self._reopening():
             if not self._take_over(row, claim):
                 self._store(message, row)
+
+    @property
+    def _is_home(self) -> bool:
+        """It is the default store, into which our own workers enqueue what Celery sends on behalf of their tasks."""
+        home = store()
+        return (home.database, home.namespace) == (self._address.alias, self._namespace)
 
     def size(self, queue: str) -> int:
         """How many messages a consumer of the queue would get at once."""

@@ -11,6 +11,7 @@ from kombu.exceptions import ChannelError
 from kombu.transport import base, virtual
 from kombu.utils.uuid import uuid
 
+from pg_queue.celery.control import note_command
 from pg_queue.celery.transport.broker import encode_broadcast
 from pg_queue.celery.transport.holdings import Word
 
@@ -275,6 +276,7 @@ class Channel(virtual.Channel):  # type: ignore[misc]  # kombu has no types
         if exchange:
             for queue in self._routed(message, exchange, routing_key):
                 publish(queue, message)
+            note_command(self.consumption.store, exchange, message["body"])
         elif "task" in (message["headers"] or {}) or not self.consumption.broker.post(routing_key, self._text(message)):
             publish(routing_key, message)
 

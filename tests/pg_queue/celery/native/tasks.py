@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from celery import Task, shared_task
+from celery import Task, group, shared_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from django.db import transaction
 
 from pg_queue.api import GiveUp
 
@@ -121,6 +125,48 @@ def sends() -> str:
     return str(add.delay(1, 2).id)
 
 
+@shared_task(name="native.total")
+def total(values: list[int]) -> int:
+    """Return the sum."""
+    return sum(values)
+
+
+@shared_task(name="native.note")
+def note(*values: Any) -> None:
+    """Note what it is called with: a callback's own arguments come last."""
+    seen.append(tuple(reversed(values)))
+
+
+@shared_task(name="native.note_error")
+def note_error(task_id: str) -> None:
+    """Note whose error it was called for."""
+    seen.append(("error", task_id))
+
+
+@shared_task(name="native.retries_in_transaction", bind=True)
+def retries_in_transaction(self: Any) -> str:
+    """Ask for a retry in a transaction, which that rolls back."""
+    with transaction.atomic():
+        if self.request.retries == 0:
+            raise self.retry(countdown=0)
+    return "second"
+
+
+@shared_task(name="native.replaced_by_group", bind=True)
+def replaced_by_group(self: Any) -> None:
+    """Be replaced by a group."""
+    raise self.replace(group(add.s(1, 1), add.s(2, 2)))
+
+
+@shared_task(name="native.reports", bind=True, track_started=True)
+def reports(self: Any) -> list[Any]:
+    """Return what others see of its states."""
+    states = [self.AsyncResult(self.request.id).state]
+    self.update_state(state="PROGRESS", meta={"done": 1})
+    result = self.AsyncResult(self.request.id)
+    return [*states, result.state, result.info]
+
+
 @shared_task(name="native.exits")
 def exits() -> None:
     """Raise what ends a process."""
@@ -143,10 +189,56 @@ def tidies() -> str:
     return "never"
 
 
-@shared_task(name="native.limited", soft_time_limit=0.05)
+@shared_task(name="native.limited", soft_time_limit=1)
 def limited() -> str:
     """The same, by its own limit."""
     return str(tidies())
+
+
+@shared_task(name="native.ends", acks_late=False)
+def ends() -> None:
+    """End the process, at once."""
+    os._exit(3)
+
+
+@shared_task(name="native.ends_once", bind=True, acks_late=True, reject_on_worker_lost=True)
+def ends_once(self: Any) -> str:
+    """The same, and live the second time."""
+    if not self.request.delivery_info["redelivered"]:
+        os._exit(3)
+    return "lived"
+
+
+@shared_task(name="native.hangs")
+def hangs() -> None:
+    """Never return."""
+    threading.Event().wait()
+
+
+@shared_task(name="native.overruns", time_limit=0.5)
+def overruns() -> None:
+    """Never return, by its own limit."""
+    threading.Event().wait()
+
+
+def _hold(task: Any, folder: str) -> str:
+    name = f"{task.request.id}-{int(task.request.delivery_info['redelivered'])}"
+    Path(folder, name).touch()
+    while not Path(folder, "go").exists():
+        time.sleep(0.01)
+    return name[-1]
+
+
+@shared_task(name="native.holds", bind=True)
+def holds(self: Any, folder: str) -> str:
+    """Say in `folder` that it has begun, and end when a file `go` is there."""
+    return _hold(self, folder)
+
+
+@shared_task(name="native.holds_late", bind=True, acks_late=True)
+def holds_late(self: Any, folder: str) -> str:
+    """The same, acknowledged late."""
+    return _hold(self, folder)
 
 
 class Hooked(Task):  # type: ignore[type-arg]

@@ -9,9 +9,12 @@ from celery import Celery, Task
 
 from pg_queue.domain import Death, Failure, Retry, Success
 from pg_queue.settings import queue_settings
+from pg_queue.tasks import get_task
 from pg_queue.worker.execution import outcome_of
 from tests.pg_queue.celery.native.conftest import lost, noted, sent
 from tests.pg_queue.celery.native.tasks import seen
+
+pytestmark = pytest.mark.django_db
 
 WORKER_LOST = "billiard.exceptions.WorkerLostError"
 
@@ -86,3 +89,13 @@ def test_a_task_that_ends_its_process_has_lost_its_worker(app: Celery) -> None:
 
 def test_what_was_claimed_once_is_no_loss() -> None:
     assert outcome_of(sent("native.add", 1, 2)) == Success(value=3)
+
+
+def test_the_limit_that_ended_an_execution_does_not_end_the_one_that_tells_of_it() -> None:
+    info = get_task("native.add")
+    assert info.limits_of(sent("native.add", headers={"timelimit": [0.5, 0.2]})) == (0.5, 0.2)
+    for limits in (
+        info.limits_of(sent("native.add", headers={"timelimit": [0.5, 0.2]}, **lost("worker.time_limit"))),
+        get_task("native.limited").limits_of(sent("native.limited", **lost("worker.exited")))[1:],
+    ):
+        assert all(limit is not None and limit > 20 for limit in limits)

@@ -14,6 +14,8 @@ from pg_queue.worker.execution import outcome_of
 from tests.pg_queue.celery.native.conftest import noted, ours
 from tests.pg_queue.celery.native.tasks import seen
 
+pytestmark = pytest.mark.django_db
+
 
 def test_a_task_sees_its_message_as_its_request() -> None:
     message = ours("native.sees", 1, kwargs={"a": 2}, headers={"schedule_id": "7"}, queue="slow", attempts=2)

@@ -15,6 +15,8 @@ from pg_queue.worker.execution import outcome_of
 from tests.pg_queue.celery.native.conftest import noted, ours, sent
 from tests.pg_queue.celery.native.tasks import seen
 
+pytestmark = pytest.mark.django_db
+
 
 def test_a_task_sees_the_request_that_celery_has_sent() -> None:
     headers = {"parent_id": "p", "root_id": "r", "retries": 4, "tenant": "acme"}
@@ -91,11 +93,6 @@ def test_what_has_expired_is_revoked_and_not_begun() -> None:
     assert isinstance(outcome, Death)
     assert outcome.failure.type == "message.expired"
     assert signals == ["task_revoked"]
-
-
-def test_a_soft_limit_is_raised_in_the_midst_of_the_task() -> None:
-    assert outcome_of(sent("native.tidies", headers={"timelimit": [None, 0.05]})) == Success(value="tidied")
-    assert outcome_of(sent("native.limited")) == Success(value="tidied")
 
 
 def test_celerys_own_tasks_run_and_nobody_can_choose_them() -> None:
