@@ -292,9 +292,25 @@ class Switch:
     reason: str
 
 
+class WorkerState(StrEnum):
+    """What to think of a worker that is on record."""
+
+    ACTIVE = "active"
+    STALE = "stale"
+    """It has not said that it stops, and was not heard of for too long: frozen, cut off, or killed."""
+    STOPPED = "stopped"
+    """In good order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerView:
     """A worker as its row shows it."""
+
+    def state(self, *, stale_seconds: float) -> WorkerState:
+        """What to think of it, where one that was not heard of for so long is `STALE`."""
+        if self.stopped_at is not None:
+            return WorkerState.STOPPED
+        return WorkerState.STALE if self.silent_seconds > stale_seconds else WorkerState.ACTIVE
 
     id: str
     """host:pid:start, unique for ever."""
@@ -311,6 +327,8 @@ class WorkerView:
     failed: int
     statistics: dict[str, Json] = field(default_factory=dict)
     """What it said of itself with its last heartbeat, see `pg_queue.worker.statistics`; empty before the first."""
+    silent_seconds: float = 0.0
+    """Since the last heartbeat, by the store's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

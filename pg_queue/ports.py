@@ -179,6 +179,13 @@ class QueueStore(Protocol):
         """
         ...
 
+    def overdue_seconds(self) -> float:
+        """For how long the oldest lease has run out that `expire_claims` has not taken back; 0 where there is none.
+
+        Of all namespaces: it tells whether a reaper is at work.
+        """
+        ...
+
     def cancel(self, message_ids: Sequence[uuid.UUID], *, reason: str = "") -> set[uuid.UUID]:
         """End messages that wait or run as `CANCELLED`; return the ids of those that did. Joins the transaction.
 

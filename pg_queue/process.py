@@ -46,8 +46,11 @@ class ExitCode(IntEnum):
     USAGE = 2
     DATABASE = 3
     NOT_MIGRATED = 4
+    NOT_FOUND = 5
     DUTY_FAILED = 6
-    """With `--once`: a duty of the reaper failed. 5 is the command `schedules`' own."""
+    """With `--once`: a duty of the reaper failed."""
+    UNHEALTHY = 7
+    """`queue_health` and `workers`: less than what was asked for."""
 
 
 EXIT_CODES_HELP = (

@@ -95,6 +95,12 @@ function operations.expire()
     return #ids
 end
 
+-- For how many microseconds the oldest lease of all namespaces has run out; 0: none has.
+function operations.overdue()
+    local first = call('ZRANGE', zset('leases'), 0, 0, 'WITHSCORES')
+    return text(first[2] and math.max(0, now - tonumber(first[2])) or 0)
+end
+
 -- Who or why, and what the message was doing: worded as `pg_queue.storage.failures` does.
 local function why_cancelled(record)
     local which = record.attempts .. ' of ' .. record.max_attempts

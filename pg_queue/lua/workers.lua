@@ -46,7 +46,7 @@ function operations.forget()
 end
 
 -- Rows of id, host, process_id, queues, concurrency, started_at, heartbeat_at, stopped_at, running, finished, failed,
--- statistics.
+-- statistics, now.
 function operations.list()
     local rows, workers = {}, zset('workers', request.namespace)
     for _, id in ipairs(call('ZRANGE', workers, 0, -1, 'REV')) do
@@ -56,6 +56,7 @@ function operations.list()
                 id, w.host, w.process_id or '0', w.queues or '[]', w.concurrency or '0', w.started_at or w.heartbeat_at,
                 w.heartbeat_at, w.stopped_at or '', w.running or '0', w.finished or '0', w.failed or '0',
                 w.statistics or '{}',
+                text(now),
             }
         else
             call('ZREM', workers, id)

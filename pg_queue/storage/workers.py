@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from django.db.models import QuerySet
 from django.db.models.functions import Now
@@ -11,7 +12,7 @@ from django.db.models.functions import Now
 from pg_queue.domain import Json, WorkerView
 from pg_queue.models import Worker
 
-_SHOWN = [name for name in WorkerView.__dataclass_fields__]
+_SHOWN = [name for name in WorkerView.__dataclass_fields__ if name != "silent_seconds"]
 
 
 class DatabaseWorkers:
@@ -52,7 +53,13 @@ class DatabaseWorkers:
 
     def list(self) -> Sequence[WorkerView]:
         """See the port."""
-        return [WorkerView(**row) for row in self._rows().order_by("-heartbeat_at").values(*_SHOWN)]
+        rows = self._rows().order_by("-heartbeat_at").annotate(now=Now()).values("now", *_SHOWN)
+        return [_view(**row) for row in rows]
 
     def _rows(self) -> QuerySet[Worker]:
         return Worker.objects.using(self._alias).filter(namespace=self._namespace)
+
+
+def _view(now: datetime, heartbeat_at: datetime, **fields: Any) -> WorkerView:
+    silent = (now - heartbeat_at).total_seconds()
+    return WorkerView(heartbeat_at=heartbeat_at, silent_seconds=silent, **fields)

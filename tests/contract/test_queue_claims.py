@@ -246,3 +246,16 @@ def test_depths_are_exact(harness: Harness) -> None:
     assert (a.queue, a.waiting, a.delayed, a.running, a.dead) == ("a", 2, 1, 1, 0)
     assert (b.queue, b.waiting, b.delayed, b.running, b.dead) == ("b", 1, 0, 0, 0)
     assert 90 <= a.oldest_due_seconds < 120
+
+
+def test_how_long_leases_have_run_out_is_told_until_they_are_taken_back(harness: Harness) -> None:
+    harness.store.enqueue([new(), new()])
+    assert harness.store.overdue_seconds() == 0
+    claim(harness, 1)
+    harness.advance(40)
+    claim(harness, 1)
+    assert harness.store.overdue_seconds() == 0
+    harness.advance(50)
+    assert harness.store.overdue_seconds() == pytest.approx(30, abs=10)
+    assert harness.store.expire_claims(limit=1) == 1
+    assert harness.store.overdue_seconds() == 0

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from pg_queue.domain import WorkerView
+from pg_queue.domain import WorkerState, WorkerView
 from tests.contract.harness import Harness
 
 pytestmark = pytest.mark.django_db(transaction=True, available_apps=["pg_queue"])
@@ -99,3 +99,17 @@ def test_a_tenant_sees_its_own_workers_and_one_reaper_forgets_those_of_all(harne
     assert shown(harness).running == 0
     harness.advance(DAY.total_seconds() + 60)
     assert harness.store.workers.forget(older_than=DAY, limit=10) == 2
+
+
+def test_how_long_a_worker_was_not_heard_of_is_told_by_the_stores_clock(harness: Harness) -> None:
+    announce(harness, "w1")
+    announce(harness, "w2")
+    harness.advance(30)
+    harness.store.workers.beat("w2", running=0, finished=0, failed=0)
+    harness.store.workers.sign_off("w2", finished=0, failed=0)
+    found = {one.id: one for one in harness.store.workers.list()}
+    assert found["w1"].silent_seconds == pytest.approx(30, abs=10)
+    assert found["w2"].silent_seconds < 10
+    assert found["w1"].state(stale_seconds=60) is WorkerState.ACTIVE
+    assert found["w1"].state(stale_seconds=10) is WorkerState.STALE
+    assert found["w2"].state(stale_seconds=60) is WorkerState.STOPPED

@@ -169,6 +169,12 @@ woken AS (
 )
 SELECT token FROM given_back WHERE (SELECT count(*) FROM woken) >= 0
 
+-- name: overdue
+-- For how long the oldest lease of all namespaces has run out; null: none has.
+SELECT extract(epoch FROM now() - min(lease_until))::double precision
+FROM pg_queue_message
+WHERE claim_token IS NOT NULL AND lease_until <= now()
+
 -- name: depths
 -- Exact figures per queue; reads the whole table, for a scrape or a person.
 SELECT

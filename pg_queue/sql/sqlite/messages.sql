@@ -159,6 +159,10 @@ WHERE NOT EXISTS (
     WHERE s.namespace = :namespace AND s.queue IN ('', queue.value) AND NOT s.is_on
 )
 
+-- name: lapsed
+-- When the oldest lease of all namespaces ran out that has; null: none has.
+SELECT min(lease_until) FROM pg_queue_message WHERE claim_token IS NOT NULL AND lease_until <= :now
+
 -- name: depths
 -- Exact figures per queue; reads the whole table, for a scrape or a person.
 SELECT queue, sum(waiting), sum(delayed), sum(running), sum(dead), max(oldest)

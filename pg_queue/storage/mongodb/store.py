@@ -13,6 +13,7 @@ from pg_queue.domain import (
     Claim,
     Death,
     Message,
+    MessageState,
     NewMessage,
     Progress,
     Settled,
@@ -153,6 +154,14 @@ class MongoStore(Capable):
     def expire_claims(self, *, limit: int) -> int:
         """See the port."""
         return self._settling.expire(limit)
+
+    def overdue_seconds(self) -> float:
+        """See the port."""
+        with self._server.errors():
+            now = self._server.now()
+            where = {"state": MessageState.RUNNING.value, "lease_until": {"$lte": now}}
+            found = list(self._server.collection("messages").find(where).sort([("lease_until", 1)]).limit(1))
+        return (now - found[0]["lease_until"]) / 1e6 if found else 0.0
 
     def cancel(self, message_ids: Sequence[UUID], *, reason: str = "") -> set[UUID]:
         """See the port."""

@@ -59,7 +59,8 @@ class MongoWorkers:
         """See the port."""
         with self._server.errors():
             found = self._server.collection("workers").find({"namespace": self._namespace})
-            return [_decoded(one) for one in found.sort([("heartbeat_at", -1)])]
+            now = self._server.now()
+            return [_decoded(one, now) for one in found.sort([("heartbeat_at", -1)])]
 
     def _update(self, worker_id: str, *, is_last: bool, **figures: Any) -> bool:
         with self._server.errors():
@@ -69,11 +70,12 @@ class MongoWorkers:
             return self._server.collection("workers").update_one(where, {"$set": change}).matched_count > 0
 
 
-def _decoded(document: Document) -> WorkerView:
+def _decoded(document: Document, now: int) -> WorkerView:
     fields = {name: document[name] for name in WorkerView.__dataclass_fields__ if name in document}
     instants = {
         name: to_instant(document[name])
         for name in ("started_at", "heartbeat_at", "stopped_at")
         if document[name] is not None
     }
-    return WorkerView(**(fields | instants | {"id": document["_id"]}))
+    silent = (now - document["heartbeat_at"]) / 1e6
+    return WorkerView(**(fields | instants | {"id": document["_id"], "silent_seconds": silent}))

@@ -187,6 +187,11 @@ class PostgresStore(Capable):
         """See the port."""
         return self._ends.expire(limit=limit)
 
+    def overdue_seconds(self) -> float:
+        """See the port."""
+        ((seconds,),) = self._fetch(self._messages["overdue"], {})
+        return float(seconds or 0)
+
     def cancel(self, message_ids: Sequence[uuid.UUID], *, reason: str = "") -> set[uuid.UUID]:
         """See the port."""
         return self._ends.cancel(message_ids, reason=reason)

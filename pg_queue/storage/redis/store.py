@@ -157,6 +157,10 @@ class RedisStore(Capable):
         """See the port."""
         return int(self._run("settle", "expire", limit=limit, result_ttl=self._ttl))
 
+    def overdue_seconds(self) -> float:
+        """See the port."""
+        return int(self._run("settle", "overdue")) / 1e6
+
     def cancel(self, message_ids: Sequence[uuid.UUID], *, reason: str = "") -> set[uuid.UUID]:
         """See the port."""
         ids = [one.hex for one in message_ids]

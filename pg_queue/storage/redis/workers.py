@@ -62,7 +62,7 @@ class RedisWorkers:
 
 
 def _decode(row: Row) -> WorkerView:
-    id, host, process_id, queues, concurrency, started_at, heartbeat_at, stopped_at, *figures, statistics = row
+    id, host, process_id, queues, concurrency, started_at, heartbeat_at, stopped_at, *figures, statistics, now = row
     running, finished, failed = figures
     return WorkerView(
         id=id,
@@ -77,4 +77,5 @@ def _decode(row: Row) -> WorkerView:
         finished=int(finished),
         failed=int(failed),
         statistics=dict(json.loads(statistics)),
+        silent_seconds=(int(now) - int(heartbeat_at)) / 1e6,
     )

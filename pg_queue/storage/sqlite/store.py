@@ -28,7 +28,7 @@ from pg_queue.domain import (
 )
 from pg_queue.settings import QueueSettings, StoreSettings
 from pg_queue.sql import statements
-from pg_queue.sqlite import as_text, next_number
+from pg_queue.sqlite import as_instant, as_text, next_number
 from pg_queue.storage.capable import Capable
 from pg_queue.storage.failures import cancelled, unreadable, vanished
 from pg_queue.storage.operations import DatabaseOperations
@@ -156,6 +156,12 @@ class SqliteStore(Capable):
     def expire_claims(self, *, limit: int) -> int:
         """See the port."""
         return self._session.write(lambda now: self._expire(limit, now))
+
+    def overdue_seconds(self) -> float:
+        """See the port."""
+        now = self._session.now()
+        ((until,),) = self._session.fetch(self._messages["lapsed"], {"now": as_text(now)})
+        return 0.0 if until is None else (now - as_instant(until)).total_seconds()
 
     def cancel(self, message_ids: Sequence[uuid.UUID], *, reason: str = "") -> set[uuid.UUID]:
         """See the port."""
