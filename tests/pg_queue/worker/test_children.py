@@ -37,7 +37,7 @@ from pg_queue.worker.loop import Worker
 from pg_queue.worker.options import WorkerOptions
 from pg_queue.worker.pools.children import Child, Children
 from pg_queue.worker.pools.process import ProcessPool
-from pg_queue.worker.wire import frame
+from pg_queue.worker.wire import frame, packed
 
 OPTIONS = WorkerOptions(queues=("default",), concurrency=1, drain_seconds=1, pool="process")
 FAILURE = Failure(type="ValueError", message="no")
@@ -244,6 +244,34 @@ def test_a_child_is_given_no_more_than_it_may_still_run(worker: Worker) -> None:
     found.executions = 9
     found.finished(last.token.int)
     assert (found.leaving, pool_of(worker).room()) == ("tasks", 0)
+
+
+def frames_of(one: Child, count: int) -> list[Any]:
+    """The next frames that the child sends."""
+    found: list[Any] = []
+    one.channel.settimeout(60)
+    while len(found) < count:
+        found += one.frames.feed(one.channel.recv(protocol.RECEIVE_BYTES))
+    return found
+
+
+def test_a_child_that_is_too_large_begins_nothing_that_it_was_handed_before_or_is_after_it() -> None:
+    children = Children(1, watch=lambda child: None, max_memory_mb=1)
+    children.turn()
+    (one,) = children
+    try:
+        assert frames_of(one, 1) == [(protocol.READY,)]
+        first, *behind = claims(3)
+        one.channel.sendall(frame((protocol.RUN, [packed(claim) for claim in (first, *behind)])))
+        done, (kind, megabytes, returned) = frames_of(one, 2)
+        assert done[:2] == (protocol.DONE, first.token.int)
+        assert (kind, returned) == (protocol.TOO_LARGE, [claim.token.int for claim in behind])
+        assert megabytes > 1
+        (late,) = claims(1)
+        one.channel.sendall(frame((protocol.RUN, [packed(late)])))
+        assert frames_of(one, 1) == [(protocol.RETURNED, [late.token.int])]
+    finally:
+        children.close()
 
 
 def test_a_child_that_cannot_be_started_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from pg_queue.api import RetryLater, current_context, current_message, task
 from pg_queue.domain import MessageState
 from pg_queue.models import Worker as WorkerRow
 from pg_queue.storage import store
-from pg_queue.worker.pools import event_loop
+from pg_queue.worker.pools import event_loop, lanes
 from tests.pg_queue.worker.conftest import Start, add, outcome, until
 
 pytestmark = [
@@ -259,19 +259,35 @@ def test_queries_of_many_coroutines_share_a_few_sessions_which_are_looked_after(
     assert all(name.startswith("lane-") for name in threads)
 
 
-def test_a_session_that_was_broken_under_one_coroutine_serves_the_next(begin: Any) -> None:
+def test_a_session_that_was_broken_serves_the_next_coroutine_while_another_one_keeps_to_it(
+    begin: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "MOST", 1)
+    queried, go = threading.Event(), threading.Event()
+
+    @task("test.keeps")
+    async def keeps() -> int:
+        await WorkerRow.objects.acount()
+        queried.set()
+        while not go.is_set():
+            await asyncio.sleep(0.01)
+        return await WorkerRow.objects.acount()
+
     @task("test.breaks", max_attempts=3, retry_backoff_seconds=0)
     async def breaks() -> int:
         message = current_message()
         assert message is not None
-        await WorkerRow.objects.acount()
         if message.attempts == 1:
             await sync_to_async(lambda: connection.connection.close())()
-            await WorkerRow.objects.acount()
+        await WorkerRow.objects.acount()
         return message.attempts
 
-    begin(concurrency=1)  # one lane
+    begin()
+    kept = add("test.keeps")
+    assert queried.wait(30)
     assert outcome(add("test.breaks", max_attempts=3)).result == 2
+    go.set()
+    assert outcome(kept).result == 1
 
 
 def test_a_coroutine_that_does_not_await_is_named_and_the_worker_is_not_alive(
