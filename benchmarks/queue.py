@@ -1,4 +1,4 @@
-"""`python -m benchmarks.queue`: enqueue, drain and idle latency of the queue, in one run.
+"""`python -m benchmarks.queue`: enqueue, drain and idle latency of the queue, in one run, and beside other queues.
 
 Prints one table and writes JSON. Figures of one run compare with each other only: machines differ, and are noisy.
 """
@@ -74,13 +74,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--idle-messages", type=int, default=200)
     parser.add_argument("--output", type=Path, default=Path(".downbeat/bench-queue.json"))
     parser.add_argument("--members", type=int, nargs="*", default=[1000, 10_000, 100_000], help="sizes of the groups")
-    parser.add_argument("--only", nargs="*", help="one, batch, drain, idle, group")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of ours and the peers, side by side")
+    parser.add_argument("--peers", nargs="*", default=[], help="words of those to compare with; none: all")
+    parser.add_argument("--only", nargs="*", help="one, batch, drain, idle, group, peers")
     return parser.parse_args()
 
 
 def measure(database: Any, session: Any, options: argparse.Namespace) -> dict[str, Any]:
     """Every section that was asked for, by name."""
     from benchmarks.databases import server_facts
+    from benchmarks.peers import run as peers
+    from benchmarks.peers.measuring import Sizes
 
     sections: dict[str, Callable[[], Any]] = {
         "one": lambda: enqueue_one_rates(session, options.pairs),
@@ -88,6 +92,9 @@ def measure(database: Any, session: Any, options: argparse.Namespace) -> dict[st
         "drain": lambda: {n: drain_both(database, session, options.messages, n) for n in options.concurrency},
         "idle": lambda: idle_latencies_ms(database, session, options.idle_messages),
         "group": lambda: {n: group_seconds(session, n) for n in options.members},
+        "peers": lambda: peers.compare(
+            database.url, rounds=options.rounds, sizes=Sizes(), only=options.peers, say=peers.tell
+        ),
     }
     figures: dict[str, Any] = {"server": server_facts(session)}
     for name, section in sections.items():
@@ -275,6 +282,11 @@ def print_table(figures: dict[str, Any]) -> None:
 
     print_title(figures)
     print_rows(table(figures))
+    if "peers" in figures:
+        from benchmarks.peers.run import show
+
+        print()
+        show(figures["peers"])
 
 
 def table(figures: dict[str, Any]) -> list[Row]:

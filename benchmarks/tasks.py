@@ -1,9 +1,10 @@
-"""The tasks of benchmarks: one that shows when work begins, one of which nothing is kept."""
+"""The tasks of benchmarks, by which it is seen when work begins and when it has ended."""
 
 from __future__ import annotations
 
 import time
 
+from benchmarks.peers.drivers.common import note
 from pg_queue.api import task
 
 
@@ -13,6 +14,19 @@ def begun_at() -> float:
     return time.time()
 
 
+@task("bench.noop")
+def noop(sent_at: float) -> None:
+    """Take the time, where asked."""
+    note(sent_at)
+
+
 @task("bench.forgotten", result="none")
-def forgotten() -> None:
-    """Do nothing, and leave nothing."""
+def forgotten(sent_at: float = 0.0) -> None:
+    """The same, and nothing is left of it."""
+    note(sent_at)
+
+
+@task("bench.async_noop")
+async def async_noop(sent_at: float) -> None:
+    """The same, as a coroutine."""
+    note(sent_at)
