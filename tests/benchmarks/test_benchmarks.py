@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import fire, queue, stores
 from benchmarks.failover import Proxy
+from benchmarks.peers import run as peers
+from benchmarks.peers.measuring import DRIVERS, Driver, median_of
 from benchmarks.services import percentile
 
 SERVER = {"server_version": "18.4", "fsync": "on"}
@@ -35,6 +40,19 @@ QUEUE: dict[str, Any] = {
     "drain": {1: {"value": {"per_second": 7_000.0}, "nothing": {"per_second": 12_000.0}}},
     "idle": [1.0, 2.0],
 }
+
+DRIVER = """
+from common import note, serve
+
+class Client:
+    def set_up(self): self.count = 0
+    def enqueue(self, sent_at): self.count += 1; note(sent_at)
+    def enqueue_many(self, sent_at, count): self.count += count
+    def pending(self): return self.count
+    def clear(self): self.count = 0
+
+serve(Client, lambda: None)
+"""
 
 
 @pytest.mark.parametrize(
@@ -105,3 +123,36 @@ def test_the_table_of_the_stores_has_each_ones_median_in_a_column_of_its_own() -
 
 def test_every_store_has_a_place_to_be_measured_in() -> None:
     assert set(stores.PLACES) == set(stores.STORES)
+
+
+def test_the_table_of_peers_has_a_line_for_each_and_says_what_could_not_be_measured() -> None:
+    round_ = {"one_per_second": 900.0, "batch_per_second": 20_000.0, "drain_per_second": 5_000.0, "idle_ms": [2.0, 9.0]}
+    slow = {**round_, "drain_per_second": None, "idle_ms": []}
+    figures = {
+        "systems": {"ours": median_of([round_, {**round_, "drain_per_second": 7_000.0}]), "slow": median_of([slow])},
+        "errors": {"gone": "OSError: no such thing"},
+    }
+    assert peers.lines(figures)[1:] == [
+        ("ours", "900/s", "20,000/s", "6,000/s", "9.0 / 9.0 ms"),
+        ("slow", "900/s", "20,000/s", "-", "-"),
+        ("gone", "not measured: OSError: no such thing"),
+    ]
+
+
+def test_a_driver_carries_out_orders_and_notes_when_its_task_begins(tmp_path: Path) -> None:
+    driver = tmp_path / "driver.py"
+    driver.write_text(DRIVER)
+    environment = {**os.environ, "PYTHONPATH": str(DRIVERS), "BENCH_NOTES": str(tmp_path / "notes")}
+    one = Driver([sys.executable, str(driver)], environment)
+    try:
+        assert one.ask("set_up") is None
+        assert one.ask("one", 3) >= 0
+        assert one.ask("batch", 2000) >= 0
+        assert one.ask("pending") == 2003
+        one.ask("send")
+    finally:
+        one.close()
+    sent, begun = map(float, (tmp_path / "notes").read_text().split())
+    assert sent <= begun
+    with pytest.raises(RuntimeError, match="it ended at"):
+        Driver([sys.executable, "-c", ""], environment).ask("pending")
