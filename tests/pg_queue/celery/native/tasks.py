@@ -8,9 +8,11 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from celery import Task, group, shared_task
+from celery import Task, chord, group, shared_task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from celery.result import AsyncResult
 from django.db import transaction
 
 from pg_queue.api import GiveUp
@@ -125,6 +127,12 @@ def sends() -> str:
     return str(add.delay(1, 2).id)
 
 
+@shared_task(name="native.leaves_open")
+def leaves_open() -> None:
+    """Return inside a transaction."""
+    transaction.atomic().__enter__()
+
+
 @shared_task(name="native.total")
 def total(values: list[int]) -> int:
     """Return the sum."""
@@ -165,6 +173,19 @@ def reports(self: Any) -> list[Any]:
     self.update_state(state="PROGRESS", meta={"done": 1})
     result = self.AsyncResult(self.request.id)
     return [*states, result.state, result.info]
+
+
+@shared_task(name="native.sends_chord")
+def sends_chord() -> None:
+    """Send a chord."""
+    chord([add.s(1, 1)], total.s()).delay()
+
+
+@shared_task(name="native.asks")
+def asks(task_id: str = "") -> str:
+    """Return another task's state."""
+    result = AsyncResult(task_id or str(uuid4()))
+    return str(result.state if task_id else result.get(timeout=1))
 
 
 @shared_task(name="native.exits")

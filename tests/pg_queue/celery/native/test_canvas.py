@@ -296,3 +296,10 @@ def test_a_revoked_member_fails_its_chord(app: Celery) -> None:
     work()
     with pytest.raises(ChordError):
         AsyncResult(result.id).get(timeout=5)
+
+
+def test_a_transaction_that_a_task_leaves_open_is_its_failure_also_to_celery(app: Celery) -> None:
+    result = chain(task(app, "leaves_open").s(), task(app, "note").s("next")).delay()
+    assert work() == 1
+    assert result.parent.state == "FAILURE"
+    assert seen == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from celery import Celery
 
 from pg_queue.domain import Death, Retry, Success
 from pg_queue.errors import CanvasRefused
+from pg_queue.tasks import get_task
 from pg_queue.worker.execution import outcome_of
 from tests.pg_queue.celery.native.conftest import noted, ours
 from tests.pg_queue.celery.native.tasks import seen
@@ -152,3 +154,27 @@ def test_a_process_is_told_once_that_it_runs_celerys_tasks() -> None:
         outcome_of(ours("native.add", 1, 2))
         outcome_of(ours("native.add", 1, 2))
     assert sent == ["worker_process_init", "task_prerun", "task_prerun"]
+
+
+def test_celerys_own_errors_name_the_result_backend_that_is_missing(app: Celery) -> None:
+    app.conf.broker_url = "downbeat://"
+    for task in ("native.sends_chord", "native.asks"):
+        outcome = outcome_of(ours(task, max_attempts=1))
+        assert isinstance(outcome, Retry)
+        assert outcome.failure.type == "NotImplementedError"
+        assert "result backend" in outcome.failure.message
+
+
+def test_a_thread_of_the_workers_asks_the_projects_own_backend(app: Celery) -> None:
+    found: list[Any] = []
+    app.conf.result_backend = "cache+memory://"
+
+    def work() -> None:
+        outcome_of(ours("native.add", 1, 2))
+        found.append(outcome_of(ours("native.asks", "no-such-task")))
+
+    assert get_task("native.add").source == "celery"  # found in the main thread, as a worker does
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+    assert found == [Success(value="PENDING")]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pg_queue.celery.execution.limits import held_back, let_through
 from pg_queue.domain import Death, Failure, Retry, Success
 from pg_queue.errors import UnknownTask
 from pg_queue.settings import queue_settings
@@ -126,3 +129,18 @@ def test_a_pickle_is_refused_and_says_what_to_do() -> None:
     assert isinstance(outcome, Death)
     assert "'native.add': expected a JSON message" in outcome.failure.message
     assert "got: application/x-python-serialize" in outcome.failure.message
+
+
+def test_a_soft_limit_interrupts_the_tasks_body_and_nothing_that_celery_does_around_it() -> None:
+    interrupted: list[str] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: interrupted.append("here"))
+    try:
+        with held_back():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert interrupted == []
+            with let_through():
+                assert interrupted == ["here"]
+            os.kill(os.getpid(), signal.SIGUSR1)
+        assert interrupted == ["here"], "what came too late is dropped"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
