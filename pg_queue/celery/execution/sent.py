@@ -2,7 +2,7 @@
 
 | Celery's state | our message |
 |---|---|
-| SUCCESS | succeeded |
+| SUCCESS | succeeded; gone, where the result is to be ignored |
 | FAILURE | failed at once, a dead letter: Celery tries nothing again that has not asked for it |
 | RETRY, or replaced | gone: the message that goes on has its id, enqueued by the transaction that removed this one |
 | IGNORED | gone |
@@ -68,7 +68,7 @@ def _has_expired(request: NativeRequest, message: Message) -> bool:
 def _outcome(request: NativeRequest, traced: Any) -> Any:
     info, returned = traced.info, traced.retval
     if info is None and not isinstance(returned, ExceptionInfo):
-        return Success() if request.ignore_result else _kept(returned)
+        return Success(keep=False) if request.ignore_result else _kept(returned)
     with holding():
         request.on_success((1, returned, traced.runtime))
     if request.is_requeued:

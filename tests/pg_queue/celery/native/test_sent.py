@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pg_queue.celery.execution.limits import held_back, let_through
-from pg_queue.domain import Death, Failure, Retry, Success
+from pg_queue.celery.execution.publishing import send_chords_at_once
+from pg_queue.domain import Death, Failure, NewMessage, Retry, Success
 from pg_queue.errors import UnknownTask
 from pg_queue.settings import queue_settings
-from pg_queue.tasks import get_task, tasks
+from pg_queue.tasks import following, get_task, tasks
 from pg_queue.worker.execution import outcome_of
 from tests.pg_queue.celery.native.conftest import noted, ours, sent
 from tests.pg_queue.celery.native.tasks import seen
@@ -81,8 +82,8 @@ def test_what_was_rejected_with_requeue_is_run_again_as_if_for_the_first_time() 
 
 
 def test_a_result_to_be_ignored_is_kept_nowhere() -> None:
-    assert outcome_of(sent("native.forgets", headers={"ignore_result": None})) == Success()
-    assert outcome_of(sent("native.add", 1, 2, headers={"ignore_result": True})) == Success()
+    assert outcome_of(sent("native.forgets", headers={"ignore_result": None})) == Success(keep=False)
+    assert outcome_of(sent("native.add", 1, 2, headers={"ignore_result": True})) == Success(keep=False)
 
 
 def test_a_result_that_only_celerys_serializer_can_keep_is_no_failure() -> None:
@@ -144,3 +145,18 @@ def test_a_soft_limit_interrupts_the_tasks_body_and_nothing_that_celery_does_aro
         assert interrupted == ["here"], "what came too late is dropped"
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_what_any_result_backend_sends_for_a_chord_is_not_held() -> None:
+    class Backend:
+        def on_chord_part_return(self) -> bool:
+            return following.hold([NewMessage(task="native.add")], in_transaction=False)
+
+    backend = Backend()
+    with following.execution() as held, following.holding():
+        assert backend.on_chord_part_return()
+        held.clear()
+        for _ in range(2):
+            send_chords_at_once(backend)
+        assert not backend.on_chord_part_return()
+    assert held == []
