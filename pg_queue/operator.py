@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from django.db import transaction
@@ -57,13 +58,18 @@ class Operator:
         with self._recorded(Action.PURGE, queue=queue, reason=reason) as record:
             return self._in_batches(record, lambda: operations.purge(queue, reason=self._why(reason), limit=BATCH))
 
-    def replay(self, message_ids: Sequence[uuid.UUID], *, reason: str = "") -> set[uuid.UUID]:
-        """Let these dead letters run again, with all their attempts; return the ids of those that were there."""
-        return self._with_each(Action.REPLAY, message_ids, self.store.replay, reason)
+    def replay(
+        self, message_ids: Sequence[uuid.UUID], *, reason: str = "", keep_attempts: bool = False
+    ) -> set[uuid.UUID]:
+        """Let these dead letters run again, with all their attempts; return the ids of those that were there.
 
-    def replay_all(self, queue: str, *, reason: str = "") -> int:
-        """Let every dead letter of a queue run again that is there now; return how many."""
-        return self._with_all(Action.REPLAY, queue, self.store.replay, reason)
+        With `keep_attempts` those that were made stay counted, as far as one is left.
+        """
+        return self._with_each(Action.REPLAY, message_ids, self._replaying(keep_attempts), reason)
+
+    def replay_all(self, queue: str, *, reason: str = "", keep_attempts: bool = False) -> int:
+        """Let every dead letter of a queue run again that is there now; return how many. As `replay`."""
+        return self._with_all(Action.REPLAY, queue, self._replaying(keep_attempts), reason)
 
     def drop(self, message_ids: Sequence[uuid.UUID], *, reason: str = "") -> set[uuid.UUID]:
         """Delete these dead letters for good; return the ids of those that were there."""
@@ -85,6 +91,9 @@ class Operator:
         operations = self.store.operations
         with self._recorded(Action.CLEAR, reason=reason or f"completed before {before.isoformat()}") as record:
             return self._in_batches(record, lambda: operations.clear_completed(before=before, limit=BATCH))
+
+    def _replaying(self, keep_attempts: bool) -> Callable[[Sequence[uuid.UUID]], set[uuid.UUID]]:
+        return partial(self.store.replay, keep_attempts=keep_attempts)
 
     def _with_each(
         self,

@@ -220,9 +220,10 @@ class QueueStore(Protocol):
         """
         ...
 
-    def replay(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    def replay(self, message_ids: Sequence[uuid.UUID], *, keep_attempts: bool = False) -> set[uuid.UUID]:
         """Turn dead letters back into waiting messages with their attempts reset; return the ids replayed.
 
+        With `keep_attempts` those that were made stay counted: what is left of them is left, at least one.
         Joins the caller's transaction. The failed results go, so a consumer of outcomes gets the next outcome too. A
         barrier that the death has aborted stays so. Each holds its key again, unless another message does by now.
         """

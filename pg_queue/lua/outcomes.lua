@@ -47,7 +47,7 @@ function operations.confirm()
     return 0
 end
 
--- ids, key_ttl (of a key that was deleted meanwhile): those of dead letters that wait again now.
+-- ids, keep_attempts, key_ttl (of a key that was deleted meanwhile): those of dead letters that wait again now.
 function operations.replay()
     local risen = {}
     local first = call('INCRBY', sound(key('sequence'), 'string'), #request.ids) - #request.ids
@@ -60,8 +60,9 @@ function operations.replay()
             if record.report_to then call('ZREM', zset('reports', record.namespace, record.report_to), id) end
             call('HDEL', key('message', id), 'finished_at', 'expires_at', 'taken', 'is_forgotten', 'worker', 'started_at')
             record.sequence, record.run_after = text(first + at), text(now)
-            call('HSET', key('message', id), 'state', 'waiting', 'attempts', '0', 'run_after', record.run_after, 'sequence',
-                record.sequence)
+            local attempts = request.keep_attempts and math.min(record.attempts, record.max_attempts - 1) or 0
+            call('HSET', key('message', id), 'state', 'waiting', 'attempts', text(attempts), 'run_after', record.run_after,
+                'sequence', record.sequence)
             call('ZADD', zset('live', record.namespace, record.queue), 0, id)
             call('SADD', set('queues', record.namespace), record.queue)
             stand_in_line(record)

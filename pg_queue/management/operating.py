@@ -8,6 +8,7 @@ import math
 import uuid
 from argparse import ArgumentParser
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -135,8 +136,10 @@ class OperatorCommand(StoreCommand):
             self.stderr.write(f"There are more than {limit}: narrow the list, or raise --limit.")
 
     def do_replay(self, options: Mapping[str, Any]) -> None:
-        """Let dead letters run again, with all their attempts."""
-        count = self._with_letters(options, self._operator.replay, self._operator.replay_all)
+        """Let dead letters run again, with all their attempts or with what is left of them."""
+        keep = {"keep_attempts": options["keep_attempts"]}
+        acting = self._operator
+        count = self._with_letters(options, partial(acting.replay, **keep), partial(acting.replay_all, **keep))
         self.say_count("replayed", count, "messages wait again")
 
     def do_drop(self, options: Mapping[str, Any]) -> None:
@@ -209,14 +212,21 @@ def add_dead(parser: ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=100, metavar="N", help="at most N (default: %(default)s)")
 
 
-def add_replay(parser: ArgumentParser) -> None:
+def add_chosen(parser: ArgumentParser) -> None:
     parser.add_argument("id", nargs="*", help="of dead letters")
     parser.add_argument("--queue", metavar="NAME", help="every dead letter of this queue")
     add_reason(parser)
 
 
+def add_replay(parser: ArgumentParser) -> None:
+    add_chosen(parser)
+    parser.add_argument(
+        "--keep-attempts", action="store_true", help="what was tried stays counted: what is left is left, at least one"
+    )
+
+
 def add_drop(parser: ArgumentParser) -> None:
-    add_replay(parser)
+    add_chosen(parser)
     parser.add_argument("--yes", action="store_true", help="really delete them")
 
 

@@ -276,6 +276,20 @@ class TestDeadLetters:
         assert (message.attempts, message.error) == (1, FAILURE)
         assert harness.store.replay([message_id]) == set()
 
+    @pytest.mark.parametrize(("max_attempts", "left"), [(5, 4), (1, 1)])
+    def test_a_replay_may_keep_what_was_tried_and_then_what_is_left_is_left(
+        self, harness: Harness, max_attempts: int, left: int
+    ) -> None:
+        (message_id,) = harness.store.enqueue([new(max_attempts=max_attempts)])
+        settle(harness, claim(harness)[0], Death(failure=FAILURE))
+        assert harness.store.replay([message_id], keep_attempts=True) == {message_id}
+        for number in range(left):
+            (again,) = claim(harness)
+            answer = settle(harness, again, Retry(failure=FAILURE, delay=timedelta()))
+            assert answer is (Settled.RETRYING if number < left - 1 else Settled.DEAD)
+        harness.store.replay([message_id])
+        assert harness.store.get([message_id])[message_id].attempts == 0
+
     def test_a_replayed_message_reports_its_new_outcome(self, harness: Harness) -> None:
         message_id = self.die(harness, report_to="me")
         assert len(harness.store.take_outcomes("me", limit=9)) == 1

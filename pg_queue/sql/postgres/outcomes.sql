@@ -111,12 +111,13 @@ forgotten AS (
 ),
 stored AS (
     INSERT INTO pg_queue_message (
-        id, namespace, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts,
-        run_after, enqueued_at, last_error, key, continuations
+        id, namespace, queue, priority, task, args, kwargs, headers, organization_id, report_to, attempts,
+        max_attempts, run_after, enqueued_at, last_error, key, continuations
     )
     SELECT
-        id, namespace, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts, now(),
-        enqueued_at, error, key, continuations
+        id, namespace, queue, priority, task, args, kwargs, headers, organization_id, report_to,
+        CASE WHEN %(keep_attempts)s THEN LEAST(attempts, max_attempts - 1) ELSE 0 END,
+        max_attempts, now(), enqueued_at, error, key, continuations
     FROM risen
     RETURNING id, namespace, queue
 ),

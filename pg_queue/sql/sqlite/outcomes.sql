@@ -122,7 +122,7 @@ DELETE FROM pg_queue_deadletter
 WHERE id IN (SELECT value FROM json_each(:ids)) AND namespace = :namespace
 RETURNING
     id, queue, priority, task, args, kwargs, headers, organization_id, report_to, max_attempts, +enqueued_at, error, key,
-    continuations
+    continuations, attempts
 
 -- name: forget_failure
 -- Delete the failed result of a message that is replayed, so that the next outcome is reported again.
@@ -136,7 +136,7 @@ INSERT INTO pg_queue_message (
 )
 VALUES (
     :id, :sequence, :namespace, :queue, :priority, :now, :task, :args, :kwargs, :headers, :organization_id, :report_to,
-    0, :max_attempts, :enqueued_at, :error, :key, :continuations
+    :attempts, :max_attempts, :enqueued_at, :error, :key, :continuations
 )
 
 -- name: retain_results

@@ -60,7 +60,7 @@ class Outcomes:
     def _owed(self, report_to: str) -> Document:
         return {"namespace": self._namespace, "owed_to": report_to, "has_outcome": True}
 
-    def replay(self, message_ids: Sequence[UUID]) -> set[UUID]:
+    def replay(self, message_ids: Sequence[UUID], keep_attempts: bool) -> set[UUID]:
         """See `pg_queue.ports.QueueStore`."""
 
         def replay(session: ClientSession | None, now: int) -> list[Document]:
@@ -69,7 +69,8 @@ class Outcomes:
             found = list(messages.find(where, session=session))
             first = self._server.numbers(len(found))
             for at, document in enumerate(found):
-                risen = {"$set": waits_anew(now, first + at)}
+                kept = min(document["attempts"], document["max_attempts"] - 1) if keep_attempts else 0
+                risen = {"$set": waits_anew(now, first + at) | {"attempts": kept}}
                 messages.update_one({"_id": document["_id"]}, risen, session=session)
                 if document["key"] is not None:
                     self._messages.resume_key(document, session, now)

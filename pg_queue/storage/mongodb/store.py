@@ -187,9 +187,9 @@ class MongoStore(Capable):
         """See the port."""
         return self._outcomes.retain(limit)
 
-    def replay(self, message_ids: Sequence[UUID]) -> set[UUID]:
+    def replay(self, message_ids: Sequence[UUID], *, keep_attempts: bool = False) -> set[UUID]:
         """See the port."""
-        return self._outcomes.replay(message_ids) if message_ids else set()
+        return self._outcomes.replay(message_ids, keep_attempts) if message_ids else set()
 
     def depths(self) -> list[Depth]:
         """See the port."""

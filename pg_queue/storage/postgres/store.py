@@ -223,12 +223,13 @@ class PostgresStore(Capable):
             gone += self._count(self._outcomes["retain_dead_letters"], {"limit": limit, "ttl": ttl})
         return gone
 
-    def replay(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    def replay(self, message_ids: Sequence[uuid.UUID], *, keep_attempts: bool = False) -> set[uuid.UUID]:
         """See the port. Joins the caller's transaction."""
         parameters = {
             "namespace": self.namespace,
             "ids": list(message_ids),
             "key_ttl": self._conf.key_ttl_seconds,
+            "keep_attempts": keep_attempts,
         }
         return {row[0] for row in self._fetch(self._outcomes["replay"], parameters)}
 

@@ -188,10 +188,11 @@ class RedisStore(Capable):
         dead_letter_ttl = microseconds(self._conf.dead_letter_ttl_seconds)
         return int(self._run("outcomes", "retain", limit=limit, result_ttl=self._ttl, dead_letter_ttl=dead_letter_ttl))
 
-    def replay(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    def replay(self, message_ids: Sequence[uuid.UUID], *, keep_attempts: bool = False) -> set[uuid.UUID]:
         """See the port."""
         ids, key_ttl = [one.hex for one in message_ids], microseconds(self._conf.key_ttl_seconds)
-        return _uuids(self._run("outcomes", "replay", ids=ids, key_ttl=key_ttl) if ids else [])
+        asked = {"ids": ids, "key_ttl": key_ttl, "keep_attempts": keep_attempts}
+        return _uuids(self._run("outcomes", "replay", **asked) if ids else [])
 
     def depths(self) -> list[Depth]:
         """See the port."""

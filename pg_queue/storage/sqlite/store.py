@@ -199,9 +199,9 @@ class SqliteStore(Capable):
         """See the port."""
         return self._session.write(lambda now: self._retain(limit, now))
 
-    def replay(self, message_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    def replay(self, message_ids: Sequence[uuid.UUID], *, keep_attempts: bool = False) -> set[uuid.UUID]:
         """See the port."""
-        return self._session.write(lambda now: self._replay(message_ids, now))
+        return self._session.write(lambda now: self._replay(message_ids, now, keep_attempts))
 
     def next_due_seconds(self, queues: Sequence[str]) -> float | None:
         """See the port."""
@@ -274,13 +274,14 @@ class SqliteStore(Capable):
         self._ends.end(ends, now)
         return len(rows)
 
-    def _replay(self, message_ids: Sequence[uuid.UUID], now: datetime) -> set[uuid.UUID]:
+    def _replay(self, message_ids: Sequence[uuid.UUID], now: datetime, keep_attempts: bool) -> set[uuid.UUID]:
         parameters = {"ids": dump_ids(message_ids), "namespace": self.namespace}
         rows = [
             dict(zip(REPLAYED, row, strict=True)) for row in self._session.fetch(self._outcomes["raise"], parameters)
         ]
         for row in rows:
             row |= {"namespace": self.namespace, "now": as_text(now), "sequence": next_number()}
+            row["attempts"] = min(row["attempts"], row["max_attempts"] - 1) if keep_attempts else 0
             self._session.count(self._outcomes["forget_failure"], row)
             self._session.count(self._outcomes["replay"], row)
             if row["key"] is not None:
@@ -335,6 +336,7 @@ REPLAYED = (
     "error",
     "key",
     "continuations",
+    "attempts",
 )
 """The columns of the statement `raise`."""
 

@@ -82,6 +82,16 @@ def test_they_are_replayed_and_dropped_on_record_under_this_commands_name() -> N
     assert all(one.actor.endswith(": manage.py dead_letters") for one in Operation.objects.all())
 
 
+def test_a_replay_may_keep_the_attempts_that_were_made() -> None:
+    kept, reset = die(2)
+    run("replay", str(kept), "--keep-attempts")
+    run("replay", str(reset))
+    assert {i: m.attempts for i, m in store().get([kept, reset]).items()} == {kept: 1, reset: 0}
+    (other,) = die(queue="mails")
+    run("replay", "--queue", "mails", "--keep-attempts")
+    assert store().get([other])[other].attempts == 1
+
+
 def test_purging_deletes_those_of_a_queue_or_of_all_and_wants_a_word_for_it() -> None:
     die(2, queue="mails")
     die(1)
