@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import psycopg
 from celery.exceptions import ImproperlyConfigured
+from django.conf import settings as django_settings
 from psycopg.conninfo import conninfo_to_dict
 
 from pg_queue.errors import Configuration, DirectConnectionRequired
@@ -59,6 +61,11 @@ def _of_django(alias: str, path: str, options: Mapping[str, str]) -> Address:
         raise ImproperlyConfigured(f"result_backend: expected {EXPECTED}, got: the path {path!r}")
     if unknown := sorted(set(options) - OWN_KEYS):
         raise ImproperlyConfigured(f"result_backend: expected options among {_names(OWN_KEYS)}, got: {unknown[0]!r}")
+    if not _has_project():
+        raise ImproperlyConfigured(
+            "result_backend: expected Django's settings for downbeat://, got: none. Set DJANGO_SETTINGS_MODULE, or "
+            "name the database: downbeat+postgresql://user@host:5432/database"
+        )
     conf = queue_settings()
     alias = alias or "default"
     if alias not in conf.places:
@@ -80,6 +87,11 @@ def _of_django(alias: str, path: str, options: Mapping[str, str]) -> Address:
         connect_directly=lambda: direct_connection(LISTENER_NAME, alias=direct),
         alias=database,
     )
+
+
+def _has_project() -> bool:
+    """Also false for the settings that the transport makes for a program without a Django project."""
+    return bool((django_settings.configured or os.environ.get("DJANGO_SETTINGS_MODULE")) and django_settings.DATABASES)
 
 
 def _of_url(url: str, options: Mapping[str, str]) -> Address:

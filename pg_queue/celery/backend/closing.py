@@ -16,7 +16,6 @@ from django.db import DatabaseError, InterfaceError, OperationalError, transacti
 
 from pg_queue.celery.backend.chords import Claim, Part
 from pg_queue.celery.backend.sessions import LOST_CONNECTION
-from pg_queue.celery.transport.address import resolve
 from pg_queue.errors import Configuration
 from pg_queue.tasks.following import sending
 
@@ -68,6 +67,8 @@ def joined_alias(backend: DownbeatBackend) -> str | None:
     broker, own = str(backend.app.conf.broker_write_url or ""), backend.url
     if not broker.startswith("downbeat"):
         return None
+    from pg_queue.celery.transport.address import resolve  # sets Django up, which other brokers do not need
+
     broker = broker.removeprefix("downbeat+")
     if backend.address.alias is None and urlsplit(broker)._replace(query="") != urlsplit(own)._replace(query=""):
         return None

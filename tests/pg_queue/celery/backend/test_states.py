@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -336,6 +339,35 @@ def test_parameters_of_libpq_in_the_url_are_the_sessions(make_app: MakeApp) -> N
         assert session.execute("SHOW synchronous_commit").fetchone() == ("off",)
         assert session.execute("SHOW application_name").fetchone() == ("mine",)
     assert app.backend.address.namespace == "a"
+
+
+def test_outside_of_django_no_settings_are_needed_unless_the_url_asks_for_them(
+    results_database: ProcessDatabase,
+) -> None:
+    program = """
+import sys
+from celery import Celery
+from celery.result import AsyncResult
+app = Celery("outside", broker="memory://")
+app.conf.result_backend = sys.argv[1]
+app.backend.mark_as_done("outside", 7)
+from django.conf import settings
+print(AsyncResult("outside", app=app).get(timeout=20), settings.configured)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+
+    def run(url: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program, url],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    assert run(f"downbeat+{results_database.url}").stdout == "7 False\n"
+    assert "result_backend: expected Django's settings for downbeat://, got: none" in run("downbeat://").stderr
 
 
 def test_the_password_is_not_shown(make_app: MakeApp) -> None:

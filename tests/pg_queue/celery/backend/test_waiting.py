@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -91,6 +94,56 @@ def test_no_result_is_missed_that_is_stored_while_somebody_begins_to_wait(app: A
     storing.join()
 
     assert got == task_ids
+
+
+def in_another_slot(than: str) -> str:
+    """A fresh id whose result nobody listens for yet."""
+    return next(one for one in iter(uuid, "") if slot_of(payload_of("", one)) != slot_of(payload_of("", than)))
+
+
+@pytest.mark.usefixtures("only_by_notify")
+def test_a_result_that_is_stored_just_before_the_ear_listens_is_found(
+    app: Any, make_app: MakeApp, task_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, late, listen = make_app(), in_another_slot(task_id), ear.listen
+
+    def store_and_listen(*arguments: Any) -> None:
+        worker.backend.mark_as_done(late, "nobody was notified")
+        listen(*arguments)
+
+    with waiting(app, task_id) as future:
+        monkeypatch.setattr(ear, "listen", store_and_listen)
+
+        assert AsyncResult(late, app=app).get(timeout=10) == "nobody was notified"
+        worker.backend.mark_as_done(task_id, 1)
+        assert future.result(timeout=10) == 1
+
+
+@pytest.mark.usefixtures("only_by_notify")
+def test_a_result_whose_transaction_is_open_when_the_ear_begins_to_listen_is_found(
+    app: Any, make_app: MakeApp, task_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, late = make_app(), in_another_slot(task_id)
+    with waiting(app, task_id) as future, ThreadPoolExecutor(1) as pool:
+        with worker.backend.address.connect() as session, session.transaction():
+            with monkeypatch.context() as patch:
+                patch.setattr(worker.backend.rows, "_sessions", SimpleNamespace(session=lambda: nullcontext(session)))
+                worker.backend.mark_as_done(late, "committed late")
+            other = pool.submit(AsyncResult(late, app=app).get, timeout=20)
+            until(lambda: waits_for_a_lock(app))
+        assert other.result(timeout=10) == "committed late"
+        worker.backend.mark_as_done(task_id, 1)
+        assert future.result(timeout=10) == 1
+
+
+def waits_for_a_lock(app: Any) -> bool:
+    with psycopg.connect(app.backend.url, autocommit=True) as session:
+        row = session.execute(
+            "SELECT count(*) FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) WHERE NOT l.granted AND"
+            " l.locktype = 'advisory' AND a.application_name = %s AND a.datname = current_database()",
+            [LISTENER_NAME],
+        ).fetchone()
+    return row != (0,)
 
 
 @pytest.mark.usefixtures("only_by_notify")
@@ -273,6 +326,37 @@ def test_a_result_that_cannot_be_read_is_its_own_waiters_error(make_app: MakeApp
         make_app().backend.mark_as_done(good, 2)
 
         assert futures[good].result(timeout=10) == 2
+
+
+GREEN = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, sys
+from celery import Celery
+from celery.result import AsyncResult
+from pg_queue.celery.backend import ear
+ear.LOOK_SECONDS = 600.0
+app = Celery("green", broker="memory://")
+app.conf.result_backend = sys.argv[1]
+ticks = []
+gevent.spawn(lambda: [(ticks.append(1), gevent.sleep(0.01)) for _ in iter(int, 1)])
+names = [f"green {number}" for number in range(100)]
+waiting = [gevent.spawn(AsyncResult(name, app=app).get, timeout=30) for name in names]
+while len(app.backend.result_consumer._ear._looked_for) < len(names):
+    gevent.sleep(0.01)
+ticks.clear()
+gevent.joinall([gevent.spawn(app.backend.mark_as_done, name, name) for name in names], raise_error=True)
+gevent.joinall(waiting, raise_error=True)
+print([one.value for one in waiting] == names, len(ticks) > 2)
+"""
+
+
+def test_greenlets_wait_and_store_without_holding_up_each_other(results_database: ProcessDatabase) -> None:
+    pytest.importorskip("gevent")
+    command = [sys.executable, "-c", GREEN, f"downbeat+{results_database.url}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.stdout == "True True\n", done.stderr
 
 
 def test_threads_share_one_backend(app: Any) -> None:
