@@ -15,7 +15,6 @@ from pg_queue.celery.transport.address import Address
 from pg_queue.domain import NewMessage
 from pg_queue.errors import PayloadTooLarge
 from pg_queue.sql import statements
-from pg_queue.storage import store
 from pg_queue.storage.postgres.connection import StoreConnection
 from pg_queue.storage.rows import encode_message
 from pg_queue.tasks.following import hold
@@ -59,8 +58,8 @@ class Publisher:
     @property
     def _is_home(self) -> bool:
         """It is the default store, into which our own workers enqueue what Celery sends on behalf of their tasks."""
-        home = store()
-        return (home.database, home.namespace) == (self._address.alias, self._namespace)
+        home = self._address.conf.places["default"]  # not the store itself: a program without a project has none
+        return not home.url and (home.database, home.namespace) == (self._address.alias, self._namespace)
 
     def size(self, queue: str) -> int:
         """How many messages a consumer of the queue would get at once."""
