@@ -20,8 +20,8 @@ MOST_ATTEMPTS = 32767
 """What the message's column holds; stands for Celery's `max_retries=None`, which never gives up."""
 
 TELLING_SECONDS = 30.0
-"""More than its limits an execution may take that first has to tell what became of the one before it, which was cut off:
-else the very limit that has ended that one would end this one too, and each after it."""
+"""More than its limits an execution may take that first has to tell what became of the one before it, which was cut
+off: else the very limit that has ended that one would end this one too, and each after it."""
 
 
 def celery_tasks() -> dict[str, TaskInfo]:

@@ -19,7 +19,10 @@ from pg_queue.settings import queue_settings
 
 _BEGAN_NOT = {"celery.requeued", "worker.unknown_task"}
 """Failures after which a message is to be run as if for the first time."""
-_OUTSIDE = {"", "worker.vanished", "worker.stopped"}
+_ONLY_FETCHED = ":celery ran out"
+"""How the failure of a message ends that vanished with a worker of Celery's. That acknowledges what it begins: so it
+had not begun this one, or it is to be begun again."""
+_OUTSIDE = {"worker.vanished", "worker.stopped"}
 """Failures that are not the task's doing: a broker would simply deliver its message again."""
 
 
@@ -27,7 +30,8 @@ def is_lost(message: Message) -> bool:
     """Whether an execution has begun before this one, and nobody knows its end."""
     if message.attempts < 2:
         return False
-    return message.error is None or message.error.type not in _BEGAN_NOT
+    error = message.error  # none: a worker of Celery's has given it back
+    return error is not None and error.type not in _BEGAN_NOT and not error.message.endswith(_ONLY_FETCHED)
 
 
 def end(request: NativeRequest, message: Message) -> Success | Death | None:
@@ -109,9 +113,7 @@ def _is_too_often(message: Message) -> bool:
 
 
 def _said(message: Message) -> str:
-    if message.error is None:
-        return f"attempt {message.attempts - 1} has no end"
-    return f"{message.error.type}: {message.error.message}"
+    return "" if message.error is None else f"{message.error.type}: {message.error.message}"
 
 
 def _info_of(error: Exception) -> ExceptionInfo:

@@ -14,6 +14,7 @@ from celery.result import AsyncResult
 from django.db import transaction
 from kombu import pools
 
+from pg_queue.celery.execution import lost
 from pg_queue.domain import MessageState, Settlement
 from pg_queue.storage import store
 from pg_queue.worker.execution import outcome_of
@@ -303,3 +304,15 @@ def test_a_transaction_that_a_task_leaves_open_is_its_failure_also_to_celery(app
     assert work() == 1
     assert result.parent.state == "FAILURE"
     assert seen == []
+
+
+def test_what_celerys_transport_had_fetched_is_known_by_its_failure(app: Celery) -> None:
+    result = task(app, "add").delay(1, 2)
+    with app.connection_for_read() as connection:
+        fetched = connection.SimpleQueue("celery").get(timeout=10)
+        worker = store().get([uuid.UUID(result.id)])[uuid.UUID(result.id)].worker
+        fetched.requeue()
+    assert str(worker).endswith(":celery")
+    assert lost._ONLY_FETCHED.startswith(":celery")
+    assert work() == 1
+    assert result.get(timeout=5) == 3

@@ -99,3 +99,9 @@ def test_the_limit_that_ended_an_execution_does_not_end_the_one_that_tells_of_it
         get_task("native.limited").limits_of(sent("native.limited", **lost("worker.exited")))[1:],
     ):
         assert all(limit is not None and limit > 20 for limit in limits)
+
+
+def test_what_a_worker_of_celerys_had_only_fetched_is_begun() -> None:
+    assert outcome_of(sent("native.add", 1, 2, attempts=2)) == Success(value=3), "it was given back"
+    text = "attempt 1: the lease of worker host:1:celery ran out"
+    assert outcome_of(sent("native.add", 1, 2, **lost("worker.vanished", text))) == Success(value=3)
