@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from types import ModuleType
 from typing import Any
@@ -220,20 +221,20 @@ def test_a_result_that_is_kept_elsewhere_is_found_there_until_it_is_deleted(jobs
     assert claim.message.started_at is not None
     elsewhere = result_store()
     assert elsewhere is not None
-    elsewhere.put(
-        [
-            Outcome(
-                message_id=claim.message.id,
-                state=MessageState.SUCCEEDED,
-                attempts=1,
-                started_at=claim.message.started_at,
-                value="kept",
-            )
-        ]
+    kept = Outcome(
+        message_id=claim.message.id,
+        state=MessageState.SUCCEEDED,
+        attempts=1,
+        started_at=claim.message.started_at,
+        value="kept",
     )
+    elsewhere.put([kept])
     settle(claim, Success())
     result.refresh()
     assert result.return_value == "kept"
+    elsewhere.put([replace(kept, namespace="another", started_at=kept.started_at + timedelta(1))])
+    with pytest.raises(FLAVOUR.no_result):
+        result.refresh()
     elsewhere.forget([claim.message.id])
     with pytest.raises(FLAVOUR.no_result):
         result.refresh()
