@@ -13,6 +13,7 @@ from kombu.utils.uuid import uuid
 
 from pg_queue.celery.control import note_command
 from pg_queue.celery.transport.broker import encode_broadcast
+from pg_queue.celery.transport.consumption import QUEUE
 from pg_queue.celery.transport.holdings import Word
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Channel(virtual.Channel):  # type: ignore[misc]  # kombu has no types
 
     def queue_of(self, message: Any) -> str:
         """The queue that a message was delivered from."""
-        return str(message.delivery_info.get("downbeat_queue") or message.delivery_info.get("routing_key"))
+        return str(message.delivery_info.get(QUEUE) or message.delivery_info.get("routing_key"))
 
     def decode_broadcast(self, text: str) -> dict[str, Any]:
         """A payload as `post` and `route` have kept it."""

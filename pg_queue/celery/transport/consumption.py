@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from pg_queue.celery.transport.channel import Channel
 
+QUEUE = "downbeat_queue"
+"""Of a broadcast's delivery: the queue that it was taken from."""
 MOST_AT_ONCE = 100
 """Messages that one statement claims, where the prefetch count allows as many."""
 
@@ -191,12 +193,21 @@ class Consumption:
         for delivery in self._ready:
             self._give_back(delivery)
         self._ready.clear()
-        is_said = self.flush_quietly()
+        is_said = self.flush_quietly() and self._delete_owned()
         self._is_closed = True
         self._keeper.stop(is_lost=not is_said and self._is_kept)
         if self._session is not None:
             self._session.close()
         self.waker.close()
+
+    def _delete_owned(self) -> bool:
+        """Exclusive queues end with their connection. False: the server is gone."""
+        try:
+            for queue in self._owned:
+                self.broker.delete(queue)
+        except DatabaseError:
+            return False
+        return True
 
     # Acknowledging
 
@@ -366,7 +377,9 @@ class Consumption:
         return self._as_delivery(channel, message.queue, payload, tag, holding)
 
     def _transient(self, channel: Channel, queue: str, text: str) -> Delivery:
-        return self._as_delivery(channel, queue, channel.decode_broadcast(text), fresh_tag(), None)
+        payload = channel.decode_broadcast(text)
+        payload["properties"]["delivery_info"][QUEUE] = queue  # a fanout's routing key does not tell
+        return self._as_delivery(channel, queue, payload, fresh_tag(), None)
 
     def _as_delivery(
         self, channel: Channel, queue: str, payload: dict[str, Any], tag: str, holding: Holding | None
