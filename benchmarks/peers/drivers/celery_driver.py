@@ -87,4 +87,5 @@ def work() -> None:
     APP.worker_main(["worker", "--concurrency=1", "--pool=prefork", "--loglevel=ERROR", "--queues=bench"])
 
 
-serve(Client, work)
+if __name__ == "__main__":  # a worker that starts processes imports this file in each
+    serve(Client, work)

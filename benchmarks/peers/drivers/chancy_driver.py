@@ -65,4 +65,5 @@ def work() -> None:
     asyncio.run(run())
 
 
-serve(Client, work)
+if __name__ == "__main__":  # a worker that starts processes imports this file in each
+    serve(Client, work)

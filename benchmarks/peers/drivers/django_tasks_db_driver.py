@@ -58,4 +58,5 @@ def work() -> None:
     call_command("db_worker", verbosity=0, interval=1, startup_delay=False)
 
 
-serve(Client, work)
+if __name__ == "__main__":  # a worker that starts processes imports this file in each
+    serve(Client, work)

@@ -49,9 +49,9 @@ class Client:
 
 def work() -> None:
     """The command that people run."""
-    from django.core.management import execute_from_command_line
+    os.chdir(os.environ["BENCH_ROOT"])
+    os.execv(sys.executable, [sys.executable, "manage.py", "run_worker", *os.environ["BENCH_WORKER"].split()])
 
-    execute_from_command_line(["manage.py", "run_worker", *os.environ["BENCH_WORKER"].split()])
 
-
-serve(Client, work)
+if __name__ == "__main__":  # a worker that starts processes imports this file in each
+    serve(Client, work)

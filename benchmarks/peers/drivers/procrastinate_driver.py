@@ -48,4 +48,5 @@ class Client:
         self._session.execute("ANALYZE")
 
 
-serve(Client, lambda: APP.run_worker(concurrency=10))
+if __name__ == "__main__":  # a worker that starts processes imports this file in each
+    serve(Client, lambda: APP.run_worker(concurrency=10))
