@@ -107,9 +107,8 @@ class Courier:
                 taken.append(parcel)
             else:
                 self._defer_refused(parcel.event, made, refusal)
-            if self._clock() >= stop_at:
-                last_error = None  # for the others there was no time: that says nothing of the target
-                break
+            if refusal is None and self._clock() >= stop_at:
+                break  # for the others there was no time; a target that only fails is not known to answer
         self._confirm(taken, made, has_outcomes=self._target.has_outcomes)
         if unsent := parcels[told:]:
             self._defer_unsent(unsent, made, last_error)

@@ -28,7 +28,8 @@ def test_a_message_is_held_only_where_it_waits_and_counts_one_attempt() -> None:
     where, change = holding("ab", "cd", worker="w", now=1, until=2)
     assert where == {"_id": "ab", "state": "waiting"}
     assert change["$inc"] == {"attempts": 1}
-    assert change["$set"] == {"state": "running", "token": "cd", "worker": "w", "started_at": 1, "lease_until": 2}
+    held = {"state": "running", "token": "cd", "worker": "w", "started_at": 1, "lease_until": 2, "progress": None}
+    assert change["$set"] == held
 
 
 def test_what_is_due_is_found_by_the_index_of_its_order() -> None:

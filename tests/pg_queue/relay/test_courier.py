@@ -205,11 +205,18 @@ def test_what_there_was_no_time_for_is_not_blamed_on_the_one_before_that_was_ref
     courier: Courier, target: Scripted
 ) -> None:
     target.seconds_each, target.poison = 16, {"bad"}
-    first, bad, third = put("a", "bad", "c")
+    first, bad, third, last = put("a", "bad", "c", "d")
     made = courier.make_round()
-    assert (made.taken, made.refused, made.unsent, made.error) == (1, 1, 1, "")
-    assert (waiting()[bad].error, waiting()[third].error) == ("ValueError: what is this?", "")
-    assert first not in waiting()
+    assert (made.taken, made.refused, made.unsent, made.error) == (2, 1, 1, "")
+    assert (waiting()[bad].error, waiting()[last].error) == ("ValueError: what is this?", "")
+    assert not {first, third} & set(waiting())
+
+
+def test_a_target_that_takes_all_the_time_to_fail_is_known_not_to_answer(courier: Courier, target: Scripted) -> None:
+    target.seconds_each, target.gone_at = 40, "a"
+    put("a", "b")
+    made = courier.make_round()
+    assert (made.taken, made.unsent, made.error) == (0, 1, "ConnectionError: nobody listens")
 
 
 def test_what_was_taken_and_its_followers_word_are_one_transaction(courier: Courier, target: Scripted) -> None:

@@ -116,7 +116,7 @@ def test_a_delay_counts_from_the_enqueue(delay: Any) -> None:
         ({"delay": float("nan")}, "delay: expected a timedelta or a number of seconds"),
         ({"delay": timedelta(days=9999)}, "delay: expected a timedelta or a number of seconds"),
         ({"delay": 5, "run_after": datetime.now(UTC)}, "delay: expected None together with run_after"),
-        ({"countdown": 5}, "options: expected some of delay, headers, id, key"),
+        ({"countdown": 5}, "options: expected some of delay, expires, headers, id, key"),
     ],
 )
 def test_senseless_options_are_refused_by_name(given: dict[str, Any], text: str) -> None:

@@ -152,8 +152,8 @@ def test_a_result_that_json_cannot_hold_is_a_death_that_says_so(value: Any, monk
 
 @pytest.mark.parametrize(("result", "kept"), [("value", Success(value=3)), ("state", Success()), ("none", GONE)])
 def test_a_task_says_how_much_of_its_success_is_kept(result: Any, kept: Success) -> None:
-    api.task(f"test.keeps.{result}", result=result)(lambda: 3)
-    outcome = outcome_of(replace(MESSAGE, task=f"test.keeps.{result}"))
+    api.task(f"leaves.{result}", result=result)(lambda: 3)
+    outcome = outcome_of(replace(MESSAGE, task=f"leaves.{result}"))
     assert outcome == kept
     assert unpacked_outcome(packed_outcome(outcome)) == kept
 

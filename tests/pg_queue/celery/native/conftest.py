@@ -15,7 +15,24 @@ from pg_queue.celery.envelope import Envelope, write_envelope
 from pg_queue.celery.execution import processes
 from pg_queue.domain import Failure, Message, MessageState
 from pg_queue.tasks import registry
-from tests.pg_queue.celery.native import tasks
+
+_others = set(_state._on_app_finalizers)
+from tests.pg_queue.celery.native import tasks  # noqa: E402 - what it shares is told apart from what others have
+
+_SHARED = _state._on_app_finalizers - _others
+_state._on_app_finalizers -= _SHARED
+"""Apps of other tests do not get them: a worker of threads refuses to start where a task has a time limit."""
+for _app in _state._get_active_apps():
+    for _name in [name for name in _app.tasks if name.startswith("native.")] if _app.finalized else []:
+        _app.tasks.pop(_name)
+
+
+def with_tasks(app: Celery) -> Celery:
+    """The app, with the tasks of `tasks`."""
+    app.finalize()
+    for add in _SHARED:
+        add(app)
+    return app
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +43,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     monkeypatch.setattr(registry, "_celery", {})
     monkeypatch.setattr(processes, "_begun", set())
     monkeypatch.setattr(_state, "default_app", _state.default_app)  # our worker sets it
-    made = Celery("native", set_as_current=False)
+    made = with_tasks(Celery("native", set_as_current=False))
     made.set_current()
     tasks.seen.clear()
     yield made

@@ -13,6 +13,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Celery, chain, chord
 from kombu import pools
 
+from tests.pg_queue.celery.native.conftest import with_tasks
 from tests.pg_queue.worker.conftest import ProcessQueue, process_queue, until, worker_environment
 from tests.processes import Manage, RunningProcess, copied_database
 
@@ -42,7 +43,7 @@ class Service:
 def service(process_template: str, django_db_blocker: Any) -> Iterator[Service]:
     with copied_database(os.environ["DATABASE_URL"], process_template, "native") as database:
         manage = Manage(database.url)
-        app = Celery("caller", set_as_current=False, broker=f"downbeat+{database.url}")
+        app = with_tasks(Celery("caller", set_as_current=False, broker=f"downbeat+{database.url}"))
         app.conf.update(result_backend=f"downbeat+{database.url}")
         try:
             with process_queue(database, manage, django_db_blocker) as queue:

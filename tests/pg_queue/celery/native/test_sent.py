@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -137,11 +136,11 @@ def test_a_soft_limit_interrupts_the_tasks_body_and_nothing_that_celery_does_aro
     before = signal.signal(signal.SIGUSR1, lambda number, frame: interrupted.append("here"))
     try:
         with held_back():
-            os.kill(os.getpid(), signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)  # to this thread, as our children send it
             assert interrupted == []
             with let_through():
                 assert interrupted == ["here"]
-            os.kill(os.getpid(), signal.SIGUSR1)
+            signal.raise_signal(signal.SIGUSR1)  # to this thread, as our children send it
         assert interrupted == ["here"], "what came too late is dropped"
     finally:
         signal.signal(signal.SIGUSR1, before)
