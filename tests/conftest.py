@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 from django.db.models.signals import post_migrate
+from django.test import TransactionTestCase
 
 from backend.standalone.postgres import EmbeddedPostgres
 from scheduler.beat import mirror
 from tests import services
+from tests.emptying import empty_after_commit
 from tests.processes import (
     Manage,
     OwnPostgresFactory,
@@ -80,6 +82,7 @@ def _make_default_organization(*, sender: Any, using: str, **_: Any) -> None:
         model.objects.using(using).get_or_create(slug="default", defaults={"name": "Default"})
 
 
+TransactionTestCase._fixture_teardown = empty_after_commit  # type: ignore[attr-defined]
 post_migrate.connect(_make_default_organization, dispatch_uid="tests.default_organization")
 
 

@@ -28,7 +28,11 @@ SUITES = [
 ]
 ELSEWHERE = ["tests/contract/results", "tests/contract/test_restart.py", "tests/contract/test_postgresql_versions.py"]
 """What has servers of its own, and is no matter of the database that the run is on."""
-SOAKED = [f"tests/contract/test_{name}.py" for name in ("model", "processes", "cuts")]
+SOAKED = [
+    *(f"tests/contract/test_{name}.py" for name in ("model", "processes", "cuts", "fairness", "locks", "limits")),
+    *(f"tests/scheduler/tick/test_{name}.py" for name in ("both_databases", "complaints", "slowness")),
+    "tests/pg_queue/leader/test_election.py",
+]
 """What takes minutes, and is left to `make soak`: it is in every run on the newest PostgreSQL."""
 OF_POSTGRESQL = "not sqlite and not redis and not mongodb"
 """Leaves the contract's other stores out."""
