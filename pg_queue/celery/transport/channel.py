@@ -109,6 +109,11 @@ class Channel(virtual.Channel):  # type: ignore[misc]  # kombu has no types
             return 2**31
         return max(0, int(self.qos.can_consume_max_estimate()) - self.consumption.waiting_for(self))
 
+    @property
+    def is_half_empty(self) -> bool:
+        """Whether its consumers may have half or more of what they may have in all."""
+        return self.capacity * 2 >= (self.qos.prefetch_count or 1)
+
     def next_queues(self) -> list[str]:
         """Its stored queues in the order in which they are to be asked this time."""
         queues = self.stored_queues

@@ -45,6 +45,10 @@ MOST_AT_ONCE = 100
 SOON_SECONDS = 0.05
 """Before the queues are asked again where a message is due that a claim has not given: it became due just now, or a
 limit keeps it."""
+GATHER_SECONDS = 0.01
+"""How long a worker's event loop gathers what its pool says, before a statement is spent on it."""
+GATHER_MOST = 50
+"""Words that are worth a statement at once."""
 OWN_TRIES, OWN_SECONDS = 5, 0.05
 """How often, and how far apart, an exclusive queue is asked for."""
 
@@ -103,6 +107,7 @@ class Consumption:
         self._ready: deque[Delivery] = deque()
         self._owned: set[str] = set()
         self._hungry, self._has_heard, self._due_at = True, True, 0.0
+        self._gathers_until = 0.0
         self._thread: int | None = None
         self._is_delivering = self.is_in_loop = False
         self._worker = f"{socket.gethostname()}:{os.getpid()}:celery"
@@ -248,6 +253,22 @@ class Consumption:
             return True
         return (self._hungry or is_time) and any(c.stored_queues and c.capacity for c in self._channels())
 
+    def seconds_to_gather(self) -> float:
+        """How long what is due may wait for more of its kind; 0: it is worth its statements now.
+
+        A pool's words come to a worker's event loop one by one. To write each down, and to fetch one message for each,
+        would take longer than the tasks.
+        """
+        now = monotonic()
+        if not self._gathers_until:
+            self._gathers_until = now + GATHER_SECONDS
+        is_ripe = self._ready or self._keeper.missing or self.holdings.words >= GATHER_MOST or now >= self._due_at
+        if is_ripe or (self._has_heard and any(channel.transient_queues for channel in self._channels())):
+            return 0.0
+        if self._hungry and any(c.stored_queues and c.is_half_empty for c in self._channels()):
+            return 0.0
+        return max(0.0, self._gathers_until - now)
+
     def seconds_until_due(self) -> float:
         """How long there is nothing to do unless somebody wakes."""
         if self.is_due():
@@ -261,6 +282,7 @@ class Consumption:
         Raises: Django's database errors, when the session is lost; whatever a consumer raises.
         """
         self._thread = threading.get_ident()
+        self._gathers_until = 0.0
         self.waker.drain()
         self.hear()
         self.flush()

@@ -99,6 +99,11 @@ class Holdings:
         """Whether something was said that is not written down."""
         return bool(self._said)
 
+    @property
+    def words(self) -> int:
+        """How many were said that are not written down."""
+        return len(self._said)
+
     def renewable(self) -> list[Holding]:
         """What is to stay held. What was acknowledged and has ended since, its own task has settled."""
         for tag, holding in list(self._watched.items()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from time import monotonic
 from typing import Any
@@ -151,9 +152,24 @@ class LoopEntry:
             self._timer.cancel()
 
     def _work(self) -> None:
-        if not self._consumption.is_closed:
-            self._consumption.work(self._handle)
-            self._call_at()
+        if self._consumption.is_closed:
+            return
+        self._consumption.hear()
+        seconds = self._consumption.seconds_to_gather() if self._consumption.is_due() else 0.0
+        if seconds and self._has_others_due(seconds):
+            self._consumption.waker.wake()  # the loop comes back here when it has dealt with them
+            return
+        self._consumption.work(self._handle)
+        self._call_at()
+
+    def _has_others_due(self, seconds: float) -> bool:
+        """Whether the loop finds other work than ours within so long: the pool's, for the most part."""
+        poller = select.poll()
+        for entries, event in ((self._loop.readers, select.POLLIN), (self._loop.writers, select.POLLOUT)):
+            for fd in entries:
+                if fd not in {self._fd, self._consumption.waker.fileno()}:
+                    poller.register(fd, event)
+        return bool(poller.poll(seconds * 1000))
 
     def _tick(self) -> None:
         if not self._consumption.has_consumers:
