@@ -309,10 +309,10 @@ class TestContention:
             assert [task for _, task in after(harness)] == ["on_abort"]
 
     @pytest.mark.processes
-    def test_one_callback_among_four_processes_one_of_which_is_killed(
+    def test_one_callback_among_processes_one_of_which_is_killed(
         self, harness: Harness, actor: Callable[..., Actor]
     ) -> None:
-        doomed, *others = [actor() for _ in range(4)]
+        doomed, *others = [actor() for _ in range(3)]
         barriers = [fan_out(harness, 150) for _ in range(3)]
         held = doomed("claim", limit=20, worker="doomed")
         doomed.begin("settle", claims=held)

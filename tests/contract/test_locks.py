@@ -109,7 +109,7 @@ def test_nobody_else_is_within_while_a_thread_holds_it(harness: Harness) -> None
 
 @pytest.mark.processes
 def test_of_processes_that_race_for_them_each_lock_goes_to_one(harness: Harness, actor: Callable[..., Actor]) -> None:
-    actors = [actor() for _ in range(4)]
+    actors = [actor() for _ in range(2)]
     names = [f"lock-{number}" for number in range(50)]
     for one in actors:
         one.begin("acquire", names=names, ttl=60)

@@ -62,7 +62,7 @@ class TestClaims:
     def test_no_claim_that_begins_after_the_commit_finds_anything(self, harness: Harness) -> None:
         harness.store.enqueue([new() for _ in range(3000)])
         off_at: list[float] = []
-        is_off = threading.Event()
+        is_off, are_at_it = threading.Event(), threading.Event()
 
         def drain(number: int) -> list[float]:
             """The beginnings of the claims that gave something."""
@@ -71,12 +71,14 @@ class TestClaims:
                 at = time.monotonic()
                 if claim(harness, 1, worker=f"w{number}"):
                     begun.append(at)
+                    are_at_it.set()
             begun.extend(time.monotonic() for _ in range(20) if claim(harness, 1, worker=f"w{number}"))
             return begun
 
         def turn_off() -> None:
             try:
-                time.sleep(0.2)  # others are at it
+                are_at_it.wait(60)
+                time.sleep(0.1)
                 turn(harness, "default", False)
                 off_at.append(time.monotonic())
             finally:
@@ -85,8 +87,11 @@ class TestClaims:
 
         operator = threading.Thread(target=turn_off)
         operator.start()
-        begun = [at for found in in_threads(4, drain) for at in found]
-        operator.join(60)
+        try:
+            begun = [at for found in in_threads(4, drain) for at in found]
+        finally:
+            are_at_it.set()
+            operator.join(60)
         assert begun, "nobody was at it"
         assert [at for at in begun if at > off_at[0]] == []
 

@@ -11,7 +11,7 @@ import pytest
 from tests.processes import Manage, RunningProcess, copied_database
 from tests.proof.__main__ import PHASES
 
-pytestmark = [pytest.mark.processes, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(600)]
 
 SIZE = ["--minutes", "0.3", "--fast", "30", "--slower", "60", "--at-least", "300"]
 SOON = 400

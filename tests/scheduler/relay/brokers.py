@@ -28,6 +28,11 @@ EACH_BROKER = [
     pytest.param(RABBITMQ_URL, marks=pytest.mark.services("rabbitmq"), id="rabbitmq"),
     pytest.param(REDIS_URL, marks=pytest.mark.services("redis"), id="redis"),
 ]
+IN_SHORT = [
+    EACH_BROKER[0],
+    pytest.param(REDIS_URL, marks=[pytest.mark.services("redis"), pytest.mark.soak], id="redis"),
+]
+"""The second only in `make soak`."""
 SOON = 200
 
 

@@ -19,7 +19,7 @@ from django.test import override_settings
 from scheduler.tick import make_tick
 from tests.processes import Manage, ProcessDatabase
 from tests.scheduler.processes.test_failover import wait_until
-from tests.scheduler.relay.brokers import APP, EACH_BROKER, SOON, TOPIC, Broker, OwnRedis, Project, broker_at
+from tests.scheduler.relay.brokers import APP, EACH_BROKER, IN_SHORT, SOON, TOPIC, Broker, OwnRedis, Project, broker_at
 from tests.scheduler.rows import Rows, lead
 
 pytestmark = [pytest.mark.processes, pytest.mark.long, pytest.mark.timeout(600)]
@@ -42,6 +42,8 @@ def project(manage: Manage, rows: Rows, tmp_path: Path, broker: Broker) -> Proje
 
 
 each_broker = pytest.mark.parametrize("broker", EACH_BROKER, indirect=True)
+in_short = pytest.mark.parametrize("broker", IN_SHORT, indirect=True)
+"""What kills processes for a while: on one broker each time, on the other in `make soak`."""
 
 
 @each_broker
@@ -78,7 +80,7 @@ def test_one_pass_sends_what_it_has_fired(project: Project, rows: Rows) -> None:
     assert dict(project.broker.arrived()) == {str(run["id"]): 1}
 
 
-@each_broker
+@in_short
 def test_every_occurrence_is_executed_while_the_leader_is_killed_at_random(project: Project, rows: Rows) -> None:
     chance = random.Random(seed := random.randrange(10**6))
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails
@@ -131,7 +133,7 @@ def kill_relays(
     wait_until(lambda: rows.count("SELECT count(*) FROM pg_queue_event") == 0, SOON, f"all is relayed:\n{last.output}")
 
 
-@each_broker
+@in_short
 def test_every_occurrence_arrives_at_the_broker_however_often_the_relay_is_killed(
     project: Project, rows: Rows, process_database: ProcessDatabase, record_property: Any
 ) -> None:

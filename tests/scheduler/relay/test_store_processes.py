@@ -70,7 +70,12 @@ def work_off(manage: Manage, environment: dict[str, str]) -> list[str]:
 
 @pytest.mark.parametrize(
     "far",
-    ["namespace", "postgresql", "sqlite", pytest.param("redis", marks=pytest.mark.services("redis"))],
+    [
+        pytest.param("namespace", marks=pytest.mark.soak),
+        "postgresql",
+        "sqlite",
+        pytest.param("redis", marks=pytest.mark.services("redis")),
+    ],
     indirect=True,
 )
 def test_each_occurrence_is_stored_once_and_its_outcome_comes_back_however_often_the_relay_is_killed(
