@@ -25,13 +25,19 @@ from pg_queue.worker.execution import failure_of
 
 logger = logging.getLogger(__name__)
 
+RETRY_LOST = Failure(
+    type="celery.retry_lost",
+    message="no retry has taken the place of this message. Inside of transaction.atomic() self.retry() is rolled back "
+    "with the block: call it outside",
+)
 TRIES = 2
 """The task may have broken the connection, or left it to time out; the second try has a new one."""
 
 
 @signals.task_postrun.connect(weak=False, dispatch_uid="downbeat.outcomes.task_postrun")
 def tell_end(sender: Any = None, task: Any = None, retval: Any = None, state: Any = None, **_: Any) -> None:
-    """A task has ended here. One that is to be retried has published its retry, which took the message over."""
+    """A task has ended here. One that is to be retried has published its retry, which took the message over: what is
+    said of it here is not heard, unless that was rolled back."""
     claim = getattr(getattr(task, "request", None), CLAIM_HEADER, None)
     if claim is not None and (outcome := _outcome(task, retval, state)) is not None:
         settle(claim, outcome)
@@ -71,6 +77,8 @@ def _outcome(task: Any, retval: Any, state: Any) -> Success | Death | None:
         return _success(task, retval)
     if state == states.FAILURE:
         return Death(failure=_failure(retval))
+    if state == states.RETRY:
+        return Death(failure=RETRY_LOST)
     if state == states.IGNORED:
         return Success(keep=False)
     if state == states.REJECTED and not task.acks_late:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 from celery.exceptions import Ignore, Reject
+from django.db import transaction
 
 from pg_queue.celery.transport import transport as transport_module
 from pg_queue.domain import Message as Outcome
@@ -64,6 +66,33 @@ def again_late(self: Any) -> None:
         raise self.retry(countdown=0)
 
 
+@app.task(name="stock.again_inside", bind=True)
+def again_inside(self: Any) -> None:
+    done.append(self.request.retries)
+    with transaction.atomic():
+        if self.request.retries < 1:
+            raise self.retry(countdown=0)
+
+
+@app.task(name="stock.again_outside", bind=True)
+def again_outside(self: Any) -> None:
+    done.append(self.request.retries)
+    try:
+        with transaction.atomic():
+            if self.request.retries < 1:
+                raise TimeoutError
+    except TimeoutError as error:
+        raise self.retry(exc=error, countdown=0) from error
+
+
+@app.task(name="stock.again_by_itself", bind=True, autoretry_for=(TimeoutError,), default_retry_delay=0)
+@transaction.atomic
+def again_by_itself(self: Any) -> None:
+    done.append(self.request.retries)
+    if self.request.retries < 1:
+        raise TimeoutError
+
+
 @app.task(name="stock.ignored")
 def ignored() -> None:
     done.append("ignored")
@@ -95,9 +124,10 @@ def _fresh() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _close_app() -> Iterator[None]:
-    """Its pooled connections, whose sessions would keep the database from being dropped."""
+    """Its pooled connections, and those of ended threads: a session would keep the database from being dropped."""
     yield
     app.pool.force_close_all()
+    gc.collect()
 
 
 @contextmanager
@@ -175,6 +205,24 @@ def test_a_late_acknowledgement_and_a_retry_do_not_double_the_task() -> None:
         assert outcome_of(message_id).state == "succeeded"
         assert done == [0, 1, 2, 0, 1, 2]
     assert not Message.objects.exists()
+
+
+@pytest.mark.parametrize(("task", "runs"), [(again_inside, [0]), (again_outside, [0, 1]), (again_by_itself, [0, 1])])
+def test_a_retry_belongs_to_the_transaction_in_which_it_is_made(task: Any, runs: list[int]) -> None:
+    with working():
+        task.delay()
+        until(lambda: done == runs)
+        until(lambda: not Message.objects.exists())
+    assert done == runs
+
+
+def test_a_retry_that_was_rolled_back_is_an_end_that_is_told() -> None:
+    with working():
+        outcome = outcome_of(stored("stock.again_inside"))
+    assert outcome.state == "failed"
+    assert outcome.error is not None
+    assert outcome.error.type == "celery.retry_lost"
+    assert done == [0]
 
 
 @pytest.mark.parametrize(
