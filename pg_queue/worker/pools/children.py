@@ -20,15 +20,12 @@ from uuid import UUID
 
 from pg_queue.domain import Claim
 from pg_queue.worker import child
+from pg_queue.worker.pools.pace import Pace
 from pg_queue.worker.pools.zygote import Zygote
 from pg_queue.worker.wire import Frames, frame, packed
 
 logger = logging.getLogger(__name__)
 
-AHEAD_SECONDS = 0.05
-"""A child is given as much beforehand as it is expected to run in this time."""
-RECALL_SECONDS = 0.2
-"""What waits behind a task that runs longer than this is called back."""
 LONG_SECONDS = 1.0
 """A child that is to be replaced and runs a task for longer than this does not keep the next one waiting."""
 RESPAWN_SECONDS, RESPAWN_MAX_SECONDS = 0.1, 10.0
@@ -64,8 +61,7 @@ class Child:
     is_recalling: bool = False
     busy_since: float = 0.0
     """When the running execution began (`time.monotonic`)."""
-    average_seconds: float | None = None
-    """Of its recent executions; None before the first."""
+    pace: Pace = field(default_factory=Pace)
     is_cut: bool = False
     """Its channel has ended: nothing more will arrive."""
     killed_for: str | None = None
@@ -90,7 +86,7 @@ class Child:
         """How many claims it may have at once: that which it runs, and those beforehand."""
         if not self.is_ready or self.killed_for or self.is_cut or self.stands_by or self.leaving:
             return 0
-        most = 1 + self._ahead(most_ahead)
+        most = 1 + self.pace.ahead(most_ahead)
         return most if self.most_executions is None else min(most, self.most_executions - self.executions)
 
     def room(self, most_ahead: int) -> int:
@@ -137,7 +133,7 @@ class Child:
             raise GarbledReport(f"a report of {number!r}, which it does not run")
         claim = self.assigned.popleft()
         now = time.monotonic()
-        self._note_duration(now - self.busy_since)
+        self.pace.note(now - self.busy_since)
         self.executions, self.busy_since = self.executions + 1, now
         if self.most_executions is not None and self.executions >= self.most_executions:
             self.leave("tasks")
@@ -172,15 +168,6 @@ class Child:
     def end(self) -> None:
         """Make sure that a child whose channel is cut ends, if it has not done so of its own accord."""
         _kill_group(self.process)
-
-    def _ahead(self, most: int) -> int:
-        if self.average_seconds is None:
-            return 0
-        return min(most, int(AHEAD_SECONDS / max(self.average_seconds, 1e-6)))
-
-    def _note_duration(self, seconds: float) -> None:
-        before = self.average_seconds
-        self.average_seconds = seconds if before is None or seconds > RECALL_SECONDS else before * 0.8 + seconds * 0.2
 
 
 class Children:

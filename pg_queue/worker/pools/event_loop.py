@@ -37,8 +37,8 @@ from pg_queue.tasks.context import reporter
 from pg_queue.worker.execution import Outcome, delay_after_loss, outcome_of_raised, outcome_of_returned, refusal
 from pg_queue.worker.limits import Limits, limits_for
 from pg_queue.worker.pool import Desk
+from pg_queue.worker.pools.hands import Hands
 from pg_queue.worker.pools.lanes import Lanes
-from pg_queue.worker.pools.thread import Hands
 from pg_queue.worker.progress import Board
 
 logger = logging.getLogger(__name__)
@@ -273,8 +273,11 @@ class AsyncioPool:
         """See the port."""
         for execution, outcome in self._event_loop.finished():
             self._conclude(execution, outcome)
-        for claim, outcome in self._hands.finished():
-            self._desk.books.report(claim, outcome)
+        for claim, ended in self._hands.finished():
+            if ended is None:
+                self._desk.books.write_off(claim)
+            else:
+                self._desk.books.report(claim, ended)
 
     def deadlines(self, now: float) -> Iterator[float]:
         """See the port: the event loop knows the limits."""

@@ -18,7 +18,8 @@ from pg_queue.worker import child as protocol
 from pg_queue.worker.execution import delay_after_loss
 from pg_queue.worker.limits import Limits, limits_for
 from pg_queue.worker.pool import Desk
-from pg_queue.worker.pools.children import RECALL_SECONDS, Child, Children, how_it_ended
+from pg_queue.worker.pools.children import Child, Children, how_it_ended
+from pg_queue.worker.pools.pace import RECALL_SECONDS
 from pg_queue.worker.wire import unpacked_outcome
 
 logger = logging.getLogger(__name__)

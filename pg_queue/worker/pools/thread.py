@@ -13,25 +13,19 @@ when it is back, and a lost claim settles nothing.
 from __future__ import annotations
 
 import logging
-import os
 import selectors
-import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from queue import Empty, SimpleQueue
+import time
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar
 from uuid import UUID
 
-from django.db import connections
-
-from pg_queue.domain import Claim, Message
+from pg_queue.domain import Claim
 from pg_queue.errors import Configuration
 from pg_queue.settings import QueueSettings
 from pg_queue.tasks import TaskInfo, tasks
-from pg_queue.tasks.context import cancellation, reporter
-from pg_queue.worker.execution import Outcome, outcome_of
 from pg_queue.worker.limits import limits_of
 from pg_queue.worker.pool import Desk
-from pg_queue.worker.progress import Board
+from pg_queue.worker.pools.hands import Hands
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +50,7 @@ class ThreadPool:
         """Raises: Configuration, see `check_threads_will_do`."""
         check_threads_will_do(desk.conf, tasks())
         self._count, self._books = desk.options.concurrency, desk.books
+        self._most_ahead = desk.conf.claim_batch
         self._selector = desk.selector
         self._hands = Hands(self._count, desk.books.board)
 
@@ -71,7 +66,7 @@ class ThreadPool:
 
     def room(self) -> int:
         """See the port."""
-        return self._count - self._hands.busy
+        return self._hands.room(self._most_ahead)
 
     def start(self) -> None:
         """See the port."""
@@ -84,11 +79,17 @@ class ThreadPool:
     def turn(self) -> None:
         """See the port."""
         for claim, outcome in self._hands.finished():
-            self._books.report(claim, outcome)
+            if outcome is None:
+                self._books.write_off(claim)
+            else:
+                self._books.report(claim, outcome)
+        if (recall_at := self._hands.recall_at()) is not None and recall_at <= time.monotonic():
+            self._books.give_back(self._hands.give_back())
 
     def deadlines(self, now: float) -> Iterator[float]:
-        """See the port: there are none."""
-        return iter(())
+        """See the port: when what waits for a thread is given back."""
+        if (recall_at := self._hands.recall_at()) is not None:
+            yield recall_at
 
     def lose(self, tokens: Collection[UUID]) -> None:
         """See the port: what cannot be stopped goes on, unless it asks, and its outcome answers `LOST`."""
@@ -96,7 +97,8 @@ class ThreadPool:
         logger.warning("worker.claims_lost count=%s; they go on, and settle nothing", len(tokens))
 
     def drain(self, *, is_over: bool) -> None:
-        """See the port: everything has begun, and nothing can be stopped."""
+        """See the port. What has begun cannot be stopped."""
+        self._books.give_back(self._hands.give_back())
 
     def reload(self) -> None:
         """See the port: code that runs in this process cannot be loaded anew."""
@@ -109,78 +111,3 @@ class ThreadPool:
     def details(self) -> dict[str, Any]:
         """See the port."""
         return {"threads": self._count}
-
-
-class Hands:
-    """The threads that run tasks, one message at a time each. `fileno` is readable when one of them has finished."""
-
-    def __init__(self, most: int, board: Board) -> None:
-        """At most so many; each is started when it is first needed. `board` is told what tasks say of themselves."""
-        self.busy, self._board = 0, board
-        self._most = most
-        self._inbox: SimpleQueue[tuple[Claim, threading.Event] | None] = SimpleQueue()
-        self._outbox: SimpleQueue[tuple[Claim, Outcome]] = SimpleQueue()
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._write, False)
-        self._threads: list[threading.Thread] = []
-        self._lost: dict[UUID, threading.Event] = {}
-        """By the token of each claim that runs: set when it is lost."""
-
-    def fileno(self) -> int:
-        """To wait on."""
-        return self._read
-
-    def take(self, claims: Sequence[Claim]) -> None:
-        """Run these, at most as many as there may be threads without work."""
-        self.busy += len(claims)
-        while len(self._threads) < min(self.busy, self._most):
-            self._start_one()
-        for claim in claims:
-            lost = self._lost[claim.token] = threading.Event()
-            self._inbox.put((claim, lost))
-
-    def lose(self, tokens: Collection[UUID]) -> None:
-        """Let those of these that run know that they are for nothing, where they ask (`TaskContext.is_cancelled`)."""
-        for token in tokens:
-            if (lost := self._lost.get(token)) is not None:
-                lost.set()
-
-    def finished(self) -> Iterator[tuple[Claim, Outcome]]:
-        """What has come to an end since the last time."""
-        while True:
-            try:
-                done = self._outbox.get_nowait()
-            except Empty:
-                return
-            os.read(self._read, 1)
-            self.busy -= 1
-            self._lost.pop(done[0].token, None)
-            yield done
-
-    def stop(self) -> None:
-        """Take nothing more. One that runs goes on, and finds nobody who listens."""
-        for _ in self._threads:
-            self._inbox.put(None)
-        if not self.busy:
-            for thread in self._threads:
-                thread.join(5)
-            os.close(self._read)
-            os.close(self._write)
-
-    def _start_one(self) -> None:
-        # A daemon: the interpreter does not wait at its end for a task that outlived the drain.
-        self._threads.append(threading.Thread(target=self._run, name=f"task-{len(self._threads)}", daemon=True))
-        self._threads[-1].start()
-
-    def _run(self) -> None:
-        while (taken := self._inbox.get()) is not None:
-            claim, lost = taken
-            cancellation.set(_asks(lost))
-            reporter.set(self._board.reporter_for(claim))
-            self._outbox.put((claim, outcome_of(claim.message)))
-            os.write(self._write, b"!")  # after the outcome: one byte for each
-        connections.close_all()
-
-
-def _asks(lost: threading.Event) -> Callable[[Message], bool]:
-    return lambda _message: lost.is_set()

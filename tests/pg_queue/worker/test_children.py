@@ -225,7 +225,7 @@ def test_a_child_is_claimed_for_when_half_of_what_it_may_have_is_done_not_only_w
     worker: Worker,
 ) -> None:
     found = dead_child(worker, claims(6))
-    found.is_ready, found.average_seconds = True, 0.005  # ten beforehand
+    found.is_ready, found.pace.average_seconds = True, 0.005  # ten beforehand
     assert pool_of(worker).room() == 0
     found.assigned.popleft()
     assert pool_of(worker).room() == 6
@@ -237,7 +237,7 @@ def test_a_child_is_claimed_for_when_half_of_what_it_may_have_is_done_not_only_w
 
 def test_a_child_is_given_no_more_than_it_may_still_run(worker: Worker) -> None:
     found = dead_child(worker, [])
-    found.is_ready, found.average_seconds, found.most_executions, found.executions = True, 0.001, 10, 7
+    found.is_ready, found.pace.average_seconds, found.most_executions, found.executions = True, 0.001, 10, 7
     assert pool_of(worker).room() == 3
     (last,) = claims(1)
     found.assigned.append(last)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from django.test import override_settings
 
 from pg_queue.api import TaskContext, current_context, task
-from pg_queue.domain import Claim, MessageState, Settlement, Success
+from pg_queue.domain import Claim, MessageState, NewMessage, Settlement, Success
 from pg_queue.errors import Configuration
 from pg_queue.settings import queue_settings
 from pg_queue.storage import store
@@ -21,6 +22,8 @@ from pg_queue.worker import embedded
 from pg_queue.worker.books import Books
 from pg_queue.worker.embedded import EmbeddedWorker
 from pg_queue.worker.options import WorkerOptions
+from pg_queue.worker.pools import hands
+from pg_queue.worker.pools.hands import Hands
 from pg_queue.worker.pools.thread import check_threads_will_do
 from tests.pg_queue.worker.conftest import ProcessQueue, Start, add, outcome, until, worker_environment
 
@@ -176,6 +179,58 @@ def test_a_task_whose_message_was_cancelled_learns_so_when_it_asks(start: Start)
     assert ended.wait(30)
     until(lambda: worker.details()["held"] == 0, what="the end")
     assert worker.details()["finished"] == 0
+
+
+def quick_then_long(start: Start, go: threading.Event) -> tuple[EmbeddedWorker, list[uuid.UUID], list[uuid.UUID]]:
+    """A worker of one thread that has claimed quick ones behind a long one; their ids, the long one's first; and those
+    of the quick ones as they run.
+    """
+    begun, ran = threading.Event(), list[uuid.UUID]()
+
+    @task("test.quick")
+    def quick(context: TaskContext) -> None:
+        ran.append(context.id)
+
+    @task("test.long")
+    def long() -> None:
+        begun.set()
+        assert go.wait(60)
+
+    worker = start(concurrency=1)
+    for one in [add("test.quick") for _ in range(60)]:  # so that it claims ahead
+        outcome(one)
+    ids = store().enqueue([NewMessage(task="test.long"), *(NewMessage(task="test.quick") for _ in range(5))])
+    assert begun.wait(30)
+    return worker, list(ids), ran
+
+
+def test_what_was_claimed_ahead_of_a_long_task_is_given_back(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[Claim] = []
+    give_back = Books.give_back
+    monkeypatch.setattr(Books, "give_back", lambda books, claims: (given_back.extend(claims), give_back(books, claims)))
+    go = threading.Event()
+    _, ids, _ = quick_then_long(start, go)
+    until(lambda: {m.state for m in store().get(ids[1:]).values()} == {MessageState.WAITING}, what="the recall")
+    assert {claim.message.id for claim in given_back} == set(ids[1:])
+    go.set()
+    assert [outcome(one).attempts for one in ids] == [1] * 6
+
+
+@override_settings(PG_QUEUE={"RENEW_SECONDS": 0.05})
+def test_what_was_lost_while_it_waited_for_a_thread_does_not_begin(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands, "RECALL_SECONDS", 60)
+    heard, lose = set[uuid.UUID](), Hands.lose
+    monkeypatch.setattr(Hands, "lose", lambda found, tokens: (lose(found, tokens), heard.update(tokens)))
+    go = threading.Event()
+    worker, ids, ran = quick_then_long(start, go)
+    assert worker.details()["held"] == 6
+    assert store().cancel(ids[1:3]) == set(ids[1:3])
+    until(lambda: len(heard) == 2, what="the news")
+    go.set()
+    until(lambda: worker.details()["held"] == 0, what="the end of all")
+    assert ran[60:] == ids[3:]
 
 
 def test_a_time_limit_is_refused_before_the_start() -> None:
