@@ -31,7 +31,7 @@ from pg_queue.errors import (
 )
 from pg_queue.health import HealthServer, Pulse, missing_migrations
 from pg_queue.ports import QueueStore
-from pg_queue.settings import queue_settings
+from pg_queue.settings import LAST_PORT, queue_settings
 from pg_queue.storage.capable import database_label
 
 logger = logging.getLogger(__name__)
@@ -168,9 +168,13 @@ def check_results_ready() -> None:
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise ArgumentTypeError(f"expected a port from 0 to 65535, got: {text!r}")
+    if not text.isdecimal() or int(text) > LAST_PORT:
+        raise ArgumentTypeError(f"expected {_A_PORT}, got: {text!r}")
     return int(text)
+
+
+_A_PORT = f"a port from 0 to {LAST_PORT}"
+_EXPECTED: Mapping[Callable[[str], Any], str] = {int: "a whole number", float: "a number", _port: _A_PORT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +197,8 @@ def chosen(options: Mapping[str, Any], flag: str, key: str, read: Callable[[str]
     if text := os.environ.get(name):
         try:
             return Choice(read(text), name)
-        except ValueError:
-            expected = {int: "a whole number", float: "a number"}.get(read, "another value")  # type: ignore[call-overload]
+        except (ValueError, ArgumentTypeError):
+            expected = _EXPECTED.get(read, "another value")
             message = f"{name}: expected {expected}, got: {text!r}"
             raise CommandError(message, returncode=ExitCode.USAGE) from None
     return Choice(getattr(queue_settings(), key), f"PG_QUEUE[{key.upper()!r}]")
@@ -217,7 +221,7 @@ class ServiceCommand(BaseCommand):
         parser.add_argument(
             "--health-port", type=_port, metavar="N", help="serve /healthz, /readyz, /metrics; 0: any free port"
         )
-        parser.add_argument("--health-host", default="127.0.0.1", metavar="ADDRESS", help="default: %(default)s")
+        parser.add_argument("--health-host", metavar="ADDRESS", help="default: 127.0.0.1")
         parser.add_argument("--once", action="store_true", help="do what is due now, then exit")
         parser.add_argument("--json", action="store_true", help="one JSON object per line on stdout")
 
@@ -261,22 +265,25 @@ class ServiceCommand(BaseCommand):
     ) -> HealthServer | None:
         """What `--health-port` and `--health-host` ask for, bound and to be started; None without a port.
 
-        With a store: ready while that is; else while the queue's database is.
+        As `chosen`: where a flag is not given, the environment, else the setting. With a store: ready while that is;
+        else while the queue's database is.
 
-        Raises: CommandError naming the option, where it cannot be bound.
+        Raises: CommandError naming where the value comes from, where it makes no sense or cannot be bound.
         """
-        port, host = options["health_port"], options["health_host"]
+        chosen_port: Choice[int | None] = chosen(options, "health_port", "health_port", _port)
+        chosen_host = chosen(options, "health_host", "health_host", str)
+        port, host = chosen_port.value, chosen_host.value
         if port is None:
             return None
         try:
             return HealthServer(port, pulse, host=host, app_labels=self.app_labels, details=details, used=used)
         except (socket.gaierror, UnicodeError) as error:  # the latter: what is no host name at all
-            raise self.usage("--health-host", "a name or IPv4 address of this machine", host) from error
+            raise self.usage(chosen_host.source, "a name or IPv4 address of this machine", host) from error
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                raise self.usage("--health-host", "an address of this machine", host) from error
+                raise self.usage(chosen_host.source, "an address of this machine", host) from error
             reason = f"a port that this process may listen on, on {host} ({error.strerror})"
-            raise self.usage("--health-port", reason, port) from error
+            raise self.usage(chosen_port.source, reason, port) from error
 
     def usage(self, option: str, expected: str, got: object) -> CommandError:
         """The error for an option's value that makes no sense, to be raised."""

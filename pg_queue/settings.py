@@ -89,6 +89,11 @@ class QueueSettings:
     """A worker's child process is replaced after so many executions; None: never for that."""
     max_memory_per_child_mb: int | None = None
     """One that occupies more memory than this after an execution is replaced; in MiB; None: never for that."""
+    health_port: int | None = None
+    """Where a service serves `/healthz`, `/readyz` and `/metrics`; 0: any free port; None: it does not. Every service
+    of a machine needs its own: by its flag, or its environment."""
+    health_host: str = "127.0.0.1"
+    """The address that it listens on for them."""
     poll_seconds: float = 1.0
     """Longest wait of an idle worker; NOTIFY only shortens it."""
     key_ttl_seconds: float = 86400.0
@@ -253,9 +258,11 @@ _MAY_BE_ZERO = {
     "ttl_seconds",
     "clear_after_seconds",
     "give_up_seconds",
+    "health_port",
 }
 
 
+LAST_PORT = 65535
 _LONGEST_SECONDS = 100 * 366 * 86400
 """More is a mistake: a hundred years is past what can be added to the present."""
 
@@ -276,6 +283,8 @@ def _check_relations(conf: QueueSettings) -> None:
     soft, hard = conf.task_soft_time_limit_seconds, conf.task_time_limit_seconds
     if soft is not None and hard is not None and soft >= hard:
         raise _wrong(conf, "task_soft_time_limit_seconds", f"less than TASK_TIME_LIMIT_SECONDS ({hard})", soft)
+    if conf.health_port is not None and conf.health_port > LAST_PORT:
+        raise _wrong(conf, "health_port", f"a port from 0 to {LAST_PORT}", conf.health_port)
     if conf.max_attempts > 32767:
         raise _wrong(conf, "max_attempts", "at most 32767", conf.max_attempts)
     if conf.renew_seconds * 2 > conf.lease_seconds:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 import pytest
 from django.core.management.base import CommandError
 
 from pg_queue.errors import Configuration
+from pg_queue.health import Pulse
 from pg_queue.management.commands.run_worker import Command
 from pg_queue.settings import parse
 from pg_queue.worker.embedded import EmbeddedWorker
@@ -23,7 +25,11 @@ def options_of(*arguments: str) -> WorkerOptions:
 
 @pytest.fixture(autouse=True)
 def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(("DOWNBEAT_WORKER", "DOWNBEAT_MAX", "DOWNBEAT_DRAIN"))]:
+    for name in [
+        name
+        for name in os.environ
+        if name.startswith(("DOWNBEAT_WORKER", "DOWNBEAT_MAX", "DOWNBEAT_DRAIN", "DOWNBEAT_HEALTH"))
+    ]:
         monkeypatch.delenv(name)
 
 
@@ -62,6 +68,63 @@ def test_a_flag_overrides_the_environment_which_overrides_the_setting(
     monkeypatch.setenv(f"DOWNBEAT_{key}", str(in_environment))
     assert getattr(options_of(), field) == second
     assert getattr(options_of(flag, str(as_flag)), field) == third
+
+
+def health_of(*arguments: str) -> tuple[int, str] | None:
+    """Where `run_worker` with these arguments says how it is; port 0 is any."""
+    command = Command()
+    given = vars(command.create_parser("manage.py", "run_worker").parse_args([*arguments]))
+    server = command.health_server(given, Pulse(limit_seconds=1))
+    if server is None:
+        return None
+    try:
+        host, port = server._server.server_address[:2]
+        return int(port), str(host)
+    finally:
+        server.stop()
+
+
+def free_port() -> int:
+    """One that was free just now."""
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        port: int = one.getsockname()[1]
+        return port
+
+
+def test_health_is_served_where_the_flag_else_the_environment_else_the_setting_says(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert health_of() is None
+    first, second, third = free_port(), free_port(), free_port()
+    settings.PG_QUEUE = {"HEALTH_PORT": first, "HEALTH_HOST": "127.0.0.2"}
+    assert health_of() == (first, "127.0.0.2")
+    monkeypatch.setenv("DOWNBEAT_HEALTH_PORT", str(second))
+    monkeypatch.setenv("DOWNBEAT_HEALTH_HOST", "127.0.0.3")
+    assert health_of() == (second, "127.0.0.3")
+    assert health_of("--health-port", str(third), "--health-host", "127.0.0.1") == (third, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("PORT", "many", "DOWNBEAT_HEALTH_PORT: expected a port from 0 to 65535, got: 'many'"),
+        ("PORT", "65536", "DOWNBEAT_HEALTH_PORT: expected a port from 0 to 65535, got: '65536'"),
+        ("HOST", "192.0.2.1", "DOWNBEAT_HEALTH_HOST: expected an address of this machine, got: '192.0.2.1'"),
+    ],
+)
+def test_a_wrong_place_for_health_is_refused_by_its_name(
+    name: str, text: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOWNBEAT_HEALTH_PORT", "0")
+    monkeypatch.setenv(f"DOWNBEAT_HEALTH_{name}", text)
+    with pytest.raises(CommandError) as refused:
+        health_of()
+    assert (str(refused.value), refused.value.returncode) == (said, 2)
+
+
+def test_a_setting_that_is_no_port_is_refused() -> None:
+    with pytest.raises(Configuration, match=r"PG_QUEUE\['HEALTH_PORT'\]: expected a port from 0 to 65535, got: 70000"):
+        parse({"HEALTH_PORT": 70000})
 
 
 def test_an_empty_variable_is_none(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
