@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
+from pg_queue.api import task
 from pg_queue.leader import Leadership
 from scheduler.tick import Tick, make_tick
 from scheduler.tick import contract as ticking
+from tests.pg_queue.worker.conftest import own_tasks  # noqa: F401  for these tasks too
 from tests.scheduler.rows import Rows
 
 NOON = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
@@ -43,6 +45,32 @@ def test_a_due_occurrence_becomes_one_message_and_one_run_of_the_same_id(tick: T
     assert message["headers"] == {"schedule_id": str(schedule_id), "scheduled_for": "2026-03-10T12:00:00+00:00"}
     row = rows.get(schedule_id)
     assert (row["last_run_at"], row["next_run_at"]) == (NOON, NOON + 5 * MINUTE)
+
+
+@pytest.mark.usefixtures("own_tasks")
+def test_a_message_keeps_to_what_its_task_says_of_attempts_and_expiry(leadership: Leadership, rows: Rows) -> None:
+    @task("test.patient", max_attempts=7, expires=timedelta(hours=2))
+    def patient() -> None: ...
+
+    @task("test.once", delivery="at_most_once")
+    def once() -> None: ...
+
+    for name, own in (("test.patient", None), ("test.patient", 2), ("test.once", 5)):
+        rows.add(next_run_at=NOON, task=name, max_attempts=own)
+    make_tick(leadership).run(at=NOON)
+
+    messages = rows.messages()
+    assert sorted((m["task"], m["max_attempts"]) for m in messages) == [
+        ("test.once", 1),
+        ("test.patient", 2),
+        ("test.patient", 7),
+    ]
+    for message in messages:
+        if message["task"] == "test.once":
+            assert "expires_at" not in message["headers"]
+        else:
+            until = datetime.fromisoformat(message["headers"]["expires_at"])
+            assert until - message["run_after"] == timedelta(hours=2)
 
 
 def test_an_occurrence_is_fired_once_however_often_the_pass_is_made(tick: Tick, rows: Rows) -> None:
