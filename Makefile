@@ -3,7 +3,7 @@
 SHELL := /bin/sh
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint bench-fire bench-queue bench-stores screenshot soak prove-cutover docs clean
+.PHONY: help install run test lint bench-fire bench-queue bench-stores screenshot soak desktop-tables prove-cutover docs clean
 
 # The first Python that is new enough; `make PYTHON=/path/to/python3` chooses another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -66,6 +66,9 @@ screenshot: install ## pictures of the admin for the README, by headless Chromiu
 
 soak: install ## the long tests that `make test` leaves out
 	@$(VENV_PYTHON) -m pytest -m soak
+
+desktop-tables: install ## after a new migration: the script by which desktop mode makes its tables
+	@$(VENV_PYTHON) -m backend.desktop.prepared
 
 prove-cutover: install ## schedules handed from Celery Beat to PG and back under random kills; then every occurrence is checked
 	@$(VENV_PYTHON) -m tests.proof
