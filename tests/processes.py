@@ -331,7 +331,7 @@ def copied_database(url: str, template: str, name: str) -> Iterator[ProcessDatab
 
 @contextmanager
 def _database(url: str, name: str, *, template: str) -> Iterator[str]:
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
     with psycopg.connect(url, autocommit=True) as server:
         _drop_database(server, name)
         server.execute(create.format(sql.Identifier(name), sql.Identifier(template)))

@@ -12,6 +12,7 @@ import pytest
 from pg_queue.api import current_message, task
 from pg_queue.domain import Claim
 from pg_queue.worker.options import parse_queues
+from pg_queue.worker.pools import pace
 from pg_queue.worker.shares import Shares
 from tests.pg_queue.worker.conftest import Start, add, outcome
 from tests.pg_queue.worker.test_children import claims
@@ -110,7 +111,8 @@ def test_queues_that_make_no_sense_are_refused(text: str) -> None:
 
 @pytest.mark.django_db(transaction=True, available_apps=["pg_queue"])
 @pytest.mark.usefixtures("own_tasks")
-def test_a_worker_runs_its_queues_in_their_shares(start: Start) -> None:
+def test_a_worker_runs_its_queues_in_their_shares(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "AHEAD_SECONDS", 0)  # what is claimed at once runs queue by queue
     ran: list[str] = []
     all_there = threading.Event()
 
