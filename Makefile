@@ -42,8 +42,9 @@ $(STAMP):
 run: install ## everything on this machine: database, web, two schedulers, a worker, Celery Beat; ctrl-C stops it
 	@$(VENV_PYTHON) -m backend.standalone
 
+# The tests start some hundreds of interpreters: each would compile the project anew.
 test: install lint ## every check, then every test
-	@$(VENV_PYTHON) -m pytest --numprocesses $(WORKERS) --dist worksteal
+	@env -u PYTHONDONTWRITEBYTECODE $(VENV_PYTHON) -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: install ## style, types, layers, missing migrations
 	@$(VENV_PYTHON) -m ruff check

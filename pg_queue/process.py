@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import logging
 import os
@@ -35,6 +36,8 @@ from pg_queue.settings import LAST_PORT, queue_settings
 from pg_queue.storage.capable import database_label
 
 logger = logging.getLogger(__name__)
+COLLECT_AFTER = (1000, 10, 10)
+"""When a service looks for garbage, see `gc.set_threshold`: `manage.py` does so more rarely while it loads."""
 T = TypeVar("T")
 
 
@@ -227,6 +230,8 @@ class ServiceCommand(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Check, serve, and turn what was raised into an exit code."""
+        gc.freeze()  # what was loaded lives as long as the process
+        gc.set_threshold(*COLLECT_AFTER)
         self._as_json, self.place = bool(options["json"]), ""
         try:
             self._check()

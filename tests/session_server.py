@@ -9,6 +9,7 @@ any conftest.py. The server is ephemeral: what a killed run leaves is removed by
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ import pytest
 
 from backend.standalone.postgres import EmbeddedPostgres
 
+gc.set_threshold(50_000)  # thousands of tests are collected, of which nothing is garbage
 _server: EmbeddedPostgres | None = None
 
 
@@ -28,6 +30,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
         atexit.register(_server.discard)  # for a run that fails before it is configured
         os.environ["DATABASE_URL"] = _server.start()
     return (yield)
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage among what is new from here on, not among all tests time and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _only_hands_out(config: pytest.Config) -> bool:

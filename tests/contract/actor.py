@@ -7,6 +7,7 @@ clock is wrong by `seconds`, whatever of Python's clocks is asked.
 from __future__ import annotations
 
 import datetime as datetime_module
+import gc
 import json
 import sys
 import time
@@ -101,6 +102,7 @@ def store() -> Any:
 def _serve() -> None:
     import django
 
+    gc.disable()  # it lives for seconds
     django.setup()
     functions = {one.__name__: one for one in (enqueue, claim, settle, drain, expire, acquire, take_tokens)}
     print("ready", flush=True)  # noqa: T201 - its answers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from pg_queue.celery.draining.rabbitmq import RabbitSource
 from pg_queue.celery.draining.redis import RedisSource
 from pg_queue.models import Message
 from pg_queue.process import ExitCode
-from tests.pg_queue.celery.draining.conftest import OldBroker, Run, at_redis, done, note, said
+from tests.pg_queue.celery.draining.conftest import OldBroker, Run, at_redis, done, go, note, said
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, available_apps=["pg_queue"]),
@@ -205,12 +206,25 @@ def test_a_dry_run_tells_what_waits_and_takes_nothing(
     assert (old.depth(), Message.objects.count()) == (3, 0)
 
 
+def open_when_moved() -> None:
+    """Let the old worker go on once the first have arrived here."""
+    try:
+        until(Message.objects.exists)
+    finally:
+        go.set()
+        database.close()
+
+
 def test_workers_of_the_old_broker_go_on_meanwhile(old: OldBroker, drain: Run) -> None:
     with working(old.app):
         old.send("begin")
         until(lambda: done)
+        go.clear()  # else the worker might be done before the command has begun
+        opener = threading.Thread(target=open_when_moved)
+        opener.start()
         old.send_many(150)
         drain("--batch=10")
+        opener.join()
         until(lambda: old.depth() + old.held() == 0)
     moved = [message.args[0] for message in Message.objects.all()]
     ran = [values[0] for values in done[1:]]
