@@ -18,8 +18,7 @@ from pg_queue import api, reaper
 from pg_queue.celery.backend import backend as backend_module
 from pg_queue.celery.backend import closing
 from pg_queue.celery.transport import transport as transport_module
-from pg_queue.celery_tables import CeleryChord, CeleryResult
-from pg_queue.models import Message
+from pg_queue.models import CeleryChord, CeleryResult, Message
 
 pytestmark = [
     pytest.mark.postgresql("Celery's result backend"),

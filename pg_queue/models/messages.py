@@ -1,8 +1,4 @@
-"""The queue's tables. Their rows are the engine's: written by `pg_queue.storage`, read by anyone.
-
-A message row exists while there is work to do. Settling deletes it and leaves a result; a last failure leaves a dead
-letter beside the result, which keeps everything that a replay needs. So the hot table stays as small as the backlog.
-"""
+"""Messages, and what becomes of them: their ends, their keys, their groups, and what leaves for elsewhere."""
 
 from __future__ import annotations
 
@@ -13,39 +9,14 @@ from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 
-from pg_queue.celery_tables import CeleryChord, CeleryChordPart, CeleryGroup, CeleryResult
 from pg_queue.domain import (
     DEFAULT_PRIORITY,
     MAX_PRIORITY,
     MIN_PRIORITY,
     TERMINAL_STATES,
-    Action,
     BarrierState,
     MessageState,
 )
-from pg_queue.exchanges import Binding, Broadcast, BrokerQueue
-
-__all__ = ["Binding", "Broadcast", "BrokerQueue"]
-"""The models of other modules; Django looks for them here."""
-
-__all__ = [
-    "Barrier",
-    "BarrierPlan",
-    "CeleryChord",
-    "CeleryChordPart",
-    "CeleryGroup",
-    "CeleryResult",
-    "DeadLetter",
-    "Event",
-    "Key",
-    "Leader",
-    "Lock",
-    "Message",
-    "Operation",
-    "Result",
-    "Switch",
-    "Worker",
-]
 
 NEXT_SEQUENCE = Func(Value("pg_queue_message_sequence"), function="nextval", output_field=models.BigIntegerField())
 NEW_ID = Func(function="pg_queue_uuid7", output_field=models.UUIDField())
@@ -207,32 +178,6 @@ class DeadLetter(models.Model):
         return f"{self.task} {self.id}"
 
 
-class Worker(models.Model):
-    """A worker process that has said that it is alive. `stopped_at` set: it ended in good order."""
-
-    id = models.CharField(primary_key=True, max_length=255)
-    """host:pid:start, unique for ever."""
-    namespace = models.CharField(max_length=64, blank=True, db_default="")
-    host = models.CharField(max_length=255)
-    process_id = models.IntegerField()
-    queues = models.JSONField(default=list)
-    concurrency = models.SmallIntegerField()
-    started_at = models.DateTimeField(db_default=Now())
-    heartbeat_at = models.DateTimeField(db_default=Now())
-    stopped_at = models.DateTimeField(null=True, blank=True)
-    running = models.IntegerField(db_default=0)
-    finished = models.BigIntegerField(db_default=0)
-    failed = models.BigIntegerField(db_default=0)
-    statistics = models.JSONField(default=dict, db_default=Value({}, models.JSONField()))
-    """What it said of itself with its last heartbeat."""
-
-    class Meta:
-        indexes = [models.Index(fields=["heartbeat_at"], name="pg_queue_worker_heartbeat")]
-
-    def __str__(self) -> str:
-        return self.id
-
-
 class Key(models.Model):
     """An idempotency key: it holds while its message lives, and until `expires_at` once that has ended."""
 
@@ -316,101 +261,3 @@ class Event(models.Model):
 
     def __str__(self) -> str:
         return f"{self.topic} {self.key}"
-
-
-class Switch(models.Model):
-    """An operator's switch: one queue, or with an empty name all of the namespace. Without a row it is on."""
-
-    namespace = models.CharField(max_length=64, blank=True, db_default="")
-    queue = models.CharField(max_length=128, blank=True)
-    is_on = models.BooleanField()
-    changed_at = models.DateTimeField(db_default=Now())
-    changed_by = models.CharField(max_length=255)
-    reason = models.TextField(blank=True)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["namespace", "queue"], name="pg_queue_switch_once")]
-
-    def __str__(self) -> str:
-        return f"{self.queue or 'all'} {'on' if self.is_on else 'off'}"
-
-
-class Operation(models.Model):
-    """What an operator did, written down before it is done: see `pg_queue.operator`. Never changed by hand."""
-
-    begun_at = models.DateTimeField(db_default=Now())
-    finished_at = models.DateTimeField(null=True, blank=True)
-    """Null: it goes on, or was cut off after `count`."""
-    actor = models.CharField(max_length=255)
-    action = models.CharField(max_length=16, choices=[(a.value, a.value) for a in Action])
-    store = models.CharField(max_length=64)
-    namespace = models.CharField(max_length=64, blank=True, db_default="")
-    queue = models.CharField(max_length=128, blank=True)
-    """Empty: not one queue's; of a switch, the whole namespace's."""
-    message_ids = models.JSONField(null=True, blank=True)
-    """Those that were named; null where none were."""
-    count = models.BigIntegerField(db_default=0)
-    """Messages that it has dealt with so far."""
-    reason = models.TextField(blank=True)
-
-    class Meta:
-        indexes = [models.Index(fields=["-begun_at"], name="pg_queue_operation_latest")]
-
-    def __str__(self) -> str:
-        return f"{self.begun_at:%Y-%m-%d %H:%M} {self.actor}: {self.action} {self.queue}"
-
-
-class Lock(models.Model):
-    """A named lock: held by `owner` until it expires, whatever becomes of the process that took it."""
-
-    namespace = models.CharField(max_length=64, blank=True, db_default="")
-    name = models.CharField(max_length=255)
-    owner = models.UUIDField()
-    expires_at = models.DateTimeField()
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["namespace", "name"], name="pg_queue_lock_once")]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class Limit(models.Model):
-    """A bucket of tokens, by the name of what it limits. An instant says how full it is; see `RateLimit`."""
-
-    namespace = models.CharField(max_length=64, blank=True, db_default="")
-    name = models.CharField(max_length=255)
-    full_at = models.DateTimeField()
-    asked_at = models.DateTimeField()
-    """By the clock of the database, when it was last asked."""
-    granted = models.IntegerField(default=0)
-    """What was given then."""
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["namespace", "name"], name="pg_queue_limit_once")]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class Leader(models.Model):
-    """Who leads, by name of the election: one row each, rewritten at every term. See `pg_queue.leader`."""
-
-    name = models.CharField(primary_key=True, max_length=64)
-    term = models.BigIntegerField(default=0)
-    pid = models.IntegerField(null=True, blank=True)
-    """Process id of the PostgreSQL backend that holds the lock."""
-    backend_start = models.DateTimeField(null=True, blank=True)
-    """Start of that backend: with `pid` it names one session for ever."""
-    host = models.CharField(max_length=255, blank=True)
-    process_id = models.IntegerField(null=True, blank=True)
-    """Process id of the leader itself, on `host`."""
-    since = models.DateTimeField(null=True, blank=True)
-    heartbeat_at = models.DateTimeField(null=True, blank=True)
-    previous_heartbeat_at = models.DateTimeField(null=True, blank=True)
-    """The last stamp of the term before: from then until `since` nobody led."""
-    resigned_at = models.DateTimeField(null=True, blank=True)
-    """Set by a clean stop, emptied by the next term."""
-
-    def __str__(self) -> str:
-        return f"{self.name} term {self.term}"
