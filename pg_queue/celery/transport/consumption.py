@@ -7,7 +7,6 @@ after `poll_seconds` the queues are asked anyway.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import select
@@ -28,6 +27,7 @@ from pg_queue.celery.transport.address import Address
 from pg_queue.celery.transport.broker import CLAIM_HEADER, Broker, claim_header, fresh_tag
 from pg_queue.celery.transport.holdings import Holding, Holdings, Keeper, Word
 from pg_queue.celery.transport.sessions import OwnSession, store_on
+from pg_queue.celery.transport.waker import Waker
 from pg_queue.domain import Claim, Message
 from pg_queue.storage.postgres import PostgresStore
 from pg_queue.storage.rows import waker as waker_of
@@ -62,35 +62,6 @@ class Delivery:
     payload: dict[str, Any]
     holding: Holding | None
     """None: it was taken from a transient queue, and is nobody's any more."""
-
-
-class Waker:
-    """Makes a waiting thread look up, from any thread."""
-
-    def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-
-    def fileno(self) -> int:
-        """Readable when somebody has woken."""
-        return self._reader.fileno()
-
-    def wake(self) -> None:
-        """Never waits; one that is full will do."""
-        with contextlib.suppress(OSError):
-            self._writer.send(b"\0")
-
-    def drain(self) -> None:
-        """Forget who has woken."""
-        with contextlib.suppress(OSError):
-            while self._reader.recv(4096):
-                pass
-
-    def close(self) -> None:
-        """Give both ends up."""
-        self._reader.close()
-        self._writer.close()
 
 
 class Consumption:
