@@ -32,6 +32,10 @@ RECORD = "postgres.json"
 OWNER = "owner.json"
 # Of every `cluster_name`: who is connected can tell by it that the server is an embedded one.
 CLUSTER_PREFIX = "downbeat-embedded-"
+MEMORY = Path("/dev/shm")
+"""A file system in memory, on Linux."""
+MEMORY_NEEDED = 4 * 2**30
+"""Bytes that have to be free there before a cluster for tests is put into it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,7 +220,7 @@ def _copy_trees(provider: PostgresProvider, copy: Path) -> None:
 
 def new_ephemeral_home() -> Path:
     """A new folder for a cluster that this process owns and that may be removed once this process is dead."""
-    home = Path(tempfile.mkdtemp(dir=_ephemeral_homes(), prefix="pg-"))
+    home = Path(tempfile.mkdtemp(dir=_memory_homes() or _ephemeral_homes(), prefix="pg-"))
     if is_root():
         home.chmod(0o711)
     write_private(home / OWNER, ProcessIdentity.of(os.getpid()).as_record())
@@ -233,13 +237,33 @@ def sole_remover() -> Iterator[None]:
 
 def orphaned_homes() -> list[Path]:
     """The folders of ephemeral clusters whose owner is dead."""
-    return [home for home in _ephemeral_homes().glob("pg-*") if _is_orphan(home)]
+    parents = {_ephemeral_homes(), _memory_parent()}  # there may have been room in memory then
+    return [home for parent in parents for home in parent.glob("pg-*") if _is_orphan(home)]
 
 
 def _ephemeral_homes() -> Path:
     parent = server_home() / "ephemeral"
     make_passable(parent)
     return parent
+
+
+def _memory_homes() -> Path | None:
+    """A folder in memory, where there is plenty: tests make and delete files by the ten thousand.
+
+    None: there is none, or a home was chosen by `DOWNBEAT_POSTGRES_HOME`.
+    """
+    parent = _memory_parent()
+    try:
+        if os.environ.get(HOME_VARIABLE) or shutil.disk_usage(MEMORY).free < MEMORY_NEEDED:
+            return None
+    except OSError:
+        return None
+    refusal = _make_home(parent) or _refusal(parent)
+    return None if refusal else parent
+
+
+def _memory_parent() -> Path:
+    return MEMORY / f"downbeat-{os.geteuid()}"
 
 
 def _is_orphan(home: Path) -> bool:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import psycopg
@@ -298,6 +299,36 @@ def test_an_ephemeral_server_whose_owner_was_killed_is_removed_by_the_next_one(
     own_postgres()
     assert left_behind.process() is None
     assert not Path(home).exists()
+
+
+@pytest.mark.parametrize("free", [placement.MEMORY_NEEDED, placement.MEMORY_NEEDED - 1])
+def test_a_cluster_for_tests_is_in_memory_where_there_is_room_and_removed_wherever_it_is(
+    free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = placement.server_home() / f"test-{os.getpid()}"
+    memory.mkdir(mode=0o711)
+    monkeypatch.setattr(placement, "MEMORY", memory)
+    monkeypatch.setattr(placement.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    home = placement.new_ephemeral_home()
+    try:
+        assert home.is_relative_to(memory) == (free == placement.MEMORY_NEEDED)
+        assert home not in placement.orphaned_homes()
+        monkeypatch.setattr(placement, "_is_orphan", lambda found: found == home)
+        monkeypatch.setattr(placement.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+        assert placement.orphaned_homes() == [home]
+    finally:
+        shutil.rmtree(home)
+        shutil.rmtree(memory)
+
+
+def test_a_chosen_home_is_where_clusters_for_tests_are_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "MEMORY", tmp_path / "memory")
+    chosen = placement.server_home() / f"test-{os.getpid()}"
+    monkeypatch.setenv(placement.HOME_VARIABLE, str(chosen))
+    try:
+        assert placement.new_ephemeral_home().is_relative_to(chosen)
+    finally:
+        shutil.rmtree(chosen)
 
 
 def test_of_several_starts_at_once_one_removes_what_dead_owners_left(monkeypatch: pytest.MonkeyPatch) -> None:
