@@ -218,9 +218,13 @@ def _copy_trees(provider: PostgresProvider, copy: Path) -> None:
             raise PostgresUnavailable(f"cannot copy PostgreSQL's programs to {copy}: {error}") from error
 
 
-def new_ephemeral_home() -> Path:
-    """A new folder for a cluster that this process owns and that may be removed once this process is dead."""
-    home = Path(tempfile.mkdtemp(dir=_memory_homes() or _ephemeral_homes(), prefix="pg-"))
+def new_ephemeral_home(*, in_memory: bool = False) -> Path:
+    """A new folder for a cluster that this process owns and that may be removed once this process is dead.
+
+    `in_memory`: it may be there, where there is room.
+    """
+    parent = (_memory_homes() if in_memory else None) or _ephemeral_homes()
+    home = Path(tempfile.mkdtemp(dir=parent, prefix="pg-"))
     if is_root():
         home.chmod(0o711)
     write_private(home / OWNER, ProcessIdentity.of(os.getpid()).as_record())

@@ -99,7 +99,9 @@ class EmbeddedPostgres:
         with sole_remover():
             for orphan in orphaned_homes():
                 cls._existing_ephemeral(orphan).discard()
-        server = cls(new_ephemeral_home(), provider=provider, settings=DISPOSABLE | (settings or {}))
+        chosen = DISPOSABLE | (settings or {})
+        # One that is to reach the disk, as in a benchmark, has to have one.
+        server = cls(new_ephemeral_home(in_memory=chosen["fsync"] == "off"), provider=provider, settings=chosen)
         server.is_ephemeral = True
         return server
 

@@ -309,7 +309,7 @@ def test_a_cluster_for_tests_is_in_memory_where_there_is_room_and_removed_wherev
     memory.mkdir(mode=0o711)
     monkeypatch.setattr(placement, "MEMORY", memory)
     monkeypatch.setattr(placement.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
-    home = placement.new_ephemeral_home()
+    home = placement.new_ephemeral_home(in_memory=True)
     try:
         assert home.is_relative_to(memory) == (free == placement.MEMORY_NEEDED)
         assert home not in placement.orphaned_homes()
@@ -321,12 +321,27 @@ def test_a_cluster_for_tests_is_in_memory_where_there_is_room_and_removed_wherev
         shutil.rmtree(memory)
 
 
+@pytest.mark.parametrize("fsync", ["on", "off"])
+def test_a_cluster_that_is_to_reach_the_disk_is_on_it(
+    fsync: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def home(*, in_memory: bool) -> Path:
+        asked.append(in_memory)
+        return tmp_path
+
+    monkeypatch.setattr(postgres, "new_ephemeral_home", home)
+    EmbeddedPostgres.ephemeral(settings={"fsync": fsync})
+    assert asked == [fsync == "off"]
+
+
 def test_a_chosen_home_is_where_clusters_for_tests_are_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "MEMORY", tmp_path / "memory")
     chosen = placement.server_home() / f"test-{os.getpid()}"
     monkeypatch.setenv(placement.HOME_VARIABLE, str(chosen))
     try:
-        assert placement.new_ephemeral_home().is_relative_to(chosen)
+        assert placement.new_ephemeral_home(in_memory=True).is_relative_to(chosen)
     finally:
         shutil.rmtree(chosen)
 
