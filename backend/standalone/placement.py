@@ -241,7 +241,9 @@ def sole_remover() -> Iterator[None]:
 
 def orphaned_homes() -> list[Path]:
     """The folders of ephemeral clusters whose owner is dead."""
-    parents = {_ephemeral_homes(), _memory_parent()}  # there may have been room in memory then
+    parents, memory = {_ephemeral_homes()}, _memory_parent()
+    if memory.exists() and _refusal(memory) is None:  # there may have been room then; nobody else's hand is in it
+        parents.add(memory)
     return [home for parent in parents for home in parent.glob("pg-*") if _is_orphan(home)]
 
 

@@ -7,8 +7,9 @@
 
 local call = redis.call
 
--- ARGV: limit, bytes, now (seconds). Takes the oldest, at most so many, and none after so many bytes. Answers two lists: what was taken, each as
--- {list, tag, message}; and what no worker could read, which stays where it is, as {list, message}.
+-- ARGV: limit, bytes, now (seconds). Takes the oldest, at most so many, and none after so many bytes. Answers two lists:
+-- what was taken, each as {list, tag, message}; and what no worker could read, which stays where it is, as
+-- {list, message}.
 -- The note says that the message goes back to this very queue, whatever exchange it has come by.
 local function take(queue, limit, most_bytes, now)
     local taken, unreadable, bytes = {}, {}, 0

@@ -6,14 +6,14 @@ would use up.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from amqp.exceptions import NotFound
 from kombu import Connection
 
-from pg_queue.celery.draining.source import MOST_BYTES, BrokerUnavailable, Delivery
+from pg_queue.celery.draining.source import MOST_BYTES, Delivery, speaking
 
 _OWN_PROPERTIES = {"content_type", "content_encoding", "application_headers"}
 
@@ -27,12 +27,12 @@ class RabbitSource:
         """Raises: as its methods."""
         self._connection = connection
         self._open: set[int] = set()
-        with self._speaking():
+        with speaking(self._connection):
             self._channel = connection.channel()
 
     def waiting(self, queue: str) -> int | None:
         """See the contract. On a channel of its own: RabbitMQ closes the one that has asked for what there is not."""
-        with self._speaking():
+        with speaking(self._connection):
             asking = self._connection.channel()
             try:
                 count = int(asking.queue_declare(queue, passive=True).message_count)
@@ -49,7 +49,7 @@ class RabbitSource:
         """See the contract."""
         found: list[Delivery] = []
         size = 0
-        with self._speaking():
+        with speaking(self._connection):
             while len(found) < limit and size < MOST_BYTES:
                 message = self._channel.basic_get(queue)
                 if message is None:
@@ -64,7 +64,7 @@ class RabbitSource:
         tags = {int(delivery.tag) for delivery in deliveries}
         if not tags:
             return
-        with self._speaking():
+        with speaking(self._connection):
             if {tag for tag in self._open if tag <= max(tags)} == tags:
                 self._channel.basic_ack(max(tags), multiple=True)
             else:
@@ -79,18 +79,6 @@ class RabbitSource:
         """See the contract. RabbitMQ puts back what a connection leaves unacknowledged."""
         with suppress(Exception):  # it is given up, whatever state it is in
             self._connection.release()
-
-    @contextmanager
-    def _speaking(self) -> Iterator[None]:
-        errors: tuple[type[BaseException], ...] = (
-            *self._connection.connection_errors,
-            *self._connection.channel_errors,
-            OSError,
-        )
-        try:
-            yield
-        except errors as error:
-            raise BrokerUnavailable(str(error) or type(error).__name__) from error
 
 
 def _delivery(queue: str, message: Any) -> Delivery:

@@ -6,14 +6,14 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
 from kombu import Connection
 
-from pg_queue.celery.draining.source import MOST_BYTES, BrokerUnavailable, Delivery
+from pg_queue.celery.draining.source import MOST_BYTES, BrokerUnavailable, Delivery, speaking
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class RedisSource:
         """`exchanges`: types by name, by which what workers held is put back. Raises: as its methods."""
         self._connection = connection
         self._taken: dict[str, tuple[str, bytes]] = {}
-        with self._speaking():
+        with speaking(self._connection):
             self._channel = connection.channel()
             self._client = self._channel.client
         for name, kind in exchanges.items():
@@ -37,17 +37,17 @@ class RedisSource:
 
     def waiting(self, queue: str) -> int | None:
         """See the contract. Redis has no queues, only lists that are not empty."""
-        with self._speaking():
+        with speaking(self._connection):
             return int(self._channel._size(queue))
 
     def held(self) -> int | None:
         """See the contract."""
-        with self._speaking():
+        with speaking(self._connection):
             return max(0, int(self._client.hlen(self._channel.unacked_key)) - len(self._taken))
 
     def take(self, queue: str, *, limit: int) -> list[Delivery]:
         """See the contract."""
-        with self._speaking():
+        with speaking(self._connection):
             taken, unreadable = self._call(self._lists(queue), "take", queue, limit, MOST_BYTES, time.time())
         for place, tag, message in taken:
             self._taken[tag.decode()] = (place.decode(), message)
@@ -61,14 +61,14 @@ class RedisSource:
         if not deliveries:
             return
         tags = [str(delivery.tag) for delivery in deliveries]
-        with self._speaking(), self._client.pipeline() as pipe:
+        with speaking(self._connection), self._client.pipeline() as pipe:
             pipe.zrem(self._channel.unacked_index_key, *tags).hdel(self._channel.unacked_key, *tags).execute()
         for tag in tags:
             self._taken.pop(tag, None)
 
     def tend(self) -> None:
         """See the contract: as each worker of Celery's does it, past the visibility timeout."""
-        with self._speaking():
+        with speaking(self._connection):
             self._channel.qos.restore_visible(num=self._channel.unacked_restore_limit, interval=1)
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class RedisSource:
         try:
             for where in sorted(lists):
                 kept = [(tag, message) for tag, (place, message) in self._taken.items() if place == where]
-                with self._speaking():
+                with speaking(self._connection):
                     self._call([where], "give_back", "", *(part for one in kept for part in one))
         except BrokerUnavailable as error:
             logger.warning("draining.not_given_back messages=%s; %s", len(self._taken), error)
@@ -94,18 +94,6 @@ class RedisSource:
         prefix = self._channel.global_keyprefix
         keys = [f"{prefix}{self._channel.unacked_key}", f"{prefix}{self._channel.unacked_index_key}", *lists]
         return self._client.eval(_SCRIPT, len(keys), *keys, *arguments)
-
-    @contextmanager
-    def _speaking(self) -> Iterator[None]:
-        errors: tuple[type[BaseException], ...] = (
-            *self._connection.connection_errors,
-            *self._connection.channel_errors,
-            OSError,
-        )
-        try:
-            yield
-        except errors as error:
-            raise BrokerUnavailable(str(error) or type(error).__name__) from error
 
 
 def _delivery(queue: str, tag: str, message: bytes) -> Delivery:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from kombu import Connection
 
 from pg_queue.errors import QueueError
 
@@ -61,3 +64,13 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Give back what is not acknowledged, to its old place where the broker can, and leave. Raises nothing."""
+
+
+@contextmanager
+def speaking(connection: Connection) -> Iterator[None]:
+    """Within: what goes wrong between us and the broker is `BrokerUnavailable`."""
+    errors: tuple[type[BaseException], ...] = (*connection.connection_errors, *connection.channel_errors, OSError)
+    try:
+        yield
+    except errors as error:
+        raise BrokerUnavailable(str(error) or type(error).__name__) from error

@@ -321,6 +321,25 @@ def test_a_cluster_for_tests_is_in_memory_where_there_is_room_and_removed_wherev
         shutil.rmtree(memory)
 
 
+def test_what_others_may_write_to_in_memory_is_neither_used_nor_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = placement.server_home() / f"test-{os.getpid()}"
+    theirs = memory / f"downbeat-{os.geteuid()}" / "pg-theirs"
+    theirs.mkdir(parents=True)
+    memory.chmod(0o711)
+    monkeypatch.setattr(placement, "MEMORY", memory)
+    monkeypatch.setattr(placement, "_is_orphan", lambda found: found == theirs)
+    try:
+        theirs.parent.chmod(0o711)
+        assert placement.orphaned_homes() == [theirs]
+        theirs.parent.chmod(0o777)
+        assert placement.orphaned_homes() == []
+        home = placement.new_ephemeral_home(in_memory=True)
+        assert not home.is_relative_to(memory)
+        shutil.rmtree(home)
+    finally:
+        shutil.rmtree(memory)
+
+
 @pytest.mark.parametrize("fsync", ["on", "off"])
 def test_a_cluster_that_is_to_reach_the_disk_is_on_it(
     fsync: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
